@@ -1,0 +1,37 @@
+//! core
+pub use batch::{Batch, BatchBuilder};
+pub use budget::{Budget, InFlight, Permit, Pool};
+pub use clock::{Clock, SystemClock, from_unix_millis, unix_millis};
+pub use convert::{Converted, Converter, ConverterExt, Filter, KeyedConverter, Map, SkipReason, TryMap};
+pub use dead_letter::{DeadLetter, DeadLetterSink, OnPoison, Rejected};
+pub use error::{BoxError, Class, Classify, ErrorChain, Poison, PoisonReason, PoisonStage, StageError};
+pub use fingerprint::Fingerprint;
+pub use intent::{Intent, Mark, MarkError, OffsetsHash};
+pub use lease::{Lease, LeaseEnded, LeaseGuard};
+pub use partition::{Partitioner, Replay, RouteId, RoutePath, RouteTable};
+pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
+pub use rotate::{Cut, CutReason, RotationPolicy, SegmentStats};
+pub use sink::{
+    Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink, SinkCapabilities,
+    Staged,
+};
+pub use source::{Assignment, MarkOrigin, Reply, Source, SourceContext, SourceControl, SourceEvent};
+pub use spool::{Disk, DiskFile, LocalDisk, Scratch, ScratchFile, Spool, SpoolError};
+pub use value::{FieldPath, FieldPathError, FieldValue, Fields, Keyed};
+
+mod batch;
+mod budget;
+mod clock;
+mod convert;
+mod dead_letter;
+mod error;
+mod fingerprint;
+mod intent;
+mod lease;
+mod partition;
+mod record;
+mod rotate;
+mod sink;
+mod source;
+mod spool;
+mod value;

@@ -1,0 +1,250 @@
+//! The mark and the intent: what stands in Kafka, in the offset commit, and nowhere else.
+//!
+//! ```text
+//! phase 1   commit(start, intent)   the cut is written down; the commit is also the fence
+//! phase 2   publish                 objects become visible, idempotently
+//! phase 3   commit(end)             or commit(end, intent of the next segment): one commit serves as both
+//! ```
+//!
+//! The text form is at most a few hundred characters of ASCII and starts with a marker, so that a commit by
+//! somebody else (an operator's reset, another tool) is recognised as foreign:
+//!
+//! ```text
+//! aq1                                                        a plain mark
+//! aq1 e=<end> n=<rows> h=<hash> o=<opened> f=<parts> t=<token>   a mark with an intent
+//! ```
+
+use bytes::Bytes;
+
+use crate::fingerprint::Fingerprint;
+use crate::record::{Offset, OffsetRange};
+
+/// A cut that is written down before anything of it becomes visible.
+///
+/// A new owner that finds one reproduces exactly `range`, so that names and contents match whatever the clock, a
+/// shutdown or a rebalance did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The segment's offsets.
+    pub range: OffsetRange,
+    /// The layout that decided names and contents.
+    pub fingerprint: Fingerprint,
+    /// Number of rows stored.
+    pub rows: u64,
+    /// Hash of the offsets stored (see [`OffsetsHash`]); a replay that stores others stops before it publishes.
+    pub offsets_hash: u64,
+    /// When the segment was opened, in ms since the Unix epoch: what wall-clock layouts read instead of a clock.
+    pub opened_at_ms: i64,
+    /// The sink's own words, opaque to the core, at most [`Intent::TOKEN_MAX`] bytes.
+    pub token: Bytes,
+}
+
+impl Intent {
+    /// The longest token, in bytes.
+    pub const TOKEN_MAX: usize = 1024;
+}
+
+/// What is committed for a lane: the next offset to read and, between cut and publication, the intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Everything below is durable, dead-lettered or skipped by policy.
+    pub next: Offset,
+    /// The segment starting at `next` that is being published, if any.
+    pub intent: Option<Intent>,
+}
+
+/// Why a commit's metadata is not one of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MarkError {
+    /// It has no marker: somebody else committed this offset.
+    #[error("the committed offset does not carry our marker: it was set by another program")]
+    Foreign,
+    /// It has a marker of a version this build does not know.
+    #[error("the committed offset carries marker {marker:?}, which this version does not read; run the version that wrote it")]
+    Version {
+        /// The marker found.
+        marker: String,
+    },
+    /// It has our marker and the rest makes no sense.
+    #[error("the intent committed at offset {next} is damaged: field {field}")]
+    Damaged {
+        /// The offset committed.
+        next: Offset,
+        /// The field that cannot be read.
+        field: &'static str,
+    },
+}
+
+const MARKER: &str = "aq1";
+
+impl Mark {
+    /// A mark without an intent.
+    pub fn at(next: Offset) -> Self {
+        Self { next, intent: None }
+    }
+
+    /// The text to commit as offset metadata beside [`next`](Self::next).
+    pub fn encode(&self) -> String {
+        let mut out = String::from(MARKER);
+        if let Some(intent) = &self.intent {
+            out.push_str(&format!(
+                " e={} n={} h={:016x} o={} f=",
+                intent.range.end(),
+                intent.rows,
+                intent.offsets_hash,
+                intent.opened_at_ms
+            ));
+            intent.fingerprint.encode(&mut out);
+            out.push_str(" t=");
+            for byte in &intent.token {
+                out.push_str(&format!("{byte:02x}"));
+            }
+        }
+        out
+    }
+
+    /// Reads back what [`encode`](Self::encode) wrote beside offset `next`. Trailing spaces are allowed (a source
+    /// pads a probe to learn the broker's limit).
+    ///
+    /// # Errors
+    /// [`MarkError`] if the text is not ours, is of another version or is damaged.
+    pub fn decode(next: Offset, metadata: &str) -> Result<Self, MarkError> {
+        let mut words = metadata.split_ascii_whitespace();
+        match words.next() {
+            Some(MARKER) => {}
+            Some(marker) if marker.starts_with("aq") && marker.len() <= 8 => {
+                return Err(MarkError::Version { marker: marker.to_owned() });
+            }
+            _ => return Err(MarkError::Foreign),
+        }
+        let words: Vec<&str> = words.collect();
+        if words.is_empty() {
+            return Ok(Self::at(next));
+        }
+        let damaged = |field| MarkError::Damaged { next, field };
+        let word = |name: &'static str| {
+            words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).ok_or(damaged(name))
+        };
+        let end: i64 = word("e")?.parse().map_err(|_| damaged("e"))?;
+        Ok(Self {
+            next,
+            intent: Some(Intent {
+                range: OffsetRange::new(next, Offset::new(end)).ok_or(damaged("e"))?,
+                rows: word("n")?.parse().map_err(|_| damaged("n"))?,
+                offsets_hash: u64::from_str_radix(word("h")?, 16).map_err(|_| damaged("h"))?,
+                opened_at_ms: word("o")?.parse().map_err(|_| damaged("o"))?,
+                fingerprint: Fingerprint::decode(word("f")?).ok_or(damaged("f"))?,
+                token: decode_hex(word("t")?).ok_or(damaged("t"))?,
+            }),
+        })
+    }
+}
+
+fn decode_hex(text: &str) -> Option<Bytes> {
+    if !text.is_ascii() || text.len() % 2 != 0 || text.len() > 2 * Intent::TOKEN_MAX {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    text.as_bytes().chunks_exact(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.last()?)?)).collect()
+}
+
+/// Hash of a set of ascending offsets, by its maximal runs: as cheap as a comparison per record while offsets are
+/// contiguous, and the same however the records were batched.
+#[derive(Clone, Debug, Default)]
+pub struct OffsetsHash {
+    state: u64,
+    run: Option<OffsetRange>,
+}
+
+impl OffsetsHash {
+    /// Adds the next offset; offsets ascend.
+    pub fn push(&mut self, offset: Offset) {
+        match self.run {
+            Some(run) if run.end() == offset => {
+                self.run = OffsetRange::new(run.start(), offset.next());
+            }
+            _ => {
+                self.state = self.finish();
+                self.run = OffsetRange::new(offset, offset.next());
+            }
+        }
+    }
+
+    /// The hash of all offsets so far.
+    pub fn finish(&self) -> u64 {
+        let Some(run) = self.run else { return self.state };
+        let mut bytes = [0_u8; 24];
+        let (state, rest) = bytes.split_at_mut(8);
+        let (start, end) = rest.split_at_mut(8);
+        state.copy_from_slice(&self.state.to_le_bytes());
+        start.copy_from_slice(&run.start().get().to_le_bytes());
+        end.copy_from_slice(&run.end().get().to_le_bytes());
+        xxhash_rust::xxh3::xxh3_64(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn marks_survive_the_commit(
+            start in 0..i64::MAX / 2, length in 1..1_000_000_i64, rows: u64, hash: u64, opened: i64,
+            token in proptest::collection::vec(any::<u8>(), 0..64), pad in 0..9_usize,
+        ) {
+            let mut fingerprint = Fingerprint::new();
+            fingerprint.put("converter", "json/1");
+            fingerprint.put("key", "{prefix}/{topic}");
+            let mark = Mark {
+                next: Offset::new(start),
+                intent: Some(Intent {
+                    range: OffsetRange::new(Offset::new(start), Offset::new(start + length)).unwrap(),
+                    fingerprint, rows, offsets_hash: hash, opened_at_ms: opened, token: token.into(),
+                }),
+            };
+            let text = mark.encode() + &" ".repeat(pad);
+            prop_assert_eq!(Mark::decode(mark.next, &text), Ok(mark));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text: String, next: i64) {
+            drop(Mark::decode(Offset::new(next), &text));
+            drop(Mark::decode(Offset::new(next), &format!("aq1 {text}")));
+        }
+
+        #[test]
+        fn batching_does_not_change_the_hash(offsets in proptest::collection::btree_set(0..200_i64, 0..100)) {
+            let mut hash = OffsetsHash::default();
+            for offset in &offsets {
+                hash.push(Offset::new(*offset));
+                hash.finish();
+            }
+            let mut again = OffsetsHash::default();
+            offsets.iter().for_each(|offset| again.push(Offset::new(*offset)));
+            prop_assert_eq!(hash.finish(), again.finish());
+            if let Some(last) = offsets.last() {
+                let mut shorter = OffsetsHash::default();
+                offsets.iter().filter(|offset| *offset != last).for_each(|o| shorter.push(Offset::new(*o)));
+                prop_assert_ne!(hash.finish(), shorter.finish());
+            }
+        }
+    }
+
+    #[test]
+    fn commits_of_others_are_foreign() {
+        let next = Offset::new(5);
+        assert_eq!(Mark::decode(next, "aq1"), Ok(Mark::at(next)));
+        assert_eq!(Mark::decode(next, ""), Err(MarkError::Foreign));
+        assert_eq!(Mark::decode(next, "reset by ops"), Err(MarkError::Foreign));
+        assert_eq!(Mark::decode(next, "aq9 x=1"), Err(MarkError::Version { marker: "aq9".into() }));
+        assert_eq!(
+            Mark::decode(next, "aq1 e=5 n=1 h=0 o=0 f= t="),
+            Err(MarkError::Damaged { next, field: "e" }),
+            "an intent is never empty"
+        );
+    }
+}

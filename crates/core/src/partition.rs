@@ -1,0 +1,383 @@
+//! From a value to its route.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::error::{Poison, PoisonReason};
+use crate::fingerprint::Fingerprint;
+use crate::record::Record;
+
+/// Decides under which route a record is stored.
+///
+/// # Contract
+/// - [`route`](Self::route) appends levels to `path`, which arrives empty, through [`RoutePath::push`] and
+///   [`RoutePath::push_field`]; both escape, so no value can add a level, climb out or fake a `name=value` level.
+/// - It is pure and called once per record. A layout by wall-clock time reads [`RoutePath::opened_at_ms`], the
+///   segment's opening time, which the intent pins, and stays exactly-once; a partitioner that reads a clock of its
+///   own must say [`Replay::WallClock`].
+///
+/// # Errors
+/// A record without a route is a [`Poison`].
+///
+/// ```
+/// use aqueduct_core::{Fingerprint, Partitioner, Poison, Record, RoutePath};
+///
+/// /// One route per length class.
+/// struct BySize;
+///
+/// impl<T> Partitioner<T> for BySize {
+///     fn route(&self, record: &Record<'_>, _value: &T, path: &mut RoutePath) -> Result<(), Poison> {
+///         path.push_field("size", if record.size() < 1024 { "small" } else { "large" })
+///     }
+///
+///     fn fingerprint(&self, parts: &mut Fingerprint) {
+///         parts.put("partitioner", "by-size/1");
+///     }
+/// }
+/// ```
+///
+/// To test yours, call `testkit::check_partitioner`.
+#[diagnostic::on_unimplemented(
+    message = "the partitioner `{Self}` cannot route values of type `{T}`",
+    note = "layouts by field need a value that implements `Fields`: convert with `Json` or implement `Fields` for your type"
+)]
+pub trait Partitioner<T: ?Sized>: Send + Sync + 'static {
+    /// Appends the record's levels to `path`.
+    fn route(&self, record: &Record<'_>, value: &T, path: &mut RoutePath) -> Result<(), Poison>;
+
+    /// Whether a second reading of the same record gives the same route.
+    fn replay(&self) -> Replay {
+        Replay::Deterministic
+    }
+
+    /// Adds what decides the routes to the layout's identity.
+    fn fingerprint(&self, parts: &mut Fingerprint);
+}
+
+macro_rules! forward_partitioner {
+    ($($pointer:ident)*) => { $(
+        impl<T: ?Sized, P: Partitioner<T> + ?Sized> Partitioner<T> for $pointer<P> {
+            fn route(&self, record: &Record<'_>, value: &T, path: &mut RoutePath) -> Result<(), Poison> {
+                (**self).route(record, value, path)
+            }
+
+            fn replay(&self) -> Replay {
+                (**self).replay()
+            }
+
+            fn fingerprint(&self, parts: &mut Fingerprint) {
+                (**self).fingerprint(parts);
+            }
+        }
+    )* };
+}
+forward_partitioner!(Arc Box);
+
+/// Does a second reading of the same offsets give the same answer?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Yes, always.
+    Deterministic,
+    /// No: it depends on when it is asked.
+    WallClock,
+}
+
+impl Replay {
+    /// Deterministic only if both are.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Deterministic, Self::Deterministic) => Self::Deterministic,
+            _ => Self::WallClock,
+        }
+    }
+}
+
+/// The levels of a route, escaped by construction and joined by `/`.
+///
+/// Escaping is percent-encoding of `/`, `\`, `%`, control characters and, within names and values, `=`; a level that
+/// is empty, `.` or `..` is encoded as well. So `a/b` and the literal text `a%2Fb` do not meet, and
+/// `country=FR/admin=true` as a value stays one level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutePath {
+    text: String,
+    opened_at_ms: i64,
+}
+
+impl RoutePath {
+    /// The longest level after escaping, in bytes.
+    pub const LEVEL_MAX: usize = 255;
+    /// The longest route after escaping, in bytes.
+    pub const ROUTE_MAX: usize = 640;
+
+    /// An empty path in a segment opened at `opened_at_ms` (milliseconds since the Unix epoch).
+    pub fn new(opened_at_ms: i64) -> Self {
+        Self { text: String::new(), opened_at_ms }
+    }
+
+    /// When the segment was opened, in milliseconds since the Unix epoch: the time of wall-clock layouts. A replay
+    /// sees the same.
+    pub fn opened_at_ms(&self) -> i64 {
+        self.opened_at_ms
+    }
+
+    /// Appends one level.
+    ///
+    /// # Errors
+    /// [`PoisonReason::InvalidRoute`] if the level or the route gets too long; the path is then as before.
+    pub fn push(&mut self, level: &str) -> Result<(), Poison> {
+        self.append(|text| escape_into(text, level, false), level.is_empty() || is_dots(level))
+    }
+
+    /// Appends the level `name=value`.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_field(&mut self, name: &str, value: &str) -> Result<(), Poison> {
+        self.append(
+            |text| {
+                escape_into(text, name, true);
+                text.push('=');
+                escape_into(text, value, true);
+            },
+            false,
+        )
+    }
+
+    /// Appends text that a layout has rendered itself, such as `year=2021/month=06`: slashes separate levels and `=`
+    /// stays, everything else is escaped.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_levels(&mut self, levels: &str) -> Result<(), Poison> {
+        let before = self.text.len();
+        for level in levels.split('/').filter(|level| !level.is_empty()) {
+            if let Err(poison) = self.push(level) {
+                self.text.truncate(before);
+                return Err(poison);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends levels that [`as_str`](Self::as_str) of another path gave, without escaping them again.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_escaped(&mut self, other: &Self) -> Result<(), Poison> {
+        let before = self.text.len();
+        if other.text.is_empty() {
+            return Ok(());
+        }
+        if before > 0 {
+            self.text.push('/');
+        }
+        self.text.push_str(&other.text);
+        self.check_route(before)
+    }
+
+    /// The escaped levels joined by `/`, without a slash at either end; empty for the topic's own level.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Empties the path, keeping its memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+    }
+
+    fn append(&mut self, write: impl FnOnce(&mut String), encode_whole: bool) -> Result<(), Poison> {
+        let before = self.text.len();
+        if before > 0 {
+            self.text.push('/');
+        }
+        let start = self.text.len();
+        write(&mut self.text);
+        if encode_whole {
+            let dots = self.text.split_off(start);
+            // An empty level would make a `//`, dots would climb: both get a spelling of their own.
+            self.text.push_str(if dots.is_empty() { "%" } else { "" });
+            dots.bytes().for_each(|_| self.text.push_str("%2E"));
+        }
+        let length = self.text.len() - start;
+        if length > Self::LEVEL_MAX {
+            self.text.truncate(before);
+            return Err(Poison::new(
+                PoisonReason::InvalidRoute,
+                format!("a route level has {length} bytes, the limit is {}", Self::LEVEL_MAX),
+            ));
+        }
+        self.check_route(before)
+    }
+
+    fn check_route(&mut self, before: usize) -> Result<(), Poison> {
+        let length = self.text.len();
+        if length > Self::ROUTE_MAX {
+            self.text.truncate(before);
+            return Err(Poison::new(
+                PoisonReason::InvalidRoute,
+                format!("the route has {length} bytes, the limit is {}", Self::ROUTE_MAX),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn is_dots(level: &str) -> bool {
+    level == "." || level == ".."
+}
+
+fn escape_into(out: &mut String, text: &str, equals: bool) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let escaped = |byte: u8| matches!(byte, b'/' | b'\\' | b'%' | 0..=0x1f | 0x7f) || (equals && byte == b'=');
+    if !text.bytes().any(escaped) {
+        out.push_str(text);
+        return;
+    }
+    for character in text.chars() {
+        match u8::try_from(character) {
+            Ok(byte) if byte < 0x80 && escaped(byte) => {
+                out.push('%');
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+            _ => out.push(character),
+        }
+    }
+}
+
+/// A route's number within one segment: later stages never hash strings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(u32);
+
+impl RouteId {
+    /// Numbers from 0 in order of first use.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The routes of one segment, numbered in order of first use.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    ids: HashMap<Box<str>, RouteId>,
+    last: Option<RouteId>,
+    last_text: String,
+}
+
+impl RouteTable {
+    /// No routes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of a route the table knows.
+    pub fn get(&mut self, path: &RoutePath) -> Option<RouteId> {
+        // Neighbouring records mostly share a route: one comparison instead of a hash.
+        if let Some(last) = self.last
+            && self.last_text == path.as_str()
+        {
+            return Some(last);
+        }
+        let id = *self.ids.get(path.as_str())?;
+        self.last_text.clear();
+        self.last_text.push_str(path.as_str());
+        self.last = Some(id);
+        Some(id)
+    }
+
+    /// The number of `path`, new or known.
+    pub fn intern(&mut self, path: &RoutePath) -> RouteId {
+        if let Some(id) = self.get(path) {
+            return id;
+        }
+        let id = RouteId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        self.ids.insert(path.as_str().into(), id);
+        id
+    }
+
+    /// Number of routes.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no route yet.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_never_add_a_level() {
+        let mut path = RoutePath::default();
+        path.push_field("country", "FR/admin=true").unwrap();
+        path.push("..").unwrap();
+        path.push("").unwrap();
+        path.push("a/b").unwrap();
+        assert_eq!(path.as_str(), "country=FR%2Fadmin%3Dtrue/%2E%2E/%/a%2Fb");
+    }
+
+    #[test]
+    fn literal_escapes_do_not_collide() {
+        let render = |level: &str| {
+            let mut path = RoutePath::default();
+            path.push(level).unwrap();
+            path.as_str().to_owned()
+        };
+        assert_ne!(render("a/b"), render("a%2Fb"));
+        assert_ne!(render(".."), render("%2E%2E"));
+        assert_ne!(render(""), render("%"));
+        assert_ne!(render(""), render("\0"), "an empty level and a NUL differ");
+    }
+
+    #[test]
+    fn a_level_at_the_limit_passes_and_one_past_it_leaves_the_path_alone() {
+        let mut path = RoutePath::default();
+        path.push(&"x".repeat(RoutePath::LEVEL_MAX)).unwrap();
+        let before = path.clone();
+        assert!(path.push(&"x".repeat(RoutePath::LEVEL_MAX + 1)).is_err());
+        path.push(&"y".repeat(RoutePath::LEVEL_MAX)).unwrap();
+        assert!(path.push(&"z".repeat(RoutePath::LEVEL_MAX)).is_err(), "the route's limit");
+        assert!(path.as_str().starts_with(before.as_str()));
+    }
+
+    #[test]
+    fn routes_are_numbered_by_first_use() {
+        let mut table = RouteTable::new();
+        let route = |level: &str| {
+            let mut path = RoutePath::default();
+            path.push(level).unwrap();
+            path
+        };
+        assert_eq!(table.get(&route("a")), None);
+        let a = table.intern(&route("a"));
+        let b = table.intern(&route("b"));
+        assert_eq!((a.index(), b.index()), (0, 1));
+        assert_eq!((table.intern(&route("a")), table.get(&route("b")), table.len()), (a, Some(b), 2));
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_stays_one_level(name: String, value: String) {
+            let mut path = RoutePath::default();
+            path.push("prefix").unwrap();
+            if path.push_field(&name, &value).is_ok() {
+                prop_assert_eq!(path.as_str().matches('/').count(), 1);
+                let level = path.as_str().rsplit('/').next().unwrap();
+                prop_assert_eq!(level.matches('=').count(), 1);
+            }
+            let mut path = RoutePath::default();
+            if path.push(&value).is_ok() {
+                prop_assert!(!path.as_str().contains('/') && !path.as_str().is_empty());
+                prop_assert!(path.as_str() != "." && path.as_str() != "..");
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! When a segment ends.
+
+use std::time::SystemTime;
+
+use crate::partition::Replay;
+use crate::record::{Record, Timestamp};
+
+/// Decides the cut: when the open segment of a lane ends.
+///
+/// # Contract
+/// [`before`](Self::before) is asked with the next record before it is appended, [`after`](Self::after) once it was,
+/// [`tick`](Self::tick) a few times a second while the segment is open, whether records come or not. A cut closes
+/// every route of the lane together; it need not be reproducible, because it is written down before anything is
+/// published.
+///
+/// ```
+/// use aqueduct_core::{Cut, CutReason, RotationPolicy, SegmentStats};
+///
+/// /// Ends a segment after 1000 rows.
+/// #[derive(Debug)]
+/// struct Thousand;
+///
+/// impl RotationPolicy for Thousand {
+///     fn after(&self, open: &SegmentStats) -> Cut {
+///         if open.rows >= 1000 { Cut::Yes(CutReason::Records) } else { Cut::No }
+///     }
+/// }
+/// ```
+pub trait RotationPolicy: Send + Sync + std::fmt::Debug + 'static {
+    /// Before `next` is appended; `Yes` leaves it to the next segment.
+    fn before(&self, _open: &SegmentStats, _next: &Record<'_>) -> Cut {
+        Cut::No
+    }
+
+    /// After a record was appended.
+    fn after(&self, _open: &SegmentStats) -> Cut {
+        Cut::No
+    }
+
+    /// While time passes; `now` is the wall clock.
+    fn tick(&self, _open: &SegmentStats, _now: SystemTime) -> Cut {
+        Cut::No
+    }
+
+    /// Problems of the configuration, in words, reported by `build()` together with all others.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether the cut depends on records alone. Only informative: intents make any cut exactly-once.
+    fn replay(&self) -> Replay {
+        Replay::Deterministic
+    }
+}
+
+impl RotationPolicy for Box<dyn RotationPolicy> {
+    fn before(&self, open: &SegmentStats, next: &Record<'_>) -> Cut {
+        (**self).before(open, next)
+    }
+
+    fn after(&self, open: &SegmentStats) -> Cut {
+        (**self).after(open)
+    }
+
+    fn tick(&self, open: &SegmentStats, now: SystemTime) -> Cut {
+        (**self).tick(open, now)
+    }
+
+    fn problems(&self) -> Vec<String> {
+        (**self).problems()
+    }
+
+    fn replay(&self) -> Replay {
+        (**self).replay()
+    }
+}
+
+/// Whether a segment ends here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Cut {
+    /// It goes on.
+    No,
+    /// It ends.
+    Yes(CutReason),
+}
+
+/// Why a segment ended; a metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CutReason {
+    /// Enough records.
+    Records,
+    /// Enough bytes.
+    Bytes,
+    /// Enough time between records, by their own timestamps.
+    RecordTime,
+    /// Open for long enough.
+    Age,
+    /// The schedule's boundary passed.
+    Schedule,
+    /// No records for long enough.
+    Idle,
+    /// Somebody asked.
+    Demand,
+    /// A user's own policy.
+    Custom,
+    /// The segment has as many routes as the sink allows.
+    Routes,
+    /// The disk budget is used up.
+    Disk,
+    /// The partition is being handed over.
+    Revoked,
+    /// The pipeline is shutting down, or its bounded source has ended.
+    Drain,
+    /// A former owner's intent said so.
+    Pinned,
+    /// The record after it is a poison and the policy is to stop.
+    Stop,
+}
+
+impl CutReason {
+    /// The name used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Bytes => "bytes",
+            Self::RecordTime => "record-time",
+            Self::Age => "age",
+            Self::Schedule => "schedule",
+            Self::Idle => "idle",
+            Self::Demand => "demand",
+            Self::Custom => "custom",
+            Self::Routes => "routes",
+            Self::Disk => "disk",
+            Self::Revoked => "revoked",
+            Self::Drain => "drain",
+            Self::Pinned => "pinned",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// What is known about the open segment of a lane, over all its routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentStats {
+    /// Records read, stored or not.
+    pub records: u64,
+    /// Rows stored.
+    pub rows: u64,
+    /// Bytes of rows as encoded, before compression.
+    pub bytes: u64,
+    /// When the segment was opened, by the wall clock.
+    pub opened_at: SystemTime,
+    /// When its last record arrived, by the wall clock; read once per batch.
+    pub last_arrival: SystemTime,
+    /// The first record's own timestamp.
+    pub first_timestamp: Timestamp,
+}
+
+impl SegmentStats {
+    /// An empty segment opened at `now`.
+    pub fn opened(now: SystemTime) -> Self {
+        Self {
+            records: 0,
+            rows: 0,
+            bytes: 0,
+            opened_at: now,
+            last_arrival: now,
+            first_timestamp: Timestamp::None,
+        }
+    }
+}
