@@ -11,6 +11,7 @@ pub use lease::{Lease, LeaseEnded, LeaseGuard};
 pub use partition::{Partitioner, Replay, RouteId, RoutePath, RouteTable};
 pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
 pub use rotate::{Cut, CutReason, RotationPolicy, SegmentStats};
+pub use row::{BytesRow, JsonRow};
 pub use sink::{
     Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink, SinkCapabilities,
     Staged,
@@ -31,6 +32,7 @@ mod lease;
 mod partition;
 mod record;
 mod rotate;
+mod row;
 mod sink;
 mod source;
 mod spool;
