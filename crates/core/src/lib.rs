@@ -10,7 +10,9 @@ pub use intent::{Intent, Mark, MarkError, OffsetsHash};
 pub use lease::{Lease, LeaseEnded, LeaseGuard};
 pub use partition::{Partitioner, Replay, RouteId, RoutePath, RouteTable};
 pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
-pub use rotate::{Cut, CutReason, RotationPolicy, SegmentStats};
+pub use rotate::{
+    Any, Cut, CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, RotationPolicy, Schedule, SegmentStats, any,
+};
 pub use row::{BytesRow, JsonRow};
 pub use sink::{
     Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink, SinkCapabilities,
@@ -36,4 +38,6 @@ mod row;
 mod sink;
 mod source;
 mod spool;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod value;

@@ -1,9 +1,25 @@
 //! When a segment ends.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::partition::Replay;
 use crate::record::{Record, Timestamp};
+
+pub use age::MaxAge;
+pub use any::{Any, any};
+pub use bytes::MaxBytes;
+pub use idle::Idle;
+pub use record_time::RecordTime;
+pub use records::MaxRecords;
+pub use schedule::Schedule;
+
+mod age;
+mod any;
+mod bytes;
+mod idle;
+mod record_time;
+mod records;
+mod schedule;
 
 /// Decides the cut: when the open segment of a lane ends.
 ///
@@ -85,6 +101,12 @@ pub enum Cut {
     Yes(CutReason),
 }
 
+impl Cut {
+    fn when(due: bool, reason: CutReason) -> Self {
+        if due { Self::Yes(reason) } else { Self::No }
+    }
+}
+
 /// Why a segment ended; a metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -109,6 +131,8 @@ pub enum CutReason {
     Routes,
     /// The disk budget is used up.
     Disk,
+    /// Enough dead letters wait.
+    DeadLetters,
     /// The partition is being handed over.
     Revoked,
     /// The pipeline is shutting down, or its bounded source has ended.
@@ -133,6 +157,7 @@ impl CutReason {
             Self::Custom => "custom",
             Self::Routes => "routes",
             Self::Disk => "disk",
+            Self::DeadLetters => "dead-letters",
             Self::Revoked => "revoked",
             Self::Drain => "drain",
             Self::Pinned => "pinned",
@@ -170,5 +195,64 @@ impl SegmentStats {
             last_arrival: now,
             first_timestamp: Timestamp::None,
         }
+    }
+}
+
+/// How far two readings of the wall clock are apart. In either direction: a clock that was set back tells as little
+/// about a segment's age as one that was set ahead.
+fn distance(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other)
+        .unwrap_or_else(|set_back| set_back.duration())
+}
+
+fn from_minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes.saturating_mul(60))
+}
+
+/// The problem of an `interval` without a whole millisecond, if it has it.
+fn zero_problem(policy: &str, remedy: &str, interval: Duration) -> Vec<String> {
+    if interval.as_millis() > 0 {
+        return Vec::new();
+    }
+    vec![format!(
+        "{policy}: the duration is 0; give at least 1 ms, as in {remedy}"
+    )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+    use crate::budget::Permit;
+    use crate::clock::from_unix_millis;
+    use crate::record::{Offset, TopicPartition};
+
+    /// Noon in UTC, a multiple of every period the tests use.
+    pub(super) fn noon() -> SystemTime {
+        from_unix_millis(1_717_243_200_000)
+    }
+
+    pub(super) fn minutes_after(time: SystemTime, minutes: u64) -> SystemTime {
+        time + from_minutes(minutes)
+    }
+
+    /// Calls `f` with a record of that timestamp.
+    pub(super) fn with_record(timestamp: Timestamp, f: impl FnOnce(&Record<'_>) -> Cut) -> Cut {
+        let mut builder = BatchBuilder::new(TopicPartition::new("t", 0), 0);
+        builder.push(Offset::ZERO, timestamp, None, None, []);
+        f(&builder.build(Permit::unlimited()).get(0).unwrap())
+    }
+
+    #[test]
+    fn reasons_have_names_of_their_own() {
+        let names = [CutReason::RecordTime, CutReason::Schedule, CutReason::Age].map(CutReason::as_str);
+        assert_eq!(names, ["record-time", "schedule", "age"]);
+    }
+
+    #[test]
+    fn clocks_differ_in_both_directions() {
+        let later = minutes_after(noon(), 5);
+        assert_eq!(distance(later, noon()), distance(noon(), later));
+        assert_eq!(distance(noon(), noon()), Duration::ZERO);
     }
 }
