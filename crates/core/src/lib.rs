@@ -1,5 +1,6 @@
 //! core
 pub use batch::{Batch, BatchBuilder};
+pub use batch_sink::{BatchSink, Batched, Row, RowBatch};
 pub use budget::{Budget, InFlight, Permit, Pool};
 pub use clock::{Clock, SystemClock, from_unix_millis, unix_millis};
 pub use convert::{Converted, Converter, ConverterExt, Filter, KeyedConverter, Map, SkipReason, TryMap};
@@ -7,8 +8,13 @@ pub use dead_letter::{DeadLetter, DeadLetterSink, OnPoison, Rejected};
 pub use error::{BoxError, Class, Classify, ErrorChain, Poison, PoisonReason, PoisonStage, StageError};
 pub use fingerprint::Fingerprint;
 pub use intent::{Intent, Mark, MarkError, OffsetsHash};
+pub use lane::LaneError;
 pub use lease::{Lease, LeaseEnded, LeaseGuard};
 pub use partition::{Partitioner, Replay, RouteId, RoutePath, RouteTable};
+pub use observe::{LaneState, LaneStatus, MetricInfo, PipelineStatus, Report, metrics_reference};
+pub use pipeline::{
+    BuildErrors, Builder, Guarantee, Handle, Limits, OnLaneFailure, Pipeline, PipelineError, PublishedSegment, Unset,
+};
 pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
 pub use rotate::{
     Any, Cut, CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, RotationPolicy, Schedule, SegmentStats, any,
@@ -23,6 +29,7 @@ pub use spool::{Disk, DiskFile, LocalDisk, Scratch, ScratchFile, Spool, SpoolErr
 pub use value::{FieldPath, FieldPathError, FieldValue, Fields, Keyed};
 
 mod batch;
+mod batch_sink;
 mod budget;
 mod clock;
 mod convert;
@@ -30,8 +37,11 @@ mod dead_letter;
 mod error;
 mod fingerprint;
 mod intent;
+mod lane;
 mod lease;
+mod observe;
 mod partition;
+mod pipeline;
 mod record;
 mod rotate;
 mod row;

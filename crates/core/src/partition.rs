@@ -287,12 +287,17 @@ impl RouteTable {
         Some(id)
     }
 
+    /// The number the next new route will get.
+    pub fn next_id(&self) -> RouteId {
+        RouteId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX))
+    }
+
     /// The number of `path`, new or known.
     pub fn intern(&mut self, path: &RoutePath) -> RouteId {
         if let Some(id) = self.get(path) {
             return id;
         }
-        let id = RouteId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        let id = self.next_id();
         self.ids.insert(path.as_str().into(), id);
         id
     }

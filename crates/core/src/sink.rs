@@ -134,8 +134,9 @@ pub trait SegmentWriter<T: Send + 'static>: Send {
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison>;
 
     /// Per batch: moves the buffer to the spool. After `Ok` the writer holds no slice of the batch any more. May be
-    /// called again after an error and then continues.
-    async fn spill(&mut self) -> Result<(), StageError>;
+    /// called again after an error and then continues. Returns the rows of this batch that the target has refused,
+    /// for a sink that already writes here; others return an empty list.
+    async fn spill(&mut self) -> Result<Vec<Rejected>, StageError>;
 
     /// Phase 1, at the cut: everything needed to publish is on scratch or staged remotely, nothing is visible.
     /// Returns the sink's token for the intent. May be called again after an error.
@@ -205,10 +206,13 @@ pub struct SinkCapabilities {
     pub commit: CommitStyle,
     /// Whether recovery reads records again and so needs the same routes a second time.
     pub redoes: bool,
-    /// Whether rows may be refused at or after the cut, so that the lane keeps the originals for their letters.
+    /// Whether [`stage`](SegmentWriter::stage) or [`publish`](SegmentWriter::publish) may refuse rows, so that the
+    /// lane keeps the original records on scratch for their letters.
     pub rejects_late: bool,
     /// Most routes a segment may have; more cut it.
     pub routes_max: usize,
+    /// Whether writing the same record again changes nothing in the target, as it knows topic, partition and offset.
+    pub idempotent: bool,
     /// Why the target cannot be written exactly once, if so.
     pub weakness: Option<&'static str>,
 }
@@ -221,18 +225,21 @@ impl SinkCapabilities {
             redoes: true,
             rejects_late: false,
             routes_max: Self::ROUTES_MAX,
+            idempotent: false,
             weakness: None,
         }
     }
 
-    /// A sink without phases: `spill` may already write to the target, `publish` returns when all is acknowledged.
+    /// A sink without phases: `spill` may already write to the target, `publish` returns when all is acknowledged. At
+    /// least once, unless it is [`idempotent`](Self::idempotent).
     pub fn after_durable() -> Self {
         Self {
             commit: CommitStyle::AfterDurable,
             redoes: true,
-            rejects_late: true,
+            rejects_late: false,
             routes_max: Self::ROUTES_MAX,
-            weakness: Some("the sink writes before the cut is recorded"),
+            idempotent: false,
+            weakness: None,
         }
     }
 

@@ -1,0 +1,111 @@
+//! Ending the open segment.
+
+use tokio::time::Instant;
+
+use crate::convert::Converter;
+use crate::dead_letter::{DeadLetter, OnPoison};
+use crate::intent::Intent;
+use crate::observe::Metric;
+use crate::partition::Partitioner;
+use crate::record::OffsetRange;
+use crate::rotate::CutReason;
+use crate::sink::Sink;
+
+use super::backoff::persist;
+use super::context::LaneContext;
+use super::error::LaneError;
+use super::fill::Filler;
+use super::publish::{Item, StagedSegment};
+
+impl<C, P, K> Filler<C, P, K>
+where
+    C: Converter,
+    P: Partitioner<C::Output>,
+    K: Sink<C::Output>,
+{
+    /// Ends the open segment, if there is one, at the position reached, or where its intent says.
+    ///
+    /// The segment stays in `self.open` until it is handed over, so that whoever drops this future half-way can still
+    /// abandon it.
+    pub(super) async fn cut(&mut self, reason: CutReason) -> Result<(), LaneError> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        let end = open.pinned.as_ref().map_or(self.next, |intent| intent.range.end());
+        let Some(range) = OffsetRange::new(open.start, end) else {
+            // Nothing was taken in; the writer has nothing worth keeping.
+            open.writer.abandon().await;
+            self.open = None;
+            return Ok(());
+        };
+        check_replay(open.pinned.as_ref(), open.stats.rows, open.hash.finish())?;
+        let token = if open.stats.rows > 0 {
+            let staged = persist!(&self.context, open.writer.stage(range).await)?;
+            if let Some(rejected) = staged.rejected.first() {
+                return Err(LaneError::UndeclaredRejection { offset: rejected.offset });
+            }
+            if staged.token.len() > Intent::TOKEN_MAX {
+                return Err(LaneError::SinkContract { what: "its token is longer than Intent::TOKEN_MAX" });
+            }
+            Some(staged.token)
+        } else {
+            open.writer.abandon().await;
+            None
+        };
+        let letters = std::mem::take(&mut open.letters);
+        let letters_sent = letters.len() as u64;
+        // Durable before the intent: once the cut is written down, nobody sends them again.
+        send_letters(&self.context, letters).await?;
+        let Some(open) = self.open.take() else { return Ok(()) };
+        tracing::debug!(lane = %self.context.lane, %range, rows = open.stats.rows, reason = reason.as_str(), "cut");
+        Metric::Segments.add(&self.context.scope, &[("reason", reason.as_str())], 1);
+        self.handed_over = range.end();
+        let item = match token {
+            None => Item::Frontier {
+                end: range.end(),
+                records: open.stats.records,
+                skipped: open.skipped,
+                letters: letters_sent,
+                slot: Some(open.slot),
+            },
+            Some(token) => Item::Segment(Box::new(StagedSegment {
+                intent: Intent {
+                    range,
+                    fingerprint: self.context.fingerprint.clone(),
+                    rows: open.stats.rows,
+                    offsets_hash: open.hash.finish(),
+                    opened_at_ms: open.opened_at_ms,
+                    token,
+                },
+                recovered: open.pinned.is_some(),
+                records: open.stats.records,
+                letters: letters_sent,
+                writer: open.writer,
+                cut_at: Instant::now(),
+                _scratch: open.scratch,
+                _slot: open.slot,
+            })),
+        };
+        self.hand_over(item).await
+    }
+}
+
+/// A segment that was cut before must come out the same.
+fn check_replay(pinned: Option<&Intent>, rows: u64, hash: u64) -> Result<(), LaneError> {
+    match pinned {
+        Some(intent) if intent.rows != rows || intent.offsets_hash != hash => Err(LaneError::ReplayDiverged {
+            range: intent.range,
+            expected_rows: intent.rows,
+            found_rows: rows,
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn send_letters(context: &LaneContext, letters: Vec<DeadLetter>) -> Result<(), LaneError> {
+    let OnPoison::DeadLetter(target) = &context.on_poison else { return Ok(()) };
+    if letters.is_empty() {
+        return Ok(());
+    }
+    persist!(context, target.send(letters.clone()).await)?;
+    context.totals.dead_letters.fetch_add(letters.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    Ok(())
+}

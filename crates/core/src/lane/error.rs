@@ -1,0 +1,89 @@
+//! Why a lane stopped.
+
+use crate::error::{Poison, PoisonStage, StageError};
+use crate::record::{Offset, OffsetRange};
+
+/// Why a lane stopped and needs a human. Its offsets stay where they are; nothing is lost.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaneError {
+    /// A record cannot be processed and the policy is to stop.
+    #[error(
+        "the record at offset {offset} cannot be processed: {stage}: {poison}; everything before it is published. \
+         Fix the producer or the layout, or choose OnPoison::DeadLetter or OnPoison::Skip"
+    )]
+    Poisoned {
+        /// The record.
+        offset: Offset,
+        /// Where it failed.
+        stage: PoisonStage,
+        /// Why.
+        poison: Poison,
+    },
+    /// A former owner left an intent of another layout.
+    #[error(
+        "offsets {range} were cut by a pipeline whose layout differs in: {}. Run finish_pending() with the old layout \
+         first, or roll the change back", .parts.join(", ")
+    )]
+    LayoutChanged {
+        /// The pending segment.
+        range: OffsetRange,
+        /// The parts of the layout that differ.
+        parts: Vec<String>,
+    },
+    /// The topic no longer holds what has to be read.
+    #[error(
+        "retention removed offsets {mark} to {log_start}, which were not yet stored. If they may be skipped, set the \
+         group's offset to {log_start} and start with adopt_foreign_marks(true)"
+    )]
+    RetentionPassed {
+        /// The next offset to read.
+        mark: Offset,
+        /// The first offset the topic still holds.
+        log_start: Offset,
+    },
+    /// Reading a pending segment again gave other records than the first time.
+    #[error(
+        "offsets {range} were recorded with {expected_rows} rows, reading them again gave {found_rows} rows{}: \
+         compaction, retention or a changed converter; nothing was published",
+        if .expected_rows == .found_rows { " at other offsets" } else { "" }
+    )]
+    ReplayDiverged {
+        /// The pending segment.
+        range: OffsetRange,
+        /// Rows at the first reading.
+        expected_rows: u64,
+        /// Rows now.
+        found_rows: u64,
+    },
+    /// The committed offset was set by another program.
+    #[error(
+        "the committed offset {mark} was not set by this pipeline (an operator's reset, another tool). If it is meant, \
+         start with adopt_foreign_marks(true)"
+    )]
+    ForeignMark {
+        /// The committed offset.
+        mark: Offset,
+    },
+    /// A sink broke its contract.
+    #[error("the sink broke its contract: {what}")]
+    SinkContract {
+        /// How.
+        what: &'static str,
+    },
+    /// A sink refused a row late without having said that it may.
+    #[error("the sink refused the record at offset {offset} after the cut; its capabilities must say rejects_late")]
+    UndeclaredRejection {
+        /// The record.
+        offset: Offset,
+    },
+    /// An operation failed for good.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// A bug: a stage panicked.
+    #[error("a stage of the lane panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+}

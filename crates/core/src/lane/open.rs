@@ -1,0 +1,89 @@
+//! The open segment.
+
+use crate::clock::{from_unix_millis, unix_millis};
+use crate::dead_letter::DeadLetter;
+use crate::intent::{Intent, OffsetsHash};
+use crate::partition::{RoutePath, RouteTable};
+use crate::record::Offset;
+use crate::rotate::SegmentStats;
+use crate::sink::{Begun, Published, SegmentStart, SegmentWriter, Sink};
+use crate::spool::Scratch;
+
+use super::backoff::persist;
+use super::context::LaneContext;
+use super::error::LaneError;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A segment that takes records in.
+pub(super) struct Open<T: Send + 'static> {
+    pub(super) writer: Box<dyn SegmentWriter<T>>,
+    pub(super) start: Offset,
+    /// The intent to reproduce, when a former owner has cut this segment.
+    pub(super) pinned: Option<Intent>,
+    pub(super) opened_at_ms: i64,
+    pub(super) stats: SegmentStats,
+    pub(super) routes: RouteTable,
+    pub(super) path: RoutePath,
+    pub(super) hash: OffsetsHash,
+    pub(super) skipped: u64,
+    pub(super) letters: Vec<DeadLetter>,
+    pub(super) letter_bytes: usize,
+    pub(super) scratch: Scratch,
+    /// One of the two segments a lane may have at a time; given back when the segment is done.
+    pub(super) slot: OwnedSemaphorePermit,
+}
+
+/// What beginning a segment gave.
+pub(super) enum Opened<T: Send + 'static> {
+    Filling(Box<Open<T>>),
+    AlreadyPublished(Published),
+}
+
+impl<T: Send + 'static> Open<T> {
+    /// Begins the segment at `start`, asking the sink for as long as it takes.
+    pub(super) async fn begin<K: Sink<T>>(
+        context: &LaneContext,
+        sink: &K,
+        start: Offset,
+        pinned: Option<Intent>,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Opened<T>, LaneError> {
+        let opened_at_ms =
+            pinned.as_ref().map_or_else(|| unix_millis(context.clock.now()), |intent| intent.opened_at_ms);
+        let scratch = context.spool.scratch();
+        let layout = context.fingerprint.digest();
+        let begun = persist!(
+            context,
+            sink.begin(SegmentStart {
+                lane: context.lane.clone(),
+                start,
+                pinned: pinned.clone(),
+                opened_at_ms,
+                layout,
+                scratch: scratch.clone(),
+                memory: context.budget.publish().clone(),
+            })
+            .await
+        )?;
+        let writer = match begun {
+            Begun::Fill(writer) => writer,
+            Begun::AlreadyPublished(published) => return Ok(Opened::AlreadyPublished(published)),
+        };
+        Ok(Opened::Filling(Box::new(Self {
+            writer,
+            start,
+            pinned,
+            opened_at_ms,
+            stats: SegmentStats::opened(from_unix_millis(opened_at_ms)),
+            routes: RouteTable::new(),
+            path: RoutePath::new(opened_at_ms),
+            hash: OffsetsHash::default(),
+            skipped: 0,
+            letters: Vec::new(),
+            letter_bytes: 0,
+            scratch,
+            slot,
+        })))
+    }
+}

@@ -1,0 +1,269 @@
+//! Making segments visible, one after the other, and moving the mark.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::error::StageError;
+use crate::intent::{Intent, Mark};
+use crate::observe::Metric;
+use crate::pipeline::PublishedSegment;
+use crate::record::Offset;
+use crate::sink::{CommitStyle, Published, SegmentWriter};
+use crate::spool::Scratch;
+
+use super::backoff::persist;
+use super::context::LaneContext;
+use super::error::LaneError;
+use super::run::panic_message;
+
+/// What the filler hands over, in offset order.
+pub(super) enum Item<T: Send + 'static> {
+    /// Only move the mark: nothing below `end` has to be stored any more.
+    Frontier { end: Offset, records: u64, skipped: u64, letters: u64, slot: Option<OwnedSemaphorePermit> },
+    /// A former owner's segment turned out to be visible.
+    Recovered { end: Offset, published: Published },
+    /// Publish.
+    Segment(Box<StagedSegment<T>>),
+    /// Answer when everything before is committed.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// A segment between its cut and its last commit.
+pub(super) struct StagedSegment<T: Send + 'static> {
+    pub(super) intent: Intent,
+    pub(super) recovered: bool,
+    pub(super) records: u64,
+    pub(super) letters: u64,
+    pub(super) writer: Box<dyn SegmentWriter<T>>,
+    pub(super) cut_at: Instant,
+    /// Held until the segment is done.
+    pub(super) _scratch: Scratch,
+    pub(super) _slot: OwnedSemaphorePermit,
+}
+
+/// The filler's end of the publisher.
+pub(super) struct Publisher<T: Send + 'static> {
+    items: mpsc::Sender<Item<T>>,
+    task: JoinHandle<(Result<(), LaneError>, u64)>,
+}
+
+impl<T: Send + 'static> Publisher<T> {
+    pub(super) fn spawn(context: Arc<LaneContext>) -> Self {
+        let (items, receiver) = mpsc::channel(2);
+        let task = tokio::spawn(async move {
+            let mut work = Work { context, items: receiver, current: None, waiting: None };
+            let lease = work.context.lease.clone();
+            let result = tokio::select! {
+                biased;
+                () = lease.ended() => Ok(()),
+                result = work.run() => result,
+            };
+            (result, work.abandon().await)
+        });
+        Self { items, task }
+    }
+
+    /// Hands one item over, in order.
+    pub(super) async fn send(&mut self, item: Item<T>) -> Result<(), LaneError> {
+        if self.items.send(item).await.is_ok() {
+            return Ok(());
+        }
+        // The receiver is gone: it failed, or the lease ended and this lane is about to be dropped.
+        Err(self.failed().await)
+    }
+
+    /// Resolves when the publisher has failed.
+    pub(super) async fn failed(&mut self) -> LaneError {
+        match (&mut self.task).await {
+            Ok((Err(error), _)) => error,
+            // Without an error it ends only with the lease, which also ends whoever waits here.
+            Ok((Ok(()), _)) => std::future::pending().await,
+            Err(error) => panicked(error),
+        }
+    }
+
+    /// Waits until everything handed over is published and committed.
+    pub(super) async fn finish(self) -> Result<(), LaneError> {
+        drop(self.items);
+        match self.task.await {
+            Ok((result, _)) => result,
+            Err(error) => Err(panicked(error)),
+        }
+    }
+
+    /// Waits like [`finish`](Self::finish) and answers how many segments were given up.
+    pub(super) async fn abandon(self) -> u64 {
+        if self.task.is_finished() {
+            // A finished task whose answer was taken by `failed` must not be awaited again.
+            return 0;
+        }
+        drop(self.items);
+        self.task.await.map_or(0, |(_, abandoned)| abandoned)
+    }
+}
+
+fn panicked(error: tokio::task::JoinError) -> LaneError {
+    let message = match error.try_into_panic() {
+        Ok(panic) => panic_message(panic.as_ref()),
+        Err(error) => error.to_string(),
+    };
+    LaneError::Panicked { message }
+}
+
+struct Work<T: Send + 'static> {
+    context: Arc<LaneContext>,
+    items: mpsc::Receiver<Item<T>>,
+    /// The segment being published; kept here so that it can be abandoned when the lease ends.
+    current: Option<Box<StagedSegment<T>>>,
+    /// An item taken out of the channel early, to carry its intent with the commit before it.
+    waiting: Option<Item<T>>,
+}
+
+impl<T: Send + 'static> Work<T> {
+    async fn run(&mut self) -> Result<(), LaneError> {
+        // Whether the commit before has already written the next segment's intent down.
+        let mut intent_is_committed = false;
+        loop {
+            let item = match self.waiting.take() {
+                Some(item) => Some(item),
+                None => self.items.recv().await,
+            };
+            match item {
+                None => return Ok(()),
+                Some(Item::Barrier(done)) => { done.send(()).ok(); },
+                Some(Item::Frontier { end, records, skipped, letters, slot }) => {
+                    commit(&self.context, Mark::at(end)).await?;
+                    tracing::trace!(lane = %self.context.lane, %end, skipped, letters, "nothing to store");
+                    self.durable(records);
+                    drop(slot);
+                }
+                Some(Item::Recovered { end, published }) => {
+                    commit(&self.context, Mark::at(end)).await?;
+                    self.intent_is_pending(false);
+                    self.context.totals.recovered.fetch_add(1, Ordering::Relaxed);
+                    Metric::Recovered.add(&self.context.scope, &[], 1);
+                    tracing::info!(lane = %self.context.lane, %end, objects = published.objects.len(), "a former owner's segment was already visible");
+                }
+                Some(Item::Segment(segment)) => {
+                    let style = self.context.capabilities.commit;
+                    if style == CommitStyle::Intent && !intent_is_committed {
+                        let next = segment.intent.range.start();
+                        commit(&self.context, Mark { next, intent: Some(segment.intent.clone()) }).await?;
+                    }
+                    self.intent_is_pending(style == CommitStyle::Intent);
+                    intent_is_committed = self.segment(segment).await?;
+                }
+            }
+        }
+    }
+
+    /// Publishes one segment and commits its end. Answers whether that commit carried the next segment's intent.
+    async fn segment(&mut self, segment: Box<StagedSegment<T>>) -> Result<bool, LaneError> {
+        let segment = self.current.insert(segment);
+        let published = persist!(&self.context, segment.writer.publish().await)?;
+        self.context.totals.object_visible(self.context.started.elapsed());
+        if let Some(rejected) = published.rejected.first() {
+            return Err(LaneError::UndeclaredRejection { offset: rejected.offset });
+        }
+        let end = segment.intent.range.end();
+        if self.waiting.is_none() {
+            self.waiting = self.items.try_recv().ok();
+        }
+        let mark = match &self.waiting {
+            Some(Item::Segment(next))
+                if self.context.capabilities.commit == CommitStyle::Intent && next.intent.range.start() == end =>
+            {
+                Mark { next: end, intent: Some(next.intent.clone()) }
+            }
+            _ => Mark::at(end),
+        };
+        let carried = mark.intent.is_some();
+        commit(&self.context, mark).await?;
+        self.intent_is_pending(carried);
+        if let Some(segment) = self.current.take() {
+            self.done(&segment, &published);
+        }
+        Ok(carried)
+    }
+
+    fn done(&self, segment: &StagedSegment<T>, published: &Published) {
+        let (totals, scope) = (&self.context.totals, &self.context.scope);
+        let objects = published.objects.len() as u64;
+        let bytes = published.objects.iter().map(|object| object.bytes).sum();
+        totals.segments.fetch_add(1, Ordering::Relaxed);
+        totals.objects.fetch_add(objects, Ordering::Relaxed);
+        totals.bytes.fetch_add(bytes, Ordering::Relaxed);
+        totals.rows.fetch_add(segment.intent.rows, Ordering::Relaxed);
+        Metric::Objects.add(scope, &[], objects);
+        Metric::ObjectBytes.add(scope, &[], bytes);
+        Metric::RowsPublished.add(scope, &[], segment.intent.rows);
+        Metric::PublishSeconds.record(scope, segment.cut_at.elapsed().as_secs_f64());
+        if segment.recovered {
+            totals.recovered.fetch_add(1, Ordering::Relaxed);
+            Metric::Recovered.add(scope, &[], 1);
+        }
+        self.durable(segment.records);
+        tracing::info!(
+            lane = %self.context.lane, range = %segment.intent.range, rows = segment.intent.rows, objects, bytes,
+            letters = segment.letters, recovered = segment.recovered, "published"
+        );
+        if let Some(hook) = &self.context.on_published {
+            hook(&PublishedSegment {
+                lane: self.context.lane.clone(),
+                range: segment.intent.range,
+                rows: segment.intent.rows,
+                objects: published.objects.clone(),
+            });
+        }
+    }
+
+    fn durable(&self, records: u64) {
+        self.context.totals.durable.fetch_add(records, Ordering::Relaxed);
+        Metric::RecordsDurable.add(&self.context.scope, &[], records);
+    }
+
+    fn intent_is_pending(&self, pending: bool) {
+        self.context.cell.update(|status| status.pending_intent = pending);
+        Metric::PendingIntents.set(&self.context.scope, u64::from(pending));
+    }
+
+    /// Gives up what is not done. Answers how many segments that were.
+    async fn abandon(&mut self) -> u64 {
+        let mut abandoned = 0;
+        self.items.close();
+        let mut segment = self.current.take();
+        loop {
+            if let Some(mut segment) = segment.take() {
+                segment.writer.abandon().await;
+                abandoned += 1;
+            }
+            let next = match self.waiting.take() {
+                Some(item) => Some(item),
+                None => self.items.try_recv().ok(),
+            };
+            match next {
+                Some(Item::Segment(next)) => segment = Some(next),
+                Some(_) => {}
+                None => return abandoned,
+            }
+        }
+    }
+}
+
+
+/// Moves the mark, under the lease.
+async fn commit(context: &LaneContext, mark: Mark) -> Result<(), LaneError> {
+    let next = mark.next;
+    persist!(context, try_commit(context, mark.clone()).await)?;
+    context.cell.update(|status| status.mark = next);
+    Ok(())
+}
+
+async fn try_commit(context: &LaneContext, mark: Mark) -> Result<(), StageError> {
+    let _held = context.lease.enter().map_err(|ended| StageError::fenced("commit", ended))?;
+    context.control.commit(&context.lane, mark).await
+}
