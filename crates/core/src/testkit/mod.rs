@@ -1,0 +1,29 @@
+//! What tests of pipelines and of stages are made of (feature `testkit`).
+//!
+//! | you test | you take |
+//! |---|---|
+//! | a pipeline, without servers | [`ScriptedBroker`] and its [`ScriptedSource`]s, [`MemorySink`], [`MemoryDeadLetters`], [`ManualClock`] |
+//! | what happens when things fail | [`Faults`] on [`Faulty`] sinks, on commits ([`ScriptedBroker::on_commit`]) and on single objects ([`MemoryStore::faults`]) |
+//!
+//! Everything here is a test helper: where a stage breaks its contract, it panics with what was expected.
+//! It is not covered by the crate's promise of compatibility.
+
+pub use broker::{Committed, ScriptedBroker, ScriptedRecord};
+pub use clock::ManualClock;
+pub use dead_letters::MemoryDeadLetters;
+pub use fault::{Fault, Faults, Gate, InjectedFault, Step};
+pub use faulty::Faulty;
+pub use member::ScriptedMember;
+pub use sink::MemorySink;
+pub use source::ScriptedSource;
+pub use store::{MemoryObject, MemoryRow, MemoryStore, StoreConflict};
+
+mod broker;
+mod clock;
+mod dead_letters;
+mod fault;
+mod faulty;
+mod member;
+mod sink;
+mod source;
+mod store;
