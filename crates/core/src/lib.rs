@@ -51,3 +51,8 @@ mod spool;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod value;
+
+/// The tutorial's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-sink.md")]
+mod writing_a_sink {}
