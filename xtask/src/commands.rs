@@ -191,6 +191,9 @@ pub(crate) struct AuditCommand {
     generated: bool,
     #[command(flatten)]
     spec: SpecArguments,
+    /// Judge objects of another program, which carry none of our metadata
+    #[arg(long)]
+    no_metadata: bool,
     /// Objects read at once
     #[arg(long, default_value_t = 4)]
     concurrency: usize,
@@ -219,6 +222,7 @@ impl AuditCommand {
         let options = audit::Options {
             topic: self.topic,
             prefix: self.prefix,
+            require_metadata: !self.no_metadata,
             concurrency: self.concurrency,
         };
         let found = audit(&bucket, &options, ledger).await?;

@@ -22,6 +22,8 @@ pub struct Options {
     pub topic: String,
     /// Only objects whose keys begin with this.
     pub prefix: String,
+    /// Whether an object without our metadata is an orphan. For the work of another program, only keys are judged.
+    pub require_metadata: bool,
     /// How many objects are read at once.
     pub concurrency: usize,
 }
@@ -43,9 +45,11 @@ pub struct Audit {
     pub objects: u64,
     /// Objects that are not what their key and metadata claim, and multipart uploads that were left behind.
     pub orphans: u64,
+    /// Multipart uploads among the orphans.
+    pub uploads: u64,
     /// Rows that were read.
     pub rows: u64,
-    /// Bytes of those rows, line ends not counted.
+    /// Bytes of those rows with their line ends, of objects that could be read to their end.
     pub row_bytes: u64,
     /// Bytes of the objects as they are stored.
     pub stored_bytes: u64,
@@ -67,6 +71,13 @@ impl Audit {
         [lost, duplicated, reordered, corrupt, orphans] == [0; 5]
     }
 
+    /// Counts the uploads that are `on_disk` of a server beyond those it has listed: it forgets them when it restarts.
+    pub fn add_forgotten_uploads(&mut self, on_disk: u64) {
+        let forgotten = on_disk.saturating_sub(self.uploads);
+        self.orphans += forgotten;
+        self.uploads += forgotten;
+    }
+
     fn add(&mut self, key: &str, stored_bytes: u64, tally: &Tally<'_>, contradiction: Option<&str>) {
         self.duplicated += tally.duplicated;
         self.reordered += tally.reordered;
@@ -74,7 +85,7 @@ impl Audit {
         self.objects += 1;
         self.orphans += u64::from(contradiction.is_some());
         self.rows += tally.rows;
-        self.row_bytes += tally.bytes;
+        self.row_bytes += tally.plain.map_or(0, |plain| plain.bytes);
         self.stored_bytes += stored_bytes;
         for what in tally.first_defect.as_deref().into_iter().chain(contradiction) {
             self.find(|| format!("{key}: {what}"));
@@ -141,38 +152,44 @@ impl fmt::Display for Audit {
 /// A bucket that cannot be listed or an object that cannot be read. What can be read but is wrong is counted.
 pub async fn audit(bucket: &Bucket, options: &Options, ledger: Ledger) -> Result<Audit> {
     let ledger = Arc::new(ledger);
-    let topic: Arc<str> = options.topic.as_str().into();
+    let options = Arc::new(options.clone());
     let objects = bucket.objects(&options.prefix).await?;
     let read = objects
         .into_iter()
-        .map(|object| read(bucket, object, Arc::clone(&topic), Arc::clone(&ledger)));
+        .map(|object| read(bucket, object, Arc::clone(&options), Arc::clone(&ledger)));
     let mut audit = futures::stream::iter(read)
         .buffer_unordered(options.concurrency.max(1))
         .try_fold(Audit::default(), async |sum, one| Ok(sum.merge(one)))
         .await?;
     for upload in bucket.uploads(&options.prefix).await? {
         audit.orphans += 1;
+        audit.uploads += 1;
         audit.find(|| format!("{}: upload {} was left behind", upload.key, upload.id));
     }
     audit.settle(&ledger);
     Ok(audit)
 }
 
-async fn read(bucket: &Bucket, listed: Listed, topic: Arc<str>, ledger: Arc<Ledger>) -> Result<Audit> {
+async fn read(bucket: &Bucket, listed: Listed, options: Arc<Options>, ledger: Arc<Ledger>) -> Result<Audit> {
     let Listed { key, bytes } = listed;
     let mut object = bucket.open(&key).await?;
-    let claims = Claims::of(&key, &object.metadata.take().unwrap_or_default());
+    let claims = Claims::of(&key, object.metadata.take().unwrap_or_default());
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let of_key = key.clone();
     let count = spawn_blocking(move || {
         let mut tally = Tally::new(&ledger);
-        let rows = Body::new(receiver)
+        match Body::new(receiver)
             .decode()
-            .and_then(|body| for_each_row(body, |row| tally.row(row)));
-        if let Err(error) = rows {
-            tally.broken(&error);
+            .and_then(|body| for_each_row(body, |row| tally.row(row)))
+        {
+            Ok(plain) => tally.complete(plain),
+            Err(error) => tally.broken(&error),
         }
-        let contradiction = tally.contradiction(&claims, &topic);
+        let contradiction = if options.require_metadata && !claims.has_metadata() {
+            Some("has none of our metadata".to_owned())
+        } else {
+            tally.contradiction(&claims, &options.topic)
+        };
         let mut audit = Audit::default();
         audit.add(&of_key, bytes, &tally, contradiction.as_deref());
         audit
@@ -202,6 +219,9 @@ const FINDINGS_MAX: usize = 20;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use super::super::decode::Plain;
     use super::super::event::Spec;
     use super::*;
 
@@ -212,7 +232,11 @@ mod tests {
             Spec::default().write(*seq, &mut row);
             tally.row(&row);
         }
-        let contradiction = tally.contradiction(&Claims::of(key, &std::collections::HashMap::new()), "logs");
+        tally.complete(Plain {
+            bytes: 501 * tally.rows,
+            crc32c: 0,
+        });
+        let contradiction = tally.contradiction(&Claims::of(key, HashMap::new()), "logs");
         let mut audit = Audit::default();
         audit.add(key, 100, &tally, contradiction.as_deref());
         audit
@@ -235,7 +259,7 @@ mod tests {
         assert_eq!(audit.to_string(), line);
         assert_eq!(
             (audit.rows, audit.row_bytes, audit.stored_bytes),
-            (10, 5_000, 400)
+            (10, 5_010, 400)
         );
         assert!(!audit.is_clean());
         assert!(
@@ -243,6 +267,20 @@ mod tests {
             "{:?}",
             audit.findings
         );
+    }
+
+    #[test]
+    fn uploads_on_disk_are_counted_once() {
+        let mut audit = Audit {
+            orphans: 3,
+            uploads: 1,
+            ..Audit::default()
+        };
+        audit.add_forgotten_uploads(1);
+        assert_eq!((audit.orphans, audit.uploads), (3, 1));
+        audit.add_forgotten_uploads(4);
+        audit.add_forgotten_uploads(4);
+        assert_eq!((audit.orphans, audit.uploads), (6, 4));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use crc_fast::{CrcAlgorithm, Digest};
 use flate2::bufread::MultiGzDecoder;
 use memchr::memchr;
 use tokio::sync::mpsc;
@@ -16,6 +17,15 @@ const DECODED_BYTES: usize = 256 << 10;
 pub(super) struct Body {
     chunks: mpsc::Receiver<Bytes>,
     current: Bytes,
+}
+
+/// The decoded bytes of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plain {
+    /// How many, line ends included.
+    pub(super) bytes: u64,
+    /// Their CRC-32C.
+    pub(super) crc32c: u32,
 }
 
 impl Body {
@@ -80,20 +90,23 @@ impl Read for Body {
     }
 }
 
-/// Calls `each` with every row, without its line end; a last row may lack one.
+/// Calls `each` with every row, without its line end; a last row may lack one. Returns what all of them came to.
 ///
 /// # Errors
 /// What the decoder says of a broken stream, or a row beyond [`ROW_BYTES_MAX`].
-pub(super) fn for_each_row(mut from: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut begun = Vec::new();
+pub(super) fn for_each_row(mut from: impl BufRead, mut each: impl FnMut(&[u8])) -> io::Result<Plain> {
+    let (mut begun, mut bytes, mut crc32c) = (Vec::new(), 0, Digest::new(CrcAlgorithm::Crc32Iscsi));
     loop {
         let available = from.fill_buf()?;
         if available.is_empty() {
             if !begun.is_empty() {
                 each(&begun);
             }
-            return Ok(());
+            let crc32c = u32::try_from(crc32c.finalize()).map_err(io::Error::other)?;
+            return Ok(Plain { bytes, crc32c });
         }
+        bytes += available.len() as u64;
+        crc32c.update(available);
         let mut rest = available;
         while let Some(end) = memchr(b'\n', rest) {
             let (row, after) = rest.split_at(end);
@@ -123,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    fn rows_in_chunks(object: &[u8], chunk_bytes: usize) -> io::Result<Vec<Vec<u8>>> {
+    fn rows_in_chunks(object: &[u8], chunk_bytes: usize) -> io::Result<(Vec<Vec<u8>>, Plain)> {
         let chunks: Vec<Bytes> = object.chunks(chunk_bytes).map(Bytes::copy_from_slice).collect();
         let (sender, receiver) = mpsc::channel(chunks.len().max(1));
         for chunk in chunks {
@@ -131,8 +144,8 @@ mod tests {
         }
         drop(sender);
         let mut rows = Vec::new();
-        for_each_row(Body::new(receiver).decode()?, |row| rows.push(row.to_vec()))?;
-        Ok(rows)
+        let plain = for_each_row(Body::new(receiver).decode()?, |row| rows.push(row.to_vec()))?;
+        Ok((rows, plain))
     }
 
     fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -165,10 +178,18 @@ mod tests {
         ];
         for object in &objects {
             for chunk_bytes in [1, 2, 3, 7, 1_000] {
-                assert_eq!(rows_in_chunks(object, chunk_bytes).unwrap(), wanted);
+                let (rows, sum) = rows_in_chunks(object, chunk_bytes).unwrap();
+                assert_eq!(rows, wanted);
+                assert_eq!(
+                    sum,
+                    Plain {
+                        bytes: 32,
+                        crc32c: crc_fast::crc32_iscsi(&plain)
+                    }
+                );
             }
         }
-        assert!(rows_in_chunks(b"", 1).unwrap().is_empty());
+        assert_eq!(rows_in_chunks(b"", 1).unwrap(), (Vec::new(), Plain::default()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::decode::Plain;
 use super::event::{Defect, Identity};
 use super::ledger::{Ledger, Mark};
 
@@ -11,8 +12,8 @@ pub(super) struct Tally<'a> {
     ledger: &'a Ledger,
     /// Rows, whatever they are.
     pub(super) rows: u64,
-    /// Bytes of the rows, line ends not counted.
-    pub(super) bytes: u64,
+    /// What they came to, if the object could be read to its end.
+    pub(super) plain: Option<Plain>,
     /// Rows whose event was found before, here or in another object.
     pub(super) duplicated: u64,
     /// Rows that follow a later event of their partition.
@@ -24,14 +25,11 @@ pub(super) struct Tally<'a> {
     extents: BTreeMap<u32, Extent>,
 }
 
-/// What an object says of itself. Each claim is checked if it is made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What an object says of itself: by its key, and by its metadata if it has any.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
-    topic: Option<String>,
-    partition: Option<u32>,
-    first_offset: Vec<i64>,
-    last_offset: Option<i64>,
-    rows: Option<u64>,
+    key: Vec<(&'static str, String)>,
+    metadata: HashMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +45,7 @@ impl<'a> Tally<'a> {
         Self {
             ledger,
             rows: 0,
-            bytes: 0,
+            plain: None,
             duplicated: 0,
             reordered: 0,
             corrupt: 0,
@@ -59,7 +57,6 @@ impl<'a> Tally<'a> {
     /// Counts the next row.
     pub(super) fn row(&mut self, row: &[u8]) {
         self.rows += 1;
-        self.bytes += row.len() as u64;
         match Identity::of(row) {
             Err(Defect::Shape) => self.defect("is no event"),
             Err(Defect::Checksum) => self.defect("has another checksum than its bytes"),
@@ -74,8 +71,14 @@ impl<'a> Tally<'a> {
             .get_or_insert_with(|| format!("after row {}: {why}", self.rows));
     }
 
-    /// In what the object is not what it claims to be; none if all is as claimed.
+    /// Enters what the rows came to once all have been read.
+    pub(super) fn complete(&mut self, plain: Plain) {
+        self.plain = Some(plain);
+    }
+
+    /// In what the object is not what it says of itself; none if all is as claimed. An object that broke off is defect enough.
     pub(super) fn contradiction(&self, claims: &Claims, topic: &str) -> Option<String> {
+        let plain = self.plain?;
         let mut extents = self.extents.iter();
         let Some((partition, extent)) = extents.next() else {
             return Some("holds no event of the topic".to_owned());
@@ -83,32 +86,16 @@ impl<'a> Tally<'a> {
         if let Some((other, _)) = extents.next() {
             return Some(format!("holds events of partitions {partition} and {other}"));
         }
-        let differs = |what: &str, claimed: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
-            Some(format!("claims {what} {claimed} and holds {found}"))
-        };
-        if let Some(claimed) = claims.topic.as_ref().filter(|claimed| *claimed != topic) {
-            return differs("topic", claimed, &topic);
-        }
-        if let Some(claimed) = claims.partition.filter(|claimed| claimed != partition) {
-            return differs("partition", &claimed, partition);
-        }
-        if let Some(claimed) = claims
-            .first_offset
-            .iter()
-            .find(|claimed| **claimed != extent.first_offset)
-        {
-            return differs("first offset", claimed, &extent.first_offset);
-        }
-        if let Some(claimed) = claims
-            .last_offset
-            .filter(|claimed| *claimed != extent.last_offset)
-        {
-            return differs("last offset", &claimed, &extent.last_offset);
-        }
-        if let Some(claimed) = claims.rows.filter(|claimed| *claimed != self.rows) {
-            return differs("row count", &claimed, &self.rows);
-        }
-        None
+        let found = [
+            (TOPIC, topic.to_owned()),
+            (PARTITION, partition.to_string()),
+            (START, extent.first_offset.to_string()),
+            (END, extent.last_offset.saturating_add(1).to_string()),
+            (ROWS, self.rows.to_string()),
+            (ROW_BYTES, plain.bytes.to_string()),
+            (ROWS_CRC32C, format!("{:08x}", plain.crc32c)),
+        ];
+        claims.contradiction(&found)
     }
 
     fn event(&mut self, event: Identity) {
@@ -150,34 +137,65 @@ impl<'a> Tally<'a> {
 impl Claims {
     /// What the key `…/{topic}+{partition}+{first offset}{extension}` and the metadata of an object say. A key of another
     /// form claims nothing.
-    pub(super) fn of(key: &str, metadata: &HashMap<String, String>) -> Self {
-        let mut claims = Self::of_key(key).unwrap_or_default();
-        let number = |name: &str| metadata.get(name).and_then(|value| value.parse().ok());
-        claims.first_offset.extend(number(FIRST_OFFSET));
-        claims.last_offset = number(LAST_OFFSET);
-        claims.rows = metadata.get(ROWS).and_then(|value| value.parse().ok());
-        claims
+    pub(super) fn of(key: &str, metadata: HashMap<String, String>) -> Self {
+        Self {
+            key: Self::of_key(key).unwrap_or_default(),
+            metadata,
+        }
     }
 
-    fn of_key(key: &str) -> Option<Self> {
+    /// Whether there is any metadata of ours.
+    pub(super) fn has_metadata(&self) -> bool {
+        self.metadata.keys().any(|name| name.starts_with(OURS))
+    }
+
+    fn of_key(key: &str) -> Option<Vec<(&'static str, String)>> {
         let name = key.rsplit('/').next()?;
         let mut parts = name.rsplitn(3, '+');
         let (offset, partition, topic) = (parts.next()?, parts.next()?, parts.next()?);
         let digits = offset
             .find(|it: char| !it.is_ascii_digit())
             .unwrap_or(offset.len());
-        Some(Self {
-            topic: Some(topic.to_owned()),
-            partition: Some(partition.parse().ok()?),
-            first_offset: vec![offset.get(..digits)?.parse().ok()?],
-            ..Self::default()
-        })
+        let offset: i64 = offset.get(..digits)?.parse().ok()?;
+        let partition: u32 = partition.parse().ok()?;
+        Some(vec![
+            (TOPIC, topic.to_owned()),
+            (PARTITION, partition.to_string()),
+            (START, offset.to_string()),
+        ])
+    }
+
+    fn contradiction(&self, found: &[(&str, String)]) -> Option<String> {
+        for (name, found) in found {
+            let of_key = self
+                .key
+                .iter()
+                .find(|(claimed, _)| claimed == name)
+                .map(|(_, value)| value);
+            if let Some(claimed) = of_key.filter(|claimed| *claimed != found) {
+                return Some(format!("is named {name}={claimed} and holds {found}"));
+            }
+            match self.metadata.get(*name) {
+                Some(claimed) if claimed != found => {
+                    return Some(format!("claims {name}={claimed} and holds {found}"));
+                }
+                None if self.has_metadata() => return Some(format!("claims no {name}")),
+                _ => {}
+            }
+        }
+        None
     }
 }
 
-const FIRST_OFFSET: &str = "aqueduct-first-offset";
-const LAST_OFFSET: &str = "aqueduct-last-offset";
-const ROWS: &str = "aqueduct-records";
+// The names are written down here again: a sink that renames its metadata breaks whoever reads it, and this audit.
+const OURS: &str = "aqueduct-";
+const TOPIC: &str = "aqueduct-topic";
+const PARTITION: &str = "aqueduct-partition";
+const START: &str = "aqueduct-start";
+const END: &str = "aqueduct-end";
+const ROWS: &str = "aqueduct-rows";
+const ROW_BYTES: &str = "aqueduct-row-bytes";
+const ROWS_CRC32C: &str = "aqueduct-rows-crc32c";
 
 #[cfg(test)]
 mod tests {
@@ -212,7 +230,7 @@ mod tests {
         let ledger = ledger();
         let clean = tally(&ledger, &[8, 12, 20, 100]);
         assert_eq!(counts(&clean), [4, 0, 0, 0]);
-        assert_eq!((clean.bytes, clean.first_defect), (2_000, None));
+        assert_eq!(clean.first_defect, None);
     }
 
     #[test]
@@ -250,65 +268,85 @@ mod tests {
         );
     }
 
+    fn metadata(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
     #[test]
     fn claims_are_checked_one_by_one() {
         let ledger = ledger();
-        // Partition 1, offsets 1 to 3.
-        let tally = tally(&ledger, &[5, 9, 13]);
-        let metadata = |first: &str, last: &str, rows: &str| -> HashMap<String, String> {
-            let pairs = [(FIRST_OFFSET, first), (LAST_OFFSET, last), (ROWS, rows)];
-            pairs
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into()
-        };
-        let contradiction = |key: &str, metadata: &HashMap<String, String>| {
-            tally.contradiction(&Claims::of(key, metadata), "logs")
-        };
-        let right = metadata("1", "3", "3");
+        let right = [
+            (TOPIC, "logs"),
+            (PARTITION, "1"),
+            (START, "1"),
+            (END, "4"),
+            (ROWS, "3"),
+            (ROW_BYTES, "1503"),
+            (ROWS_CRC32C, "0000abcd"),
+        ];
+        let mut tally = tally(&ledger, &[5, 9, 13]);
+        let claims =
+            |pairs: &[(&str, &str)]| Claims::of("p/logs/h=1/logs+1+0000000001.json.gz", metadata(pairs));
         assert_eq!(
-            contradiction("p/logs/h=1/logs+1+0000000001.json.gz", &right),
-            None
+            tally.contradiction(&claims(&[]), "other"),
+            None,
+            "nothing is said of an object that broke off"
         );
-        assert_eq!(contradiction("p/some-other-name.json", &HashMap::new()), None);
+        tally.complete(Plain {
+            bytes: 1_503,
+            crc32c: 0xabcd,
+        });
+        assert_eq!(tally.contradiction(&claims(&right), "logs"), None);
+        for index in 0..right.len() {
+            let mut changed = right;
+            changed[index].1 = "7";
+            assert!(
+                tally.contradiction(&claims(&changed), "logs").is_some(),
+                "{changed:?}"
+            );
+            changed[index].0 = "aqueduct-something-else";
+            assert!(
+                tally.contradiction(&claims(&changed), "logs").is_some(),
+                "{changed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_claims_topic_partition_and_first_offset() {
+        let ledger = ledger();
+        let mut tally = tally(&ledger, &[5, 9, 13]);
+        tally.complete(Plain::default());
+        let contradiction = |key: &str| tally.contradiction(&Claims::of(key, HashMap::new()), "logs");
+        assert_eq!(contradiction("some/other-name.json"), None);
+        assert_eq!(contradiction("logs+1+0000000001.json"), None);
         for key in [
             "logs+1+0000000000.json",
             "logs+2+0000000001.json",
             "sgol+1+0000000001.json",
         ] {
-            assert!(contradiction(key, &right).is_some(), "{key}");
-        }
-        for wrong in [
-            metadata("0", "3", "3"),
-            metadata("1", "4", "3"),
-            metadata("1", "3", "2"),
-        ] {
-            assert!(
-                contradiction("logs+1+0000000001.json", &wrong).is_some(),
-                "{wrong:?}"
-            );
+            assert!(contradiction(key).is_some(), "{key}");
         }
     }
 
     #[test]
     fn an_object_of_two_partitions_or_of_nothing_contradicts_itself() {
         let ledger = ledger();
-        assert!(
-            tally(&ledger, &[0, 1])
-                .contradiction(&Claims::default(), "logs")
-                .is_some()
-        );
-        assert!(
-            tally(&ledger, &[])
-                .contradiction(&Claims::default(), "logs")
-                .is_some()
-        );
+        for seqs in [[0, 1].as_slice(), &[]] {
+            let mut tally = tally(&ledger, seqs);
+            tally.complete(Plain::default());
+            assert!(tally.contradiction(&Claims::default(), "logs").is_some());
+        }
     }
 
     #[test]
     fn a_key_is_read_from_its_end() {
         let claims = Claims::of_key("prefix/a+b/we+ird+topic+7+0000000042.json.gz").unwrap();
-        assert_eq!(claims.topic.as_deref(), Some("we+ird+topic"));
-        assert_eq!((claims.partition, claims.first_offset), (Some(7), vec![42]));
+        let claimed: Vec<&str> = claims.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(claimed, ["we+ird+topic", "7", "42"]);
         assert_eq!(Claims::of_key("no-plus.json"), None);
         assert_eq!(Claims::of_key("t+x+1.json"), None);
     }
