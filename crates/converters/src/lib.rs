@@ -1,0 +1,95 @@
+//! Converters: from a record's bytes to a value.
+//!
+//! | Converter    | Value         | Copies                          | As JSON lines | As bytes | Fields by path |
+//! |--------------|---------------|---------------------------------|---------------|----------|----------------|
+//! | [`RawBytes`] | [`bytes::Bytes`] | nothing                      | no            | yes      | no             |
+//! | [`Utf8`]     | [`Text`]      | nothing                         | a string      | yes      | no             |
+//! | [`Json`]     | [`JsonValue`] | only documents on several lines | as it came    | yes      | yes            |
+//! | [`Serde<T>`] | [`Typed<T>`]  | builds a `T`                    | what `T` writes | no     | if `T` has them |
+//!
+//! All of them are pure: the same record always gives the same value. A record that cannot be read is a
+//! [`Poison`](aqueduct_core::Poison) whose detail names the byte and never shows the payload. A record without a
+//! value is a poison too, unless [`Tombstones::Skip`] says otherwise.
+//!
+//! ```
+//! use aqueduct_converters::{Json, RawBytes, Tombstones};
+//! use aqueduct_core::{BatchBuilder, Converted, Converter, ConverterExt, Offset, Permit, Timestamp, TopicPartition};
+//!
+//! let mut batch = BatchBuilder::new(TopicPartition::new("orders", 0), 256);
+//! batch.push(Offset::new(0), Timestamp::None, Some(b"a"), Some(br#"{"total": 12}"#), []);
+//! batch.push(Offset::new(1), Timestamp::None, Some(b"b"), Some(br#"{"total": "#), []);
+//! batch.push(Offset::new(2), Timestamp::None, Some(b"c"), None, []);
+//! let batch = batch.build(Permit::unlimited());
+//!
+//! // The value as JSON, the key beside it as bytes.
+//! let converter = Json::new().tombstones(Tombstones::Skip).keyed(RawBytes::new());
+//! let outcomes: Vec<String> = batch
+//!     .iter()
+//!     .map(|record| match converter.convert(&record) {
+//!         Ok(Converted::Emit(row)) => format!("{} bytes", row.value.as_bytes().len()),
+//!         Ok(Converted::Skip(reason)) => reason.as_str().to_owned(),
+//!         Err(poison) => poison.to_string(),
+//!     })
+//!     .collect();
+//! assert_eq!(outcomes, [
+//!     "13 bytes",
+//!     "malformed: not valid json at byte 10: the text ends where a value should be",
+//!     "tombstone",
+//! ]);
+//! ```
+
+pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
+pub use raw_bytes::RawBytes;
+pub use tombstones::Tombstones;
+pub use typed::{Serde, Typed};
+pub use utf8::{Text, Utf8};
+
+mod json;
+mod raw_bytes;
+mod tombstones;
+mod typed;
+mod utf8;
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_core::{
+        BatchBuilder, Converted, Converter, Fingerprint, Offset, Permit, Poison, Timestamp, TopicPartition,
+    };
+
+    use super::*;
+
+    /// Converts one record with that value.
+    pub(crate) fn convert<C: Converter>(
+        converter: &C,
+        value: Option<&[u8]>,
+    ) -> Result<Converted<C::Output>, Poison> {
+        let mut builder = BatchBuilder::new(TopicPartition::new("t", 0), 0);
+        builder.push(Offset::ZERO, Timestamp::None, Some(b"key"), value, []);
+        converter.convert(&builder.build(Permit::unlimited()).get(0).unwrap())
+    }
+
+    pub(crate) fn fingerprint(converter: &impl Converter) -> Fingerprint {
+        let mut parts = Fingerprint::new();
+        converter.fingerprint(&mut parts);
+        parts
+    }
+
+    #[test]
+    fn no_two_converters_share_an_identity() {
+        let all = [
+            fingerprint(&Json::new()).digest(),
+            fingerprint(&RawBytes::new()).digest(),
+            fingerprint(&Utf8::new()).digest(),
+            fingerprint(&Serde::<u64>::new()).digest(),
+        ];
+        assert!(
+            all.iter()
+                .enumerate()
+                .all(|(index, digest)| !all[..index].contains(digest))
+        );
+        // Golden: a change here makes intents of running pipelines unreadable.
+        assert_eq!(all[0], JSON_DIGEST);
+    }
+
+    const JSON_DIGEST: u64 = 17_483_180_881_318_280_159;
+}

@@ -1,0 +1,178 @@
+//! JSON without a schema: validated once, passed through, read lazily.
+
+use std::fmt;
+
+use aqueduct_core::{
+    BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
+    PoisonReason, Record, SkipReason,
+};
+use bytes::Bytes;
+
+pub use validate::{JsonError, NESTING_MAX};
+
+use crate::tombstones::Tombstones;
+use compact::compact_into;
+use outline::Outline;
+use validate::validate;
+
+pub(crate) mod compact;
+mod lookup;
+mod outline;
+mod text;
+mod validate;
+
+/// Reads a value as one JSON document of any shape.
+///
+/// The bytes are checked once and stored as they came: order of members, spelling of numbers and whitespace between
+/// tokens survive. Two things change, neither of them the document's meaning: whitespace *around* it is left out, and
+/// a document with raw newlines inside is compacted, so that one message is always one line. Only then is anything
+/// copied.
+///
+/// What counts as JSON is what `serde_json::Value` reads: at most [`NESTING_MAX`] levels, no lone surrogates, UTF-8
+/// throughout, numbers that fit a 64-bit float. Everything else is a poison that names the byte: an empty value, a
+/// byte order mark, a second document, text after the end.
+///
+/// ```
+/// use aqueduct_converters::{Json, JsonValue};
+/// use aqueduct_core::{BatchBuilder, Converted, Converter, FieldPath, FieldValue, Fields, Offset, Permit, Timestamp};
+/// use aqueduct_core::TopicPartition;
+///
+/// let mut batch = BatchBuilder::new(TopicPartition::new("logs", 0), 64);
+/// batch.push(Offset::ZERO, Timestamp::None, None, Some(br#"{"request": {"host": "a.example"}}"#), []);
+/// let batch = batch.build(Permit::unlimited());
+///
+/// let record = batch.get(0).unwrap();
+/// let Ok(Converted::Emit(value)) = Json::new().convert(&record) else { panic!("valid JSON") };
+/// assert_eq!(value.field(&FieldPath::parse("request.host")?), Some(FieldValue::Str("a.example".into())));
+/// assert_eq!(value.as_bytes(), br#"{"request": {"host": "a.example"}}"#);
+/// # Ok::<(), aqueduct_core::FieldPathError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json {
+    tombstones: Tombstones,
+}
+
+impl Json {
+    /// Tombstones are poisons.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a record without a value is.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+}
+
+impl Converter for Json {
+    type Output = JsonValue;
+
+    fn convert(&self, record: &Record<'_>) -> Result<Converted<JsonValue>, Poison> {
+        let Some(bytes) = self.tombstones.value_bytes(record)? else {
+            return Ok(Converted::Skip(SkipReason::Tombstone));
+        };
+        match JsonValue::parse(bytes) {
+            Ok(value) => Ok(Converted::Emit(value)),
+            Err(error) => Err(Poison::new(PoisonReason::Malformed, error.to_string())),
+        }
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("converter", format_args!("json/1 tombstones={}", self.tombstones));
+    }
+}
+
+/// One JSON document as validated text, on one line.
+///
+/// Its fields are found in the text when asked for. Where an object repeats a name, the last member counts, as it
+/// does for most readers. A path of names does not lead into arrays.
+#[derive(Clone)]
+pub struct JsonValue {
+    bytes: Bytes,
+    outline: Outline,
+}
+
+impl JsonValue {
+    /// Checks `bytes` and keeps them, or a compacted copy if the document spans several lines.
+    ///
+    /// # Errors
+    /// If the bytes are not one JSON document.
+    pub fn parse(bytes: Bytes) -> Result<Self, JsonError> {
+        let document = validate(&bytes)?;
+        if !document.multiline {
+            let bytes = if document.span.len() == bytes.len() {
+                bytes
+            } else {
+                bytes.slice(document.span)
+            };
+            return Ok(Self {
+                bytes,
+                outline: document.outline,
+            });
+        }
+        let mut compacted = Vec::new();
+        compact_into(&mut compacted, bytes.get(document.span).unwrap_or_default());
+        // The members have moved; the second pass finds them again.
+        let outline = validate(&compacted)?.outline;
+        Ok(Self {
+            bytes: compacted.into(),
+            outline,
+        })
+    }
+
+    /// The document: one line of UTF-8.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The document as an owned slice of the memory it came in; nothing is copied.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
+impl fmt::Debug for JsonValue {
+    /// Never prints a payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonValue")
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for JsonValue {
+    /// Whether the texts are the same, byte for byte.
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for JsonValue {}
+
+impl Fields for JsonValue {
+    fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
+        lookup::field(&self.bytes, &self.outline, path.segments())
+    }
+}
+
+impl JsonRow for JsonValue {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
+        out.extend_from_slice(&self.bytes);
+        Ok(())
+    }
+
+    fn json_bytes(&self) -> Option<&Bytes> {
+        Some(&self.bytes)
+    }
+}
+
+impl BytesRow for JsonValue {
+    fn row_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;
