@@ -1,0 +1,32 @@
+//! Rows, files and keys: everything about writing records to a store of objects that is not the store.
+//!
+//! [`ObjectSink`] puts together a [`Format`] (how a record becomes a row), a [`Compression`], a [`KeyTemplate`] (how
+//! objects are named) and an [`ObjectTarget`] (the store). `aqueduct-sink-s3` is the target for S3; a store of your own
+//! implements [`ObjectTarget`], six calls around "create this object if its key is free".
+//!
+//! ```text
+//! record ─ Format ─▶ row ─┐ while the segment fills          ┌─ read back, verify ─ compress ─ put / parts ─▶ object
+//!                         └─▶ scratch disk, by object ─ cut ─┘
+//! ```
+//!
+//! - Rows are spooled in their final bytes, so a cut costs reading and sending, no encoding.
+//! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
+//! - Every object carries what it holds in its [`metadata`]; that is how a repeated publication knows its own.
+
+pub use claim::{ObjectConflict, ObjectIdentity, metadata};
+pub use compress::{Compression, LevelError};
+pub use format::{Delimited, Format, JsonLines, RawBytes, Row};
+pub use keys::{KeyError, KeyTemplate};
+pub use sink::{ObjectOptions, ObjectSink, OptionError};
+pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+
+mod checksum;
+mod claim;
+mod compress;
+mod format;
+mod keys;
+mod sink;
+mod target;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+mod writer;

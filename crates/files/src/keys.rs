@@ -1,0 +1,333 @@
+//! Names of objects.
+//!
+//! ```text
+//! {prefix}/{topic}/{route}/{topic}+{partition}+{first offset, zero-padded to 10}{extension}
+//! ```
+//!
+//! The first offset is the object's own, not its segment's. Segments tile the offset axis and an object's first row
+//! is decided by the rows alone, so the same records have the same key whoever writes them again.
+
+use aqueduct_core::{Fingerprint, Offset, TopicPartition};
+
+/// The layout of keys. The default is the one Kafka Connect's users know.
+///
+/// ```
+/// use aqueduct_core::{Offset, TopicPartition};
+/// use aqueduct_files::KeyTemplate;
+///
+/// let keys = KeyTemplate::new("topics");
+/// let lane = TopicPartition::new("orders", 3);
+/// let key = keys.render(&lane, "year=2026/month=11", Offset::new(4711), ".json.gz");
+/// assert_eq!(key, "topics/orders/year=2026/month=11/orders+3+0000004711.json.gz");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTemplate {
+    prefix: String,
+    file: String,
+    pad_width: usize,
+}
+
+/// Why a [`KeyTemplate`] cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The prefix would not stay what it is in a key.
+    #[error("key prefix {prefix:?} {problem}; write levels joined by single slashes, like topics/raw")]
+    Prefix {
+        /// The prefix.
+        prefix: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The file name does not name an object, or two objects alike.
+    #[error("file name template {template:?} {problem}; the default is {default:?}", default = KeyTemplate::DEFAULT_FILE)]
+    File {
+        /// The template.
+        template: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// More digits than an offset can have.
+    #[error("offset width {width} is more than the {max} digits an offset can have", max = KeyTemplate::PAD_MAX)]
+    PadWidth {
+        /// The width asked for.
+        width: usize,
+    },
+    /// The topic's name would not stay one level.
+    #[error(
+        "topic name {topic:?} cannot be a level of a key; Kafka's own names hold letters, digits, '.', '_' and '-'"
+    )]
+    Topic {
+        /// The topic.
+        topic: String,
+    },
+    /// The key is longer than stores take.
+    #[error("the key would be {length} bytes long, {max} is the most; shorten the prefix or the route", max = KeyTemplate::KEY_MAX)]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+}
+
+impl KeyTemplate {
+    /// The longest key, in bytes.
+    pub const KEY_MAX: usize = 1024;
+    /// The most digits an offset has.
+    pub const PAD_MAX: usize = 19;
+    /// The default last part of a key, before the extension.
+    pub const DEFAULT_FILE: &str = "{topic}+{partition}+{start}";
+
+    /// Keys below `prefix`, which may be empty and may hold slashes.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            file: Self::DEFAULT_FILE.to_owned(),
+            pad_width: 10,
+        }
+    }
+
+    /// Another last part: text with `{topic}`, `{partition}` and `{start}`, of which the last two must be there.
+    #[must_use]
+    pub fn with_file_name(mut self, template: impl Into<String>) -> Self {
+        self.file = template.into();
+        self
+    }
+
+    /// The digits the first offset is padded to with zeros; 10 by default.
+    #[must_use]
+    pub fn with_pad_width(mut self, digits: usize) -> Self {
+        self.pad_width = digits;
+        self
+    }
+
+    /// The prefix.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Everything that is wrong with the template; empty if nothing is.
+    pub fn problems(&self) -> Vec<KeyError> {
+        let mut problems = Vec::new();
+        let prefix = |problem| KeyError::Prefix {
+            prefix: self.prefix.clone(),
+            problem,
+        };
+        if !self.prefix.is_empty() {
+            if self.prefix.split('/').any(str::is_empty) {
+                problems.push(prefix("has an empty level"));
+            }
+            if self.prefix.split('/').any(|level| level == "." || level == "..") {
+                problems.push(prefix("has a level of dots"));
+            }
+            if self.prefix.chars().any(char::is_control) {
+                problems.push(prefix("has a control character"));
+            }
+            if self.prefix.len() > Self::KEY_MAX / 2 {
+                problems.push(prefix("is longer than 512 bytes"));
+            }
+        }
+        let file = |problem| KeyError::File {
+            template: self.file.clone(),
+            problem,
+        };
+        if !self.file.contains("{partition}") || !self.file.contains("{start}") {
+            problems.push(file(
+                "lacks {partition} or {start}, without which two objects could have one name",
+            ));
+        }
+        let literal = ["{topic}", "{partition}", "{start}"]
+            .iter()
+            .fold(self.file.clone(), |text, name| text.replace(name, ""));
+        if literal.contains(['{', '}']) {
+            problems.push(file(
+                "has a placeholder other than {topic}, {partition} and {start}",
+            ));
+        }
+        if literal.contains('/') || literal.chars().any(char::is_control) {
+            problems.push(file("has a slash or a control character"));
+        }
+        if self.file.contains("{partition}{start}") || self.file.contains("{start}{partition}") {
+            problems.push(file(
+                "joins {partition} and {start} without anything between them",
+            ));
+        }
+        if self.pad_width > Self::PAD_MAX {
+            problems.push(KeyError::PadWidth {
+                width: self.pad_width,
+            });
+        }
+        problems
+    }
+
+    /// Whether objects of `lane` can have names at all.
+    ///
+    /// # Errors
+    /// [`KeyError::Topic`].
+    pub fn check_lane(&self, lane: &TopicPartition) -> Result<(), KeyError> {
+        let topic = lane.topic();
+        let safe = topic
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if safe && !topic.is_empty() && topic.len() <= 249 && topic != "." && topic != ".." {
+            return Ok(());
+        }
+        Err(KeyError::Topic {
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// Whether every object of the route can have a key, whatever its first offset.
+    ///
+    /// # Errors
+    /// [`KeyError::TooLong`].
+    pub fn check_route(&self, lane: &TopicPartition, route: &str, extension: &str) -> Result<(), KeyError> {
+        let length = self.render(lane, route, Offset::new(i64::MAX), extension).len();
+        if length <= Self::KEY_MAX {
+            Ok(())
+        } else {
+            Err(KeyError::TooLong { length })
+        }
+    }
+
+    /// The key of the object of `lane` and `route` whose first row is at `start`. `route` is escaped already.
+    pub fn render(&self, lane: &TopicPartition, route: &str, start: Offset, extension: &str) -> String {
+        let mut key = String::with_capacity(128);
+        for level in [&self.prefix, lane.topic(), route] {
+            if !level.is_empty() {
+                key.push_str(level);
+                key.push('/');
+            }
+        }
+        let start = format!("{:0width$}", start.get(), width = self.pad_width);
+        let partition = lane.partition().to_string();
+        let mut rest = self.file.as_str();
+        // Not `replace` one after the other: a topic's name could hold text that looks like the next placeholder.
+        while let Some(at) = rest.find('{') {
+            let (literal, tail) = rest.split_at(at);
+            key.push_str(literal);
+            let known = [
+                ("{topic}", lane.topic()),
+                ("{partition}", &partition),
+                ("{start}", &start),
+            ];
+            let found = known
+                .iter()
+                .find_map(|(name, value)| tail.strip_prefix(name).map(|rest| (value, rest)));
+            let Some((value, after)) = found else {
+                rest = tail;
+                break;
+            };
+            key.push_str(value);
+            rest = after;
+        }
+        key.push_str(rest);
+        key.push_str(extension);
+        key
+    }
+
+    /// Adds the template to the layout's identity.
+    pub fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("prefix", &self.prefix);
+        parts.put("key", &self.file);
+        parts.put("key", self.pad_width);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_core::RoutePath;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn golden_keys() {
+        let lane = TopicPartition::new("my.topic", 12);
+        let render =
+            |keys: &KeyTemplate, route, start| keys.render(&lane, route, Offset::new(start), ".json");
+        let default = KeyTemplate::new("topics");
+        assert_eq!(
+            render(&default, "partition=12", 0),
+            "topics/my.topic/partition=12/my.topic+12+0000000000.json"
+        );
+        assert_eq!(
+            render(&default, "", 7),
+            "topics/my.topic/my.topic+12+0000000007.json"
+        );
+        assert_eq!(
+            render(&default, "service=a%2Fb/hour=03", 12_345_678_901),
+            "topics/my.topic/service=a%2Fb/hour=03/my.topic+12+12345678901.json",
+            "an offset wider than the padding is written whole"
+        );
+        let own = KeyTemplate::new("")
+            .with_file_name("p{partition}-{start}")
+            .with_pad_width(4);
+        assert_eq!(render(&own, "x", 7), "my.topic/x/p12-0007.json");
+        assert!(default.problems().is_empty() && own.problems().is_empty());
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let keys = KeyTemplate::new("/a/../b\n")
+            .with_file_name("{topic}/{offset}")
+            .with_pad_width(20);
+        let problems = keys.problems();
+        assert_eq!(problems.len(), 7, "{problems:?}");
+        assert!(
+            KeyTemplate::new("a")
+                .with_file_name("{start}{partition}")
+                .problems()
+                .len()
+                == 1
+        );
+    }
+
+    #[test]
+    fn hostile_topics_are_refused() {
+        let keys = KeyTemplate::new("topics");
+        for topic in ["", ".", "..", "a/b", "a b", "ü", "{start}", &"x".repeat(250)] {
+            assert!(
+                keys.check_lane(&TopicPartition::new(topic, 0)).is_err(),
+                "{topic}"
+            );
+        }
+        assert!(keys.check_lane(&TopicPartition::new("x".repeat(249), 0)).is_ok());
+    }
+
+    #[test]
+    fn a_key_at_the_limit_passes_and_one_past_it_does_not() {
+        let keys = KeyTemplate::new("t");
+        let lane = TopicPartition::new("x", 1);
+        let rest = keys.render(&lane, "r", Offset::new(i64::MAX), ".json").len() - 1;
+        assert!(
+            keys.check_route(&lane, &"r".repeat(KeyTemplate::KEY_MAX - rest), ".json")
+                .is_ok()
+        );
+        let error = keys.check_route(&lane, &"r".repeat(KeyTemplate::KEY_MAX - rest + 1), ".json");
+        assert_eq!(
+            error,
+            Err(KeyError::TooLong {
+                length: KeyTemplate::KEY_MAX + 1
+            })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn keys_stay_below_the_prefix_and_differ(level: String, other: String, start in 0..i64::MAX) {
+            let route = |level: &str| {
+                let mut path = RoutePath::default();
+                path.push(level).ok().map(|()| path.as_str().to_owned())
+            };
+            if let (Some(left), Some(right)) = (route(&level), route(&other)) {
+                let keys = KeyTemplate::new("data/raw");
+                let lane = TopicPartition::new("t", 0);
+                let one = keys.render(&lane, &left, Offset::new(start), ".json");
+                let two = keys.render(&lane, &right, Offset::new(start), ".json");
+                prop_assert!(one.starts_with("data/raw/t/"));
+                prop_assert_eq!(one.matches('/').count(), 4);
+                prop_assert_eq!(one == two, level == other);
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The sink: format, compression, keys and target together.
+
+use std::sync::Arc;
+
+use aqueduct_core::{Begun, Fingerprint, SegmentStart, Sink, SinkCapabilities, StageError};
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use crate::compress::{Compression, LevelError};
+use crate::format::Format;
+use crate::keys::{KeyError, KeyTemplate};
+use crate::target::{ObjectTarget, TargetLimits};
+use crate::writer::{ObjectWriter, RowStyle, Workspaces};
+
+/// Writes records as rows of objects in a store.
+///
+/// While a segment fills, its rows go to scratch disk, grouped by object; memory does not grow with records, routes or
+/// objects beyond about a hundred bytes per object. At the cut each object's rows are read back, verified against the
+/// checksum taken when they were appended, compressed, and sent: in one request if it is small, in parts, several at
+/// once, if it is large.
+///
+/// **Exactly once** on a store with conditional creation: a replay after a crash makes the same keys with the same
+/// rows, meets what is there already, verifies it by its metadata, and creates the rest. A key taken by anything else
+/// is an [`ObjectConflict`](crate::ObjectConflict): nothing is overwritten.
+pub struct ObjectSink<F, O>(Arc<SinkParts<F, O>>);
+
+/// What the writers of a sink share.
+pub(crate) struct SinkParts<F, O> {
+    pub(crate) format: F,
+    pub(crate) target: Arc<O>,
+    pub(crate) options: Arc<ObjectOptions>,
+    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) workspaces: Workspaces,
+}
+
+impl<F, O> Clone for ObjectSink<F, O> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<F, O> std::fmt::Debug for ObjectSink<F, O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectSink")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F, O: ObjectTarget> ObjectSink<F, O> {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// Every [`OptionError`] there is, at once.
+    pub fn new(format: F, target: O, options: ObjectOptions) -> Result<Self, Vec<OptionError>> {
+        let problems = options.problems(&target.limits());
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self(Arc::new(SinkParts {
+            format,
+            target: Arc::new(target),
+            requests: Arc::new(Semaphore::new(options.requests)),
+            options: Arc::new(options),
+            workspaces: Workspaces::default(),
+        })))
+    }
+
+    /// The store.
+    pub fn target(&self) -> &O {
+        &self.0.target
+    }
+
+    /// The options.
+    pub fn options(&self) -> &ObjectOptions {
+        &self.0.options
+    }
+}
+
+/// How rows become objects.
+///
+/// ```
+/// use aqueduct_files::{Compression, KeyTemplate, ObjectOptions};
+///
+/// let options = ObjectOptions::default()
+///     .with_keys(KeyTemplate::new("topics"))
+///     .with_compression(Compression::Gzip)
+///     .with_target_object_bytes(64 << 20);
+/// assert_eq!(options.target_object_bytes, 64 << 20);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ObjectOptions {
+    /// Names. [`KeyTemplate::new`]`("topics")` by default, as in Kafka Connect.
+    pub keys: KeyTemplate,
+    /// None by default.
+    pub compression: Compression,
+    /// [`Compression::DEFAULT_LEVEL`] by default.
+    pub compression_level: i32,
+    /// Bytes of rows, with terminators and before compression, at which a route's next object begins. 256 MiB by
+    /// default. Part of the layout: it decides names.
+    pub target_object_bytes: u64,
+    /// The size of the parts of large objects, in bytes. 8 MiB by default; less where the memory budget is small, but
+    /// never below the store's minimum. With compression a part may be larger by one piece.
+    pub part_bytes: usize,
+    /// Most requests with a body under way at once, over all lanes of the sink. 16 by default. Memory bounds them too.
+    pub requests: usize,
+}
+
+impl Default for ObjectOptions {
+    fn default() -> Self {
+        Self {
+            keys: KeyTemplate::new("topics"),
+            compression: Compression::None,
+            compression_level: Compression::DEFAULT_LEVEL,
+            target_object_bytes: 256 << 20,
+            part_bytes: 8 << 20,
+            requests: 16,
+        }
+    }
+}
+
+/// An option that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// In the key template.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// In the compression level.
+    #[error(transparent)]
+    Level(#[from] LevelError),
+    /// The size of objects.
+    #[error(
+        "target_object_bytes is {bytes}; it must be at least 1 and at most {max}, what the store takes in parts of this size"
+    )]
+    ObjectBytes {
+        /// The option's value.
+        bytes: u64,
+        /// The most.
+        max: u64,
+    },
+    /// The size of parts.
+    #[error("part_bytes is {bytes}; the store takes parts of {min} to {max} bytes")]
+    PartBytes {
+        /// The option's value.
+        bytes: usize,
+        /// The least.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// The number of requests.
+    #[error("requests is {requests}; it must be 1 to {max}", max = ObjectOptions::REQUESTS_MAX)]
+    Requests {
+        /// The option's value.
+        requests: usize,
+    },
+}
+
+impl ObjectOptions {
+    /// Most requests at once.
+    pub const REQUESTS_MAX: usize = 1024;
+
+    /// Sets [`keys`](Self::keys).
+    #[must_use]
+    pub fn with_keys(mut self, keys: KeyTemplate) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// Sets [`compression`](Self::compression).
+    #[must_use]
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Sets [`compression_level`](Self::compression_level).
+    #[must_use]
+    pub fn with_compression_level(mut self, level: i32) -> Self {
+        self.compression_level = level;
+        self
+    }
+
+    /// Sets [`target_object_bytes`](Self::target_object_bytes).
+    #[must_use]
+    pub fn with_target_object_bytes(mut self, bytes: u64) -> Self {
+        self.target_object_bytes = bytes;
+        self
+    }
+
+    /// Sets [`part_bytes`](Self::part_bytes).
+    #[must_use]
+    pub fn with_part_bytes(mut self, bytes: usize) -> Self {
+        self.part_bytes = bytes;
+        self
+    }
+
+    /// Sets [`requests`](Self::requests).
+    #[must_use]
+    pub fn with_requests(mut self, requests: usize) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    /// Everything that is wrong for a store with these limits; empty if nothing is.
+    pub fn problems(&self, limits: &TargetLimits) -> Vec<OptionError> {
+        let mut problems: Vec<OptionError> = self.keys.problems().into_iter().map(OptionError::Key).collect();
+        problems.extend(
+            self.compression
+                .check_level(self.compression_level)
+                .err()
+                .map(OptionError::Level),
+        );
+        let parts = (limits.part_bytes_min, limits.part_bytes_max);
+        if self.part_bytes < parts.0 || self.part_bytes > parts.1 {
+            problems.push(OptionError::PartBytes {
+                bytes: self.part_bytes,
+                min: parts.0,
+                max: parts.1,
+            });
+        }
+        let max = (self.part_bytes as u64).saturating_mul(u64::from(limits.parts_max));
+        if self.target_object_bytes == 0 || self.target_object_bytes > max {
+            problems.push(OptionError::ObjectBytes {
+                bytes: self.target_object_bytes,
+                max,
+            });
+        }
+        if self.requests == 0 || self.requests > Self::REQUESTS_MAX {
+            problems.push(OptionError::Requests {
+                requests: self.requests,
+            });
+        }
+        problems
+    }
+}
+
+#[async_trait]
+impl<T, F, O> Sink<T> for ObjectSink<F, O>
+where
+    T: Send + 'static,
+    F: Format<T>,
+    O: ObjectTarget,
+{
+    async fn check(&self) -> Result<(), StageError> {
+        self.0.target.check().await
+    }
+
+    async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
+        let parts = &self.0;
+        parts
+            .options
+            .keys
+            .check_lane(&at.lane)
+            .map_err(|error| StageError::fatal("begin", error))?;
+        let codec = parts.options.compression;
+        let content_type = codec
+            .content_type()
+            .unwrap_or_else(|| parts.format.content_type());
+        let style = RowStyle {
+            terminator: parts.format.terminator().to_vec(),
+            extension: format!("{}{}", parts.format.extension(), codec.extension()),
+            content_type: content_type.to_owned(),
+        };
+        Ok(Begun::Fill(Box::new(ObjectWriter::new(
+            Arc::clone(parts),
+            style,
+            at,
+        ))))
+    }
+
+    fn capabilities(&self) -> SinkCapabilities {
+        let mut capabilities = SinkCapabilities::redo();
+        if !self.0.target.limits().conditional_create {
+            capabilities.weakness = Some("the store cannot create an object only if its key is free");
+        }
+        capabilities
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        let options = &self.0.options;
+        parts.put("files", LAYOUT_VERSION);
+        self.0.format.fingerprint(parts);
+        parts.put("compression", options.compression.name());
+        options.keys.fingerprint(parts);
+        parts.put("object-bytes", options.target_object_bytes);
+    }
+}
+
+/// Changes when this crate decides names, object boundaries or row bytes otherwise than before.
+const LAYOUT_VERSION: &str = "1";

@@ -1,0 +1,303 @@
+//! The writer of one segment: rows to scratch while it fills, objects out of scratch when it is published.
+//!
+//! ```text
+//! append   encode; note row and object                      rows.rs     no copy
+//! spill    group by object into one block, write it         index.rs    the one copy in memory
+//! stage    write the rest of the index                                  nothing is visible
+//! publish  read each object's runs, verify, (compress),     read.rs     buffers paid before they exist
+//!          create the objects                               publish.rs, upload.rs
+//! ```
+
+mod index;
+mod publish;
+mod read;
+mod rows;
+mod upload;
+
+use std::io;
+use std::sync::Arc;
+
+use aqueduct_core::{
+    Envelope, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, Scratch, ScratchFile,
+    SegmentStart, SegmentWriter, StageError, Staged, TopicPartition,
+};
+use async_trait::async_trait;
+
+use self::index::IndexTail;
+use self::publish::Plan;
+use self::rows::{Objects, PendingBytes, Workspace};
+use crate::format::{Format, Row};
+use crate::sink::SinkParts;
+use crate::target::ObjectTarget;
+
+pub(crate) use self::rows::Workspaces;
+
+/// What a format adds around rows, asked once per segment.
+#[derive(Clone, Debug)]
+pub(crate) struct RowStyle {
+    pub(crate) terminator: Vec<u8>,
+    /// With the compression's own.
+    pub(crate) extension: String,
+    pub(crate) content_type: String,
+}
+
+/// See the module.
+pub(crate) struct ObjectWriter<F, O> {
+    sink: Arc<SinkParts<F, O>>,
+    lane: TopicPartition,
+    layout: u64,
+    pinned: bool,
+    style: RowStyle,
+    memory: Pool,
+    /// Dropped with everything in it once the objects are visible.
+    scratch: Option<Scratch>,
+    objects: Objects,
+    workspace: Option<Workspace>,
+    /// A block that is built but not written.
+    unwritten: Option<Vec<u8>>,
+    rows: Option<ScratchFile>,
+    rows_written: u64,
+    index_tail: IndexTail,
+    index: Option<ScratchFile>,
+    plan: Option<Arc<Plan<O>>>,
+    published: Option<Published>,
+}
+
+impl<F, O> ObjectWriter<F, O> {
+    /// The longest row, in bytes; far above what a broker takes.
+    const ROW_MAX: usize = 1 << 30;
+
+    pub(crate) fn new(sink: Arc<SinkParts<F, O>>, style: RowStyle, at: SegmentStart) -> Self {
+        let target_bytes = sink.options.target_object_bytes;
+        Self {
+            sink,
+            lane: at.lane,
+            layout: at.layout,
+            pinned: at.pinned.is_some(),
+            style,
+            memory: at.memory,
+            scratch: Some(at.scratch),
+            objects: Objects::new(target_bytes),
+            workspace: None,
+            unwritten: None,
+            rows: None,
+            rows_written: 0,
+            index_tail: IndexTail::default(),
+            index: None,
+            plan: None,
+            published: None,
+        }
+    }
+
+    /// Moves what is in memory to the row file. Continues where a failed call stopped.
+    async fn flush_rows(&mut self) -> Result<(), StageError> {
+        loop {
+            if let Some(block) = self.unwritten.take() {
+                let block = self.write_block(block).await?;
+                if let Some(mut workspace) = self.workspace.take() {
+                    workspace.block = block;
+                    if workspace.is_empty() {
+                        self.sink.workspaces.give_back(workspace);
+                    } else {
+                        workspace.block.clear();
+                        self.workspace = Some(workspace);
+                    }
+                }
+            }
+            match &mut self.workspace {
+                Some(workspace) if !workspace.is_empty() => {
+                    let terminator = &self.style.terminator;
+                    self.objects
+                        .build_block(workspace, terminator, self.rows_written, &mut self.index_tail);
+                    self.unwritten = Some(std::mem::take(&mut workspace.block));
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn write_block(&mut self, block: Vec<u8>) -> Result<Vec<u8>, StageError> {
+        let length = block.len();
+        let file = match self.create(self.rows.clone()).await {
+            Ok(file) => file,
+            Err(error) => {
+                self.unwritten = Some(block);
+                return Err(spool_error(error));
+            }
+        };
+        self.rows = Some(file.clone());
+        let (block, result) = file.write_at(block, self.rows_written).await;
+        match result {
+            Ok(()) => {
+                self.rows_written += length as u64;
+                Ok(block)
+            }
+            // The task that wrote is gone, and the rows with it.
+            Err(error) if block.len() != length => Err(StageError::fatal("spill", error)),
+            Err(error) => {
+                self.unwritten = Some(block);
+                Err(spool_error(error))
+            }
+        }
+    }
+
+    /// Moves the end of the index to its file, all of it at the `end`.
+    async fn flush_index(&mut self, end: bool) -> Result<(), StageError> {
+        let Some((bytes, position)) = self.index_tail.take(end) else {
+            return Ok(());
+        };
+        let length = bytes.len();
+        let file = match self.create(self.index.clone()).await {
+            Ok(file) => file,
+            Err(error) => {
+                self.index_tail.put_back(bytes);
+                return Err(spool_error(error));
+            }
+        };
+        self.index = Some(file.clone());
+        let (bytes, result) = file.write_at(bytes, position).await;
+        match result {
+            Ok(()) => {
+                self.index_tail.wrote(bytes);
+                Ok(())
+            }
+            Err(error) if bytes.len() != length => Err(StageError::fatal("spill", error)),
+            Err(error) => {
+                self.index_tail.put_back(bytes);
+                Err(spool_error(error))
+            }
+        }
+    }
+
+    async fn create(&self, known: Option<ScratchFile>) -> io::Result<ScratchFile> {
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let Some(scratch) = self.scratch.clone() else {
+            return Err(io::Error::other("the segment was abandoned"));
+        };
+        tokio::task::spawn_blocking(move || scratch.create())
+            .await
+            .map_err(io::Error::other)?
+    }
+}
+
+/// A full disk is an outage; anything else is retried a few times.
+fn spool_error(error: io::Error) -> StageError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StageError::retry("spill", error)
+            .with_hint("make room on the spool's disk; the lane goes on by itself"),
+        _ => StageError::unknown("spill", error),
+    }
+}
+
+#[async_trait]
+impl<T, F, O> SegmentWriter<T> for ObjectWriter<F, O>
+where
+    T: Send + 'static,
+    F: Format<T>,
+    O: ObjectTarget,
+{
+    fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
+        let workspace = self.workspace.get_or_insert_with(|| self.sink.workspaces.take());
+        let start = workspace.scratch.len();
+        let encoded = self.sink.format.encode(&envelope, &mut workspace.scratch);
+        let checked = encoded.and_then(|row| {
+            let (row, length) = match row {
+                Row::Shared(bytes) => {
+                    let length = bytes.len();
+                    (PendingBytes::Shared(bytes), length)
+                }
+                Row::Written => {
+                    let end = workspace.scratch.len();
+                    (PendingBytes::Scratch { start, end }, end - start)
+                }
+            };
+            if length > Self::ROW_MAX {
+                let detail = format!("a row of {length} bytes, {} is the most", Self::ROW_MAX);
+                return Err(Poison::new(PoisonReason::TooLarge, detail));
+            }
+            if !self.objects.knows(envelope.route) {
+                let (keys, route) = (&self.sink.options.keys, envelope.path.as_str());
+                keys.check_route(&self.lane, route, &self.style.extension)
+                    .map_err(|error| Poison::new(PoisonReason::InvalidRoute, error.to_string()))?;
+                self.objects.add_route(envelope.route, route);
+            }
+            Ok((row, length + self.style.terminator.len()))
+        });
+        match checked {
+            Ok((row, length)) => {
+                self.objects
+                    .push(envelope.route, envelope.record.offset(), row, length, workspace);
+                Ok(())
+            }
+            Err(poison) => {
+                workspace.scratch.truncate(start);
+                Err(poison)
+            }
+        }
+    }
+
+    async fn spill(&mut self) -> Result<Vec<Rejected>, StageError> {
+        self.flush_rows().await?;
+        self.flush_index(false).await?;
+        Ok(Vec::new())
+    }
+
+    async fn stage(&mut self, _range: OffsetRange) -> Result<Staged, StageError> {
+        if self.plan.is_none() && self.published.is_none() {
+            self.flush_rows().await?;
+            self.flush_index(true).await?;
+            self.workspace = None;
+            let (routes, objects) = self.objects.take();
+            let (sink, rows, index) = (&self.sink, self.rows.take(), self.index.take());
+            let spooled = read::Spooled {
+                rows,
+                index,
+                index_length: self.index_tail.written(),
+            };
+            let segment = publish::Segment {
+                lane: self.lane.clone(),
+                layout: self.layout,
+                pinned: self.pinned,
+                style: self.style.clone(),
+                memory: self.memory.clone(),
+            };
+            self.plan = Some(Arc::new(Plan::new(sink, segment, spooled, routes, objects)));
+        }
+        Ok(Staged::default())
+    }
+
+    async fn publish(&mut self) -> Result<Published, StageError> {
+        if let Some(published) = &self.published {
+            return Ok(published.clone());
+        }
+        let Some(plan) = self.plan.clone() else {
+            return Err(StageError::fatal(
+                "publish",
+                "the segment was not staged, or was abandoned",
+            ));
+        };
+        let published = plan.publish().await?;
+        self.published = Some(published.clone());
+        self.plan = None;
+        self.scratch = None;
+        Ok(published)
+    }
+
+    async fn abandon(&mut self) {
+        self.workspace = None;
+        self.unwritten = None;
+        (self.rows, self.index, self.scratch) = (None, None, None);
+        if let Some(plan) = self.plan.take() {
+            plan.abort_uploads().await;
+        }
+    }
+
+    fn encoded_bytes(&self) -> u64 {
+        self.objects.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

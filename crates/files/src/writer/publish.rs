@@ -1,0 +1,339 @@
+//! From a staged segment to visible objects.
+//!
+//! The object with the segment's first row is created first and alone: if its key is taken by something else, the
+//! whole segment meets that before anything of it is visible. The others follow, a few units at once. A unit is one
+//! large object, or a group of small ones that are read in one pass and sent in one request each.
+//!
+//! What is created is remembered, so publishing again after an outage goes on where it stopped; what was created
+//! without our knowing (a lost answer, a former owner) is met and verified.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aqueduct_core::{Class, OffsetRange, Pool, Published, PublishedObject, StageError, TopicPartition};
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinSet;
+
+use super::RowStyle;
+use super::index::IndexReader;
+use super::read::{self, GROUP_OVERHEAD, Spooled};
+use super::rows::{Object, Route};
+use super::upload::joined;
+use crate::claim::ObjectIdentity;
+use crate::compress::{Compression, PIECE};
+use crate::sink::{ObjectOptions, SinkParts};
+use crate::target::{ObjectMeta, ObjectTarget, TargetLimits, Upload};
+
+/// Units under way at once in one lane.
+const UNITS: usize = 4;
+/// Not created yet, as far as we know.
+const ABSENT: u64 = u64::MAX;
+
+/// What a segment's objects have in common.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) lane: TopicPartition,
+    pub(super) layout: u64,
+    pub(super) pinned: bool,
+    pub(super) style: RowStyle,
+    pub(super) memory: Pool,
+}
+
+/// A staged segment.
+pub(super) struct Plan<O> {
+    pub(super) target: Arc<O>,
+    pub(super) limits: TargetLimits,
+    pub(super) segment: Segment,
+    pub(super) spooled: Arc<Spooled>,
+    options: Arc<ObjectOptions>,
+    requests: Arc<Semaphore>,
+    routes: Vec<Option<Route>>,
+    objects: Vec<Object>,
+    /// Bytes stored, per object.
+    stored: Vec<AtomicU64>,
+    uploads: Mutex<Vec<Upload>>,
+}
+
+/// What is read and sent together.
+enum Unit {
+    Large(u32),
+    Group(Vec<u32>),
+}
+
+impl<O: ObjectTarget> Plan<O> {
+    pub(super) fn new<F>(
+        sink: &SinkParts<F, O>,
+        segment: Segment,
+        spooled: Spooled,
+        routes: Vec<Option<Route>>,
+        objects: Vec<Object>,
+    ) -> Self {
+        Self {
+            target: Arc::clone(&sink.target),
+            limits: sink.target.limits(),
+            segment,
+            spooled: Arc::new(spooled),
+            options: Arc::clone(&sink.options),
+            requests: Arc::clone(&sink.requests),
+            routes,
+            stored: objects.iter().map(|_| AtomicU64::new(ABSENT)).collect(),
+            objects,
+            uploads: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Creates what is not created yet.
+    pub(super) async fn publish(self: &Arc<Self>) -> Result<Published, StageError> {
+        let mut units = self.units().into_iter();
+        if self.is_absent(0)
+            && let Some(first) = units.next()
+        {
+            self.run(vec![first].into_iter(), 1).await?;
+        }
+        self.run(units, UNITS).await?;
+        let mut objects = Vec::with_capacity(self.objects.len());
+        for (id, stored) in (0..).zip(&self.stored) {
+            let (key, identity) = self.named(id)?;
+            let bytes = stored.load(Ordering::Relaxed);
+            objects.push(PublishedObject {
+                key,
+                range: identity.range,
+                rows: identity.rows,
+                bytes,
+            });
+        }
+        Ok(Published {
+            objects,
+            rejected: Vec::new(),
+        })
+    }
+
+    /// Works units off, `at_once` at a time. After a failure no further one is begun, those under way end, and the
+    /// worst error is the answer.
+    async fn run(
+        self: &Arc<Self>,
+        mut units: std::vec::IntoIter<Unit>,
+        at_once: usize,
+    ) -> Result<(), StageError> {
+        let mut tasks = JoinSet::new();
+        let mut failure: Option<StageError> = None;
+        loop {
+            while failure.is_none() && tasks.len() < at_once {
+                match units.next() {
+                    Some(Unit::Large(id)) => tasks.spawn(Arc::clone(self).publish_large(id)),
+                    Some(Unit::Group(ids)) => tasks.spawn(Arc::clone(self).publish_group(ids)),
+                    None => break,
+                };
+            }
+            let Some(ended) = tasks.join_next().await else {
+                break;
+            };
+            if let Err(error) = joined(ended)
+                && failure.as_ref().is_none_or(|known| known.class() != Class::Fatal)
+            {
+                failure = Some(error);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// What is left to do, the segment's first object alone in front.
+    fn units(&self) -> Vec<Unit> {
+        let group_bytes = self.group_bytes();
+        let mut units = Vec::new();
+        let (mut group, mut bytes) = (Vec::new(), 0_u64);
+        for (id, object) in (0..).zip(&self.objects) {
+            if !self.is_absent(id) {
+                continue;
+            }
+            if object.bytes > group_bytes {
+                units.push(Unit::Large(id));
+                continue;
+            }
+            if id == 0 {
+                units.push(Unit::Group(vec![id]));
+                continue;
+            }
+            if bytes + object.bytes > group_bytes {
+                units.push(Unit::Group(std::mem::take(&mut group)));
+                bytes = 0;
+            }
+            group.push(id);
+            bytes += object.bytes;
+        }
+        if !group.is_empty() {
+            units.push(Unit::Group(group));
+        }
+        units
+    }
+
+    async fn publish_group(self: Arc<Self>, ids: Vec<u32>) -> Result<(), StageError> {
+        let mut objects = Vec::with_capacity(ids.len());
+        for id in ids {
+            objects.push((id, self.object(id)?.clone()));
+        }
+        let (codec, level) = self.codec();
+        let rows: usize = objects
+            .iter()
+            .map(|(_, object)| usize::try_from(object.bytes).unwrap_or(usize::MAX))
+            .sum();
+        let packed = if codec == Compression::None {
+            0
+        } else {
+            codec.bound(rows) + 1024 * objects.len()
+        };
+        let needed = rows + packed + codec.workspace(level) + GROUP_OVERHEAD;
+        let _permit = self.segment.memory.acquire(needed as u64).await;
+        let spooled = Arc::clone(&self.spooled);
+        let read = tokio::task::spawn_blocking(move || read::read_group(&spooled, &objects, codec, level));
+        let bodies = joined(read.await.map(|bodies| bodies.map_err(read::failed)))?;
+        // Bodies are slices of one buffer, so the permit stays until the last one has been sent.
+        futures::stream::iter(bodies)
+            .map(Ok)
+            .try_for_each_concurrent(self.options.requests, async |body| {
+                let stored = self.put(body.object, body.bytes, body.crc32c).await?;
+                self.stored(body.object, stored);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Key and identity of an object.
+    pub(super) fn named(&self, id: u32) -> Result<(String, ObjectIdentity), StageError> {
+        let object = self.object(id)?;
+        let route = self.routes.get(object.route as usize).and_then(Option::as_ref);
+        let range = OffsetRange::new(object.first, object.last.next());
+        let (Some(route), Some(range)) = (route, range) else {
+            return Err(lost(id));
+        };
+        let Segment {
+            lane, layout, style, ..
+        } = &self.segment;
+        let key = self
+            .options
+            .keys
+            .render(lane, &route.path, object.first, &style.extension);
+        let identity = ObjectIdentity {
+            lane: lane.clone(),
+            range,
+            rows: object.rows,
+            row_bytes: object.bytes,
+            rows_crc32c: object.crc.get(),
+            layout: *layout,
+        };
+        Ok((key, identity))
+    }
+
+    pub(super) fn meta(&self, identity: &ObjectIdentity) -> ObjectMeta {
+        ObjectMeta {
+            content_type: self.segment.style.content_type.clone(),
+            user: identity.to_metadata(),
+        }
+    }
+
+    pub(super) fn object(&self, id: u32) -> Result<&Object, StageError> {
+        self.objects.get(id as usize).ok_or_else(|| lost(id))
+    }
+
+    pub(super) fn codec(&self) -> (Compression, i32) {
+        (self.options.compression, self.options.compression_level)
+    }
+
+    pub(super) fn stored(&self, id: u32, bytes: u64) {
+        if let Some(stored) = self.stored.get(id as usize) {
+            stored.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn is_absent(&self, id: u32) -> bool {
+        self.stored
+            .get(id as usize)
+            .is_some_and(|stored| stored.load(Ordering::Relaxed) == ABSENT)
+    }
+
+    /// A place among the requests under way; of all lanes of the sink. Held while sending only, so never waited for
+    /// by somebody who holds one.
+    pub(super) async fn request(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed: an absent permit would only under-count.
+        self.requests.acquire().await.ok()
+    }
+
+    pub(super) fn parts_in_flight(&self) -> usize {
+        self.options.requests
+    }
+
+    /// Rows that are read and sent as one group, in bytes: a small share of the pool, so that several lanes move.
+    fn group_bytes(&self) -> u64 {
+        let copies = if self.options.compression == Compression::None {
+            1
+        } else {
+            2
+        };
+        (self.segment.memory.capacity() / (8 * copies))
+            .max(64 << 10)
+            .min(self.options.part_bytes as u64)
+    }
+
+    /// The size of the parts of an object: the option's, or less in a small pool, so that four parts fit into it; and
+    /// never so small that the store has too many of them.
+    pub(super) fn part_bytes(&self, row_bytes: u64) -> usize {
+        let overhead = self.slot_bytes(0);
+        let share = usize::try_from(self.segment.memory.capacity() / 4).unwrap_or(usize::MAX);
+        let whole = self
+            .options
+            .compression
+            .bound(usize::try_from(row_bytes).unwrap_or(usize::MAX));
+        let parts = usize::try_from(self.limits.parts_max).unwrap_or(usize::MAX);
+        self.options
+            .part_bytes
+            .min(share.saturating_sub(usize::try_from(overhead).unwrap_or(usize::MAX)))
+            .max(self.limits.part_bytes_min)
+            .max(whole.div_ceil(parts))
+            .min(whole)
+    }
+
+    /// The buffer of a part: with compression the last piece may pass the part's size.
+    pub(super) fn buffer_bytes(&self, part: usize) -> usize {
+        match self.options.compression {
+            Compression::None => part,
+            codec => part + codec.bound(PIECE),
+        }
+    }
+
+    /// What a part costs, in bytes, with its share of the reader.
+    pub(super) fn slot_bytes(&self, part: usize) -> u64 {
+        let (codec, level) = self.codec();
+        let reader =
+            IndexReader::CHUNK + codec.workspace(level) + if codec == Compression::None { 0 } else { PIECE };
+        (self.buffer_bytes(part) + reader) as u64
+    }
+
+    pub(super) fn open_upload(&self, upload: &Upload) {
+        self.uploads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(upload.clone());
+    }
+
+    pub(super) fn close_upload(&self, upload: &Upload) {
+        self.uploads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|open| open != upload);
+    }
+
+    pub(super) fn open_uploads(&self) -> Vec<Upload> {
+        self.uploads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn lost(id: u32) -> StageError {
+    StageError::fatal(
+        "publish",
+        format!("object {id} of the segment has no description; this is a defect, report it"),
+    )
+}

@@ -1,0 +1,243 @@
+//! Rows on their way to the spool, and the objects they make.
+
+use std::sync::{Mutex, PoisonError};
+
+use aqueduct_core::{Offset, RouteId};
+use bytes::Bytes;
+
+use super::index::IndexTail;
+use crate::checksum::Crc;
+
+/// One object of a segment. A fixed size, however many rows it has.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) route: u32,
+    pub(super) first: Offset,
+    pub(super) last: Offset,
+    pub(super) rows: u64,
+    /// Bytes of the rows with terminators.
+    pub(super) bytes: u64,
+    /// Checksum of those, as far as they are in a block.
+    pub(super) crc: Crc,
+    /// The object's rows in the batch at hand: a list through [`Workspace::rows`], empty if `head` is `NONE`.
+    head: u32,
+    tail: u32,
+}
+
+/// A route, and its object that still grows.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) path: Box<str>,
+    open: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// The objects of one segment, numbered in order of their first row.
+#[derive(Debug)]
+pub(super) struct Objects {
+    routes: Vec<Option<Route>>,
+    all: Vec<Object>,
+    target_bytes: u64,
+    bytes: u64,
+}
+
+impl Objects {
+    pub(super) fn new(target_bytes: u64) -> Self {
+        Self {
+            routes: Vec::new(),
+            all: Vec::new(),
+            target_bytes,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn knows(&self, route: RouteId) -> bool {
+        matches!(self.routes.get(route.index()), Some(Some(_)))
+    }
+
+    pub(super) fn add_route(&mut self, route: RouteId, path: &str) {
+        if self.routes.len() <= route.index() {
+            self.routes.resize(route.index() + 1, None);
+        }
+        if let Some(slot) = self.routes.get_mut(route.index()) {
+            *slot = Some(Route {
+                path: path.into(),
+                open: NONE,
+            });
+        }
+    }
+
+    /// Puts the next row into its object: the route's open one, or a new one if that would get larger than an object
+    /// should be. Only the rows decide, so a replay cuts at the same row, however the records are batched.
+    pub(super) fn push(
+        &mut self,
+        route: RouteId,
+        offset: Offset,
+        row: PendingBytes,
+        length: usize,
+        workspace: &mut Workspace,
+    ) {
+        let number = |index: usize| u32::try_from(index).unwrap_or(NONE);
+        let Some(Some(known)) = self.routes.get_mut(route.index()) else {
+            return;
+        };
+        let length = length as u64;
+        let fits = self
+            .all
+            .get(known.open as usize)
+            .is_some_and(|open| open.bytes == 0 || open.bytes + length <= self.target_bytes);
+        if !fits {
+            known.open = number(self.all.len());
+            self.all.push(Object {
+                route: number(route.index()),
+                first: offset,
+                last: offset,
+                rows: 0,
+                bytes: 0,
+                crc: Crc::EMPTY,
+                head: NONE,
+                tail: NONE,
+            });
+        }
+        let id = known.open;
+        let Some(object) = self.all.get_mut(id as usize) else {
+            return;
+        };
+        object.last = offset;
+        object.rows += 1;
+        object.bytes += length;
+        self.bytes += length;
+        let index = number(workspace.rows.len());
+        workspace.rows.push(PendingRow { row, next: NONE });
+        if object.head == NONE {
+            object.head = index;
+            workspace.touched.push(id);
+        } else if let Some(tail) = workspace.rows.get_mut(object.tail as usize) {
+            tail.next = index;
+        }
+        object.tail = index;
+    }
+
+    /// Moves the rows of the batch into one block, each object's together, in order of the objects. `position` is
+    /// where the block will lie in the spool.
+    pub(super) fn build_block(
+        &mut self,
+        workspace: &mut Workspace,
+        terminator: &[u8],
+        position: u64,
+        index: &mut IndexTail,
+    ) {
+        let Workspace {
+            rows,
+            touched,
+            scratch,
+            block,
+        } = workspace;
+        // Ascending already where the rows came in order, which costs one look.
+        touched.sort_unstable();
+        for &id in touched.iter() {
+            let Some(object) = self.all.get_mut(id as usize) else {
+                continue;
+            };
+            let start = block.len();
+            let mut next = object.head;
+            while let Some(pending) = rows.get(next as usize) {
+                match &pending.row {
+                    PendingBytes::Shared(bytes) => block.extend_from_slice(bytes),
+                    PendingBytes::Scratch { start, end } => {
+                        block.extend_from_slice(scratch.get(*start..*end).unwrap_or_default());
+                    }
+                }
+                block.extend_from_slice(terminator);
+                next = pending.next;
+            }
+            (object.head, object.tail) = (NONE, NONE);
+            let run = block.get(start..).unwrap_or_default();
+            object.crc.update(run);
+            index.push(id, position + start as u64, run.len() as u64);
+        }
+        rows.clear();
+        touched.clear();
+        scratch.clear();
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Hands routes and objects over; the number of bytes stays.
+    pub(super) fn take(&mut self) -> (Vec<Option<Route>>, Vec<Object>) {
+        (std::mem::take(&mut self.routes), std::mem::take(&mut self.all))
+    }
+}
+
+/// The buffers a writer needs between the first row of a batch and its place on disk. They are shared by the lanes of
+/// a sink: a lane that waits for records holds none.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    rows: Vec<PendingRow>,
+    /// The objects with rows in this batch, in order of their first one.
+    touched: Vec<u32>,
+    /// Rows that had to be encoded.
+    pub(super) scratch: Vec<u8>,
+    /// The rows in their final order.
+    pub(super) block: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct PendingRow {
+    row: PendingBytes,
+    next: u32,
+}
+
+/// Where a row waits for its block.
+#[derive(Debug)]
+pub(super) enum PendingBytes {
+    /// In the batch's arena, or wherever the format found it.
+    Shared(Bytes),
+    /// In [`Workspace::scratch`].
+    Scratch { start: usize, end: usize },
+}
+
+impl Workspace {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// Buffers that are between two batches, of any lane.
+#[derive(Debug, Default)]
+pub(crate) struct Workspaces {
+    idle: Mutex<Vec<Workspace>>,
+}
+
+impl Workspaces {
+    /// Buffers kept for the next batch; more than threads that fill bring nothing.
+    const IDLE_MAX: usize = 4;
+    /// Larger ones are given back to the system: one huge batch must not be paid for ever.
+    const BYTES_MAX: usize = 4 << 20;
+
+    pub(super) fn take(&self) -> Workspace {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default()
+    }
+
+    /// `workspace` holds no row any more.
+    pub(super) fn give_back(&self, mut workspace: Workspace) {
+        let bytes = workspace.block.capacity()
+            + workspace.scratch.capacity()
+            + workspace.rows.capacity() * size_of::<PendingRow>();
+        if bytes > Self::BYTES_MAX {
+            return;
+        }
+        workspace.block.clear();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < Self::IDLE_MAX {
+            idle.push(workspace);
+        }
+    }
+}

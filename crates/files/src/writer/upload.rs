@@ -1,0 +1,276 @@
+//! One object on its way to the target.
+
+use std::sync::Arc;
+
+use aqueduct_core::{Permit, StageError};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::publish::Plan;
+use super::read::{self, ObjectReader, PartFilled};
+use crate::claim::{ObjectConflict, ObjectIdentity};
+use crate::target::{Completion, Creation, ObjectTarget, Part, Upload};
+
+/// A buffer and the permit that paid for it before it existed.
+struct Slot {
+    buffer: Vec<u8>,
+    permit: Permit,
+}
+
+/// A part that was sent, and its buffer if nobody holds it any more.
+struct Sent {
+    part: Part,
+    buffer: Option<Vec<u8>>,
+    permit: Permit,
+}
+
+impl<O: ObjectTarget> Plan<O> {
+    /// Creates an object in one request; answers the bytes stored.
+    pub(super) async fn put(&self, id: u32, body: Bytes, crc32c: u32) -> Result<u64, StageError> {
+        let (key, identity) = self.named(id)?;
+        if !self.limits.conditional_create
+            && let Some(stored) = self.look(&key, &identity).await?
+        {
+            return Ok(stored);
+        }
+        let length = body.len() as u64;
+        let _request = self.request().await;
+        match self.target.put(&key, body, crc32c, &self.meta(&identity)).await? {
+            Creation::Created => Ok(length),
+            Creation::AlreadyExists => self.claim(&key, &identity).await,
+        }
+    }
+
+    /// Publishes an object that is larger than a group: in one request if it turns out to fit into a part, else in
+    /// parts, several at once. A part's memory is the only thing waited for, and whoever holds some is sending it, so
+    /// lanes cannot wait for each other.
+    pub(super) async fn publish_large(self: Arc<Self>, id: u32) -> Result<(), StageError> {
+        let (key, identity) = self.named(id)?;
+        // A former owner may have got this far; sending it all only to learn that would be a waste.
+        if (self.segment.pinned || !self.limits.conditional_create)
+            && let Some(stored) = self.look(&key, &identity).await?
+        {
+            self.stored(id, stored);
+            return Ok(());
+        }
+        let part = self.part_bytes(identity.row_bytes);
+        let object = self.object(id)?.clone();
+        let (codec, level) = self.codec();
+        let reader =
+            ObjectReader::new(Arc::clone(&self.spooled), id, object, codec, level).map_err(read::failed)?;
+        let slot = self.slot(part, self.segment.memory.acquire(self.slot_bytes(part)).await);
+        let (reader, slot, filled) = fill(reader, slot, part).await?;
+        if filled.last {
+            let Slot {
+                buffer,
+                permit: _permit,
+            } = slot;
+            let stored = self
+                .put(id, Bytes::from(buffer).slice(..filled.length), filled.crc32c)
+                .await?;
+            self.stored(id, stored);
+            return Ok(());
+        }
+        let upload = self.target.create_multipart(&key, &self.meta(&identity)).await?;
+        self.open_upload(&upload);
+        let stored = match self.send_parts(&upload, part, reader, slot, filled).await {
+            Ok((parts, length)) => self.complete(&upload, &parts, length, &identity).await,
+            Err(error) => {
+                self.abort(&upload).await;
+                Err(error)
+            }
+        };
+        self.stored(id, stored?);
+        Ok(())
+    }
+
+    /// Sends all parts; answers their receipts in order, and their bytes.
+    async fn send_parts(
+        self: &Arc<Self>,
+        upload: &Upload,
+        part: usize,
+        mut reader: ObjectReader,
+        mut slot: Slot,
+        mut filled: PartFilled,
+    ) -> Result<(Vec<Part>, u64), StageError> {
+        let mut parts = Vec::new();
+        let mut uploads = JoinSet::new();
+        let (mut number, mut length) = (0_u32, 0_u64);
+        loop {
+            number += 1;
+            length += filled.length as u64;
+            if number > self.limits.parts_max {
+                let problem = format!(
+                    "more than {} parts; make objects smaller or parts larger",
+                    self.limits.parts_max
+                );
+                return Err(StageError::fatal("upload part", problem));
+            }
+            uploads.spawn(Arc::clone(self).send_part(
+                upload.clone(),
+                number,
+                slot,
+                filled.length,
+                filled.crc32c,
+            ));
+            if filled.last {
+                break;
+            }
+            slot = loop {
+                // The next buffer is one that was sent, or a new one if there is memory.
+                let sent = tokio::select! {
+                    biased;
+                    Some(sent) = uploads.join_next() => sent,
+                    permit = self.segment.memory.acquire(self.slot_bytes(part)), if uploads.len() < self.parts_in_flight() => {
+                        break self.slot(part, permit);
+                    }
+                };
+                let Sent {
+                    part: receipt,
+                    buffer,
+                    permit,
+                } = joined(sent)?;
+                parts.push(receipt);
+                // Others wait for memory: queue up behind them.
+                if self.segment.memory.waiting() == 0 {
+                    break match buffer {
+                        Some(buffer) => Slot { buffer, permit },
+                        None => self.slot(part, permit),
+                    };
+                }
+            };
+            (reader, slot, filled) = fill(reader, slot, part).await?;
+        }
+        while let Some(sent) = uploads.join_next().await {
+            parts.push(joined(sent)?.part);
+        }
+        parts.sort_unstable_by_key(|part| part.number);
+        Ok((parts, length))
+    }
+
+    async fn send_part(
+        self: Arc<Self>,
+        upload: Upload,
+        number: u32,
+        slot: Slot,
+        length: usize,
+        crc32c: u32,
+    ) -> Result<Sent, StageError> {
+        let Slot { buffer, permit } = slot;
+        let whole = Bytes::from(buffer);
+        let part = {
+            let _request = self.request().await;
+            self.target
+                .upload_part(&upload, number, whole.slice(..length), crc32c)
+                .await?
+        };
+        // The client may hold its clone a moment longer; then the next part gets a fresh buffer.
+        let buffer = whole.try_into_mut().ok().map(Vec::from);
+        Ok(Sent { part, buffer, permit })
+    }
+
+    async fn complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        length: u64,
+        identity: &ObjectIdentity,
+    ) -> Result<u64, StageError> {
+        let answer = self.target.complete(upload, parts).await;
+        match answer {
+            Ok(Completion::Created) => {
+                self.close_upload(upload);
+                Ok(length)
+            }
+            Ok(Completion::AlreadyExists) => {
+                self.abort(upload).await;
+                self.claim(&upload.key, identity).await
+            }
+            Ok(Completion::UploadGone) => {
+                self.close_upload(upload);
+                self.claim(&upload.key, identity).await
+            }
+            // It may have been applied: the next try meets the object, or starts over.
+            Err(error) => {
+                self.abort(upload).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The key is taken, or should be by now: is it by us?
+    async fn claim(&self, key: &str, ours: &ObjectIdentity) -> Result<u64, StageError> {
+        self.look(key, ours).await?.ok_or_else(|| {
+            StageError::retry(
+                "claim object",
+                format!("{key} was there a moment ago and is not any more"),
+            )
+        })
+    }
+
+    /// What stands under the key: nothing, our own object (its size), or a conflict.
+    async fn look(&self, key: &str, ours: &ObjectIdentity) -> Result<Option<u64>, StageError> {
+        let Some(head) = self.target.head(key).await? else {
+            return Ok(None);
+        };
+        let theirs = ObjectIdentity::from_metadata(&head);
+        if theirs.as_ref() == Some(ours) {
+            tracing::debug!(key, "the object is there already");
+            return Ok(Some(head.size));
+        }
+        let (location, key) = (self.target.location(), key.to_owned());
+        Err(StageError::new(
+            "claim object",
+            ObjectConflict {
+                location,
+                key,
+                ours: ours.clone(),
+                theirs,
+            },
+        ))
+    }
+
+    async fn abort(&self, upload: &Upload) {
+        self.close_upload(upload);
+        if let Err(error) = self.target.abort(upload).await {
+            tracing::warn!(
+                key = upload.key,
+                error = %aqueduct_core::ErrorChain(&error),
+                "could not abort an upload; a lifecycle rule for incomplete uploads removes its parts"
+            );
+        }
+    }
+
+    /// Aborts what a dropped `publish` left behind.
+    pub(super) async fn abort_uploads(&self) {
+        for upload in self.open_uploads() {
+            self.abort(&upload).await;
+        }
+    }
+
+    fn slot(&self, part: usize, permit: Permit) -> Slot {
+        Slot {
+            buffer: vec![0; self.buffer_bytes(part)],
+            permit,
+        }
+    }
+}
+
+async fn fill(
+    mut reader: ObjectReader,
+    mut slot: Slot,
+    part: usize,
+) -> Result<(ObjectReader, Slot, PartFilled), StageError> {
+    let read = tokio::task::spawn_blocking(move || {
+        let filled = reader.fill(&mut slot.buffer, part)?;
+        Ok((reader, slot, filled))
+    });
+    joined(read.await.map(|result| result.map_err(read::failed)))
+}
+
+/// A task that panicked is a defect: the lane stops.
+pub(super) fn joined<T>(
+    result: Result<Result<T, StageError>, tokio::task::JoinError>,
+) -> Result<T, StageError> {
+    result.unwrap_or_else(|error| Err(StageError::fatal("publish", error)))
+}
