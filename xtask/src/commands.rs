@@ -19,7 +19,7 @@ use xtask::services::{self, Cache, Endpoint, Running, Topics};
 pub(crate) enum ServicesCommand {
     /// Start both on free ports; fetches their programs on the first run
     Start {
-        /// Directory for their data, such as /dev/shm [default: the cache directory]
+        /// Directory for their data, such as /dev/shm [default: where they were, or the cache directory]
         #[arg(long)]
         data: Option<PathBuf>,
         /// The broker's heap in MiB
@@ -45,8 +45,7 @@ impl ServicesCommand {
         let cache = Cache::from_env()?;
         match self {
             Self::Start { data, kafka_heap_mib } => {
-                let data = data.map_or_else(|| cache.dir().map(PathBuf::from), Ok)?;
-                let running = services::start(&cache, &services::Options { data, kafka_heap_mib }).await?;
+                let running = services::start(&cache, data, kafka_heap_mib).await?;
                 Ok(print_status(&running))
             }
             Self::Stop { wipe } => {

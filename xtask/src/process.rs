@@ -105,19 +105,41 @@ impl Process {
         if self.wait(grace).await {
             return Ok(Stopped::Asked);
         }
-        self.kill()?;
-        if self.wait(KILL_TIMEOUT).await {
-            return Ok(Stopped::Killed);
-        }
-        bail!(
-            "process {} does not go away after SIGKILL: it hangs in the kernel, see its /proc/{0}/stack",
-            self.pid
-        )
+        self.kill().await
     }
 
-    /// Sends SIGKILL and does not wait; whether there was somebody to kill.
-    pub fn kill(&self) -> Result<bool> {
-        self.signal(Signal::KILL)
+    /// Sends SIGKILL and waits until it is gone.
+    pub async fn kill(&self) -> Result<Stopped> {
+        if !self.signal(Signal::KILL)? {
+            return Ok(Stopped::Already);
+        }
+        if self.wait(KILL_TIMEOUT).await {
+            Ok(Stopped::Killed)
+        } else {
+            self.unkillable()
+        }
+    }
+
+    /// As [`kill`](Self::kill), for a destructor.
+    pub fn kill_blocking(&self) -> Result<Stopped> {
+        if !self.signal(Signal::KILL)? {
+            return Ok(Stopped::Already);
+        }
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        while self.is_alive() {
+            if Instant::now() >= deadline {
+                return self.unkillable();
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(Stopped::Killed)
+    }
+
+    fn unkillable(&self) -> Result<Stopped> {
+        bail!(
+            "process {} does not go away after SIGKILL: it hangs in the kernel, see /proc/{0}/stack",
+            self.pid
+        )
     }
 
     /// Freezes it (SIGSTOP): its sockets stay open and nothing answers.

@@ -244,11 +244,11 @@ async fn servers_come_back_with_their_data(running: &mut Running, bucket: &Bucke
     assert_eq!((found.orphans, found.uploads), (4, 1));
 
     let brokers = running.kafka.brokers();
-    running.kafka.kill();
+    assert_eq!(running.kafka.kill().await?, Stopped::Killed);
     running.kafka.start().await?;
     assert_eq!(running.kafka.brokers(), brokers);
     assert_eq!(scanned(&brokers).await?.ledger.expected(), 20_000);
-    running.kafka.stop().await?;
+    assert_eq!(running.kafka.stop().await?, Stopped::Asked);
     running.restart().await?;
     assert_eq!(scanned(&brokers).await?.ledger.expected(), 20_000);
     Ok(())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -50,36 +50,57 @@ impl Daemon {
         }
     }
 
-    /// Starts it and waits until `probe` says that it serves; a server that is already up is left alone.
+    /// Starts it and waits until `probe` says that it serves. One that is up already only has to serve.
     ///
     /// # Errors
-    /// The end of the log, if the server exits or does not serve in time. It does not keep running then.
+    /// The end of the log, if the server exits or does not serve in time.
     pub(super) async fn start(&mut self, probe: impl AsyncFn() -> bool) -> Result<()> {
-        if self.is_alive() {
+        let deadline = Instant::now() + START_TIMEOUT;
+        if let Some(process) = self.process
+            && self.wait(process, &probe, deadline).await?
+        {
             return Ok(());
         }
-        let process = Process::spawn(
-            Command::new(&self.program).args(&self.args).envs(&self.env),
-            &self.log,
-        )?;
+        let mut command = Command::new(&self.program);
+        let process = Process::spawn(command.args(&self.args).envs(&self.env), &self.log)?;
         self.process = Some(process);
         self.owned = true;
-        let deadline = Instant::now() + START_TIMEOUT;
-        while !probe().await {
-            let exited = !process.is_alive();
-            if exited || Instant::now() >= deadline {
-                self.kill();
-                let what = if exited { "exited" } else { "does not serve" };
-                let log = fs::read(&self.log).unwrap_or_default();
-                let (program, log) = (self.program.display(), tail(&String::from_utf8_lossy(&log)));
-                bail!(
-                    "{program} {what} after its start; the end of {}:\n{log}",
-                    self.log.display()
-                );
+        match self.wait(process, &probe, deadline).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.process = None;
+                Err(self.failure("exited after its start"))
+            }
+            Err(error) => {
+                self.kill().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until `process` serves: true, or has ended: false.
+    async fn wait(
+        &self,
+        process: Process,
+        probe: &impl AsyncFn() -> bool,
+        deadline: Instant,
+    ) -> Result<bool> {
+        while process.is_alive() {
+            if probe().await {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.failure("runs and does not serve"));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    fn failure(&self, what: &str) -> anyhow::Error {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let (program, log) = (self.program.display(), tail(&String::from_utf8_lossy(&log)));
+        anyhow!("{program} {what}; the end of {}:\n{log}", self.log.display())
     }
 
     pub(super) async fn stop(&mut self) -> Result<Stopped> {
@@ -91,13 +112,14 @@ impl Daemon {
         Ok(stopped)
     }
 
-    /// For the way out when nothing can be waited for or reported.
-    pub(super) fn kill(&mut self) {
-        if let Some(process) = self.process.take()
-            && let Err(error) = process.kill()
-        {
-            tracing::warn!(%error, pid = process.pid(), "a server is left running");
-        }
+    /// Kills it and waits until it is gone: until then it holds its port and its data.
+    pub(super) async fn kill(&mut self) -> Result<Stopped> {
+        let Some(process) = self.process else {
+            return Ok(Stopped::Already);
+        };
+        let stopped = process.kill().await?;
+        self.process = None;
+        Ok(stopped)
     }
 
     /// Lets it run when this value is gone.
@@ -126,8 +148,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.owned {
-            self.kill();
+        if let Some(process) = self.process.filter(|_| self.owned)
+            && let Err(error) = process.kill_blocking()
+        {
+            tracing::warn!(%error, "a server is left running");
         }
     }
 }
@@ -222,10 +246,7 @@ mod tests {
         };
         daemon.start(up(1)).await.unwrap();
         let first = daemon.running().unwrap();
-        daemon
-            .start(async || panic!("it is up: nothing to wait for"))
-            .await
-            .unwrap();
+        daemon.start(async || true).await.unwrap();
         assert_eq!(daemon.running().unwrap(), first);
         assert_eq!(daemon.stop().await.unwrap(), Stopped::Asked);
         assert!(daemon.running().is_err());
@@ -244,7 +265,7 @@ mod tests {
         let (kept_process, owned_process) = (kept.running().unwrap(), owned.running().unwrap());
         kept.detach();
         drop((kept, owned));
-        assert!(owned_process.wait(Duration::from_secs(5)).await);
+        assert!(!owned_process.is_alive());
         assert!(kept_process.is_alive());
         kept_process.stop(Duration::from_secs(5)).await.unwrap();
     }

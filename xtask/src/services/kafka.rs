@@ -77,9 +77,9 @@ impl Kafka {
         self.daemon.stop().await
     }
 
-    /// Kills it on the spot.
-    pub fn kill(&mut self) {
-        self.daemon.kill();
+    /// Kills it without a chance to shut down, and waits until it is gone.
+    pub async fn kill(&mut self) -> Result<Stopped> {
+        self.daemon.kill().await
     }
 
     /// The process, to suspend it or to read its usage.

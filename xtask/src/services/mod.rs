@@ -145,15 +145,27 @@ impl Running {
     }
 }
 
-/// `services start`: brings up the detached pair, or whichever of the two is down, and returns it.
-pub async fn start(cache: &Cache, options: &Options) -> Result<Running> {
+/// `services start`: brings up the detached pair, or whichever of the two is down, and returns it. Servers that were stopped
+/// begin again on their data, on other ports; without such servers and without `data`, it is kept in the cache.
+pub async fn start(cache: &Cache, data: Option<PathBuf>, kafka_heap_mib: u32) -> Result<Running> {
     let _lock = cache.lock("services.lock")?;
     let running = match Running::find(cache)? {
         Some(mut running) if running.kafka.is_alive() || running.s3.is_alive() => {
             running.restart().await?;
             running
         }
-        _ => Running::start(cache, options).await?,
+        stopped => {
+            let earlier = stopped.and_then(|running| running.home.parent().map(Path::to_owned));
+            if let (Some(data), Some(earlier)) = (&data, &earlier)
+                && data.canonicalize().ok().as_ref() != Some(earlier)
+            {
+                tracing::warn!("data of the servers before is left in {}", earlier.display());
+            }
+            let data = data
+                .or(earlier)
+                .map_or_else(|| cache.dir().map(Path::to_owned), Ok)?;
+            Running::start(cache, &Options { data, kafka_heap_mib }).await?
+        }
     };
     running.detach(cache)?;
     Running::find(cache)?.context("the state just written is gone")
