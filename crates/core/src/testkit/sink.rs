@@ -428,7 +428,7 @@ impl<T: Send + 'static> SegmentWriter<T> for MemoryWriter<T> {
     async fn spill(&mut self) -> Result<Vec<Rejected>, StageError> {
         if !self.buffer.is_empty() {
             let length = self.buffer.len() as u64;
-            self.at.scratch.reserve(length).await;
+            // Paid for already: the lane reserves disk before it takes a batch in.
             // Given away as a copy: a caller that drops this future finds the buffer as it was.
             let (_, result) = self.file.write_at(self.buffer.clone(), self.written).await;
             result.map_err(|error| StageError::retry("write scratch file", error))?;
