@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use crate::convert::Converter;
 use crate::dead_letter::{DeadLetter, OnPoison};
+use crate::error::PoisonStage;
 use crate::intent::Intent;
 use crate::observe::Metric;
 use crate::partition::Partitioner;
@@ -15,6 +16,7 @@ use super::backoff::persist;
 use super::context::LaneContext;
 use super::error::LaneError;
 use super::fill::Filler;
+use super::originals::Originals;
 use super::publish::{Item, StagedSegment};
 
 impl<C, P, K> Filler<C, P, K>
@@ -39,8 +41,16 @@ where
         check_replay(open.pinned.as_ref(), open.stats.rows, open.hash.finish())?;
         let token = if open.stats.rows > 0 {
             let staged = persist!(&self.context, open.writer.stage(range).await)?;
-            if let Some(rejected) = staged.rejected.first() {
-                return Err(LaneError::UndeclaredRejection { offset: rejected.offset });
+            // A replay refuses the same rows again; their letters went out before the intent was written down.
+            if open.pinned.is_none() {
+                let refused = Originals::letters(
+                    open.originals.as_ref(),
+                    &self.context,
+                    staged.rejected,
+                    PoisonStage::Encode,
+                );
+                open.letters.extend(refused.await?);
+                open.letters.sort_by_key(|letter| letter.record.offset);
             }
             if staged.token.len() > Intent::TOKEN_MAX {
                 return Err(LaneError::SinkContract { what: "its token is longer than Intent::TOKEN_MAX" });
@@ -79,6 +89,7 @@ where
                 records: open.stats.records,
                 letters: letters_sent,
                 writer: open.writer,
+                originals: open.originals,
                 cut_at: Instant::now(),
                 _scratch: open.scratch,
                 _slot: open.slot,

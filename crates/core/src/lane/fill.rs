@@ -57,6 +57,8 @@ pub(super) struct Filler<C: Converter, P, K> {
     frontier_at: Instant,
     slots: Arc<Semaphore>,
     wish: Option<watch::Receiver<Wish>>,
+    /// End after the pinned segment.
+    only_recover: bool,
 }
 
 /// Why the loop over a batch's records stopped.
@@ -92,12 +94,14 @@ where
             frontier_at: Instant::now(),
             slots: Arc::new(Semaphore::new(SEGMENTS_IN_FLIGHT)),
             wish: None,
+            only_recover: false,
         }
     }
 
     /// Lives from the assignment to the last commit.
     pub(super) async fn live(&mut self, mut start: LaneStart) -> Result<(), LaneError> {
         self.wish = Some(start.wish);
+        self.only_recover = start.only_recover;
         let recovery = recover::plan(&self.context, &start.assignment)?;
         self.publisher = Some(Publisher::spawn(Arc::clone(&self.context)));
         self.next = recovery.start;
@@ -123,7 +127,7 @@ where
         start.start.send(self.next).ok();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(start.only_recover && self.open.is_none()) {
+        while !self.has_recovered() {
             self.show();
             let flow = tokio::select! {
                 biased;
@@ -143,6 +147,11 @@ where
         }
         start.inbox.discard();
         self.drain().await
+    }
+
+    /// Whether there is nothing left to do for a lane that only recovers.
+    fn has_recovered(&self) -> bool {
+        self.only_recover && self.open.is_none()
     }
 
     /// Cuts what is open, waits until everything is published and committed.
@@ -182,7 +191,7 @@ where
         self.context.totals.records.fetch_add(arrived, Ordering::Relaxed);
         Metric::RecordsDue.add(&self.context.scope, &[], arrived);
         persist!(&self.context, self.stages.converter.prepare(&batch).await)?;
-        while index < batch.len() {
+        while index < batch.len() && !self.has_recovered() {
             if self.make_room(&batch, index).await? == Flow::Drain {
                 return Ok(Flow::Drain);
             }
@@ -229,6 +238,9 @@ where
                     open.stats.rows += 1;
                     open.stats.bytes = open.writer.encoded_bytes();
                     open.hash.push(offset);
+                    if let Some(originals) = &mut open.originals {
+                        originals.push(&record);
+                    }
                 }
                 Step::Skipped(reason) => Self::skip(&self.context, open, reason),
                 Step::RoutesFull => return Stopped::Cut(CutReason::Routes),
@@ -325,6 +337,9 @@ where
     /// Moves what was appended to scratch; rows the target refuses right away become poison.
     async fn spill(&mut self, batch: &Batch) -> Result<(), LaneError> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
+        if let Some(originals) = &mut open.originals {
+            persist!(&self.context, originals.spill().await)?;
+        }
         let rejected = persist!(&self.context, open.writer.spill().await)?;
         for Rejected { offset, poison } in rejected {
             let record = batch.iter().find(|record| record.offset() == offset);
@@ -341,7 +356,8 @@ where
     /// Opens a segment if there is none and pays for the scratch that the rest of the batch may need.
     async fn make_room(&mut self, batch: &Batch, index: usize) -> Result<Flow, LaneError> {
         let rest = (batch.len() - index) as u64;
-        let need = batch.bytes() as u64 * rest / batch.len().max(1) as u64 + rest * ROW_OVERHEAD;
+        let copies = 1 + u64::from(self.context.capabilities.rejects_late);
+        let need = copies * (batch.bytes() as u64 * rest / batch.len().max(1) as u64 + rest * ROW_OVERHEAD);
         loop {
             if self.open.is_none() {
                 let Some(slot) = self.slot_or_drain().await? else { return Ok(Flow::Drain) };

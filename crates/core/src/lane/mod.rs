@@ -22,6 +22,7 @@ mod error;
 mod fill;
 mod inbox;
 mod open;
+mod originals;
 mod publish;
 mod recover;
 mod run;

@@ -2,6 +2,7 @@
 
 use crate::clock::{from_unix_millis, unix_millis};
 use crate::dead_letter::DeadLetter;
+use crate::error::StageError;
 use crate::intent::{Intent, OffsetsHash};
 use crate::partition::{RoutePath, RouteTable};
 use crate::record::Offset;
@@ -12,6 +13,7 @@ use crate::spool::Scratch;
 use super::backoff::persist;
 use super::context::LaneContext;
 use super::error::LaneError;
+use super::originals::Originals;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,6 +31,8 @@ pub(super) struct Open<T: Send + 'static> {
     pub(super) skipped: u64,
     pub(super) letters: Vec<DeadLetter>,
     pub(super) letter_bytes: usize,
+    /// Kept only for a sink that rejects late.
+    pub(super) originals: Option<Originals>,
     pub(super) scratch: Scratch,
     /// One of the two segments a lane may have at a time; given back when the segment is done.
     pub(super) slot: OwnedSemaphorePermit,
@@ -70,6 +74,15 @@ impl<T: Send + 'static> Open<T> {
             Begun::Fill(writer) => writer,
             Begun::AlreadyPublished(published) => return Ok(Opened::AlreadyPublished(published)),
         };
+        let originals = if context.capabilities.rejects_late {
+            let created = persist!(
+                context,
+                Originals::create(&scratch).map_err(|error| StageError::retry("spool create", error))
+            )?;
+            Some(created)
+        } else {
+            None
+        };
         Ok(Opened::Filling(Box::new(Self {
             writer,
             start,
@@ -82,6 +95,7 @@ impl<T: Send + 'static> Open<T> {
             skipped: 0,
             letters: Vec::new(),
             letter_bytes: 0,
+            originals,
             scratch,
             slot,
         })))

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::error::StageError;
+use crate::error::{PoisonStage, StageError};
 use crate::intent::{Intent, Mark};
 use crate::observe::Metric;
 use crate::pipeline::PublishedSegment;
@@ -17,7 +17,9 @@ use crate::spool::Scratch;
 
 use super::backoff::persist;
 use super::context::LaneContext;
+use super::cut::send_letters;
 use super::error::LaneError;
+use super::originals::Originals;
 use super::run::panic_message;
 
 /// What the filler hands over, in offset order.
@@ -39,6 +41,7 @@ pub(super) struct StagedSegment<T: Send + 'static> {
     pub(super) records: u64,
     pub(super) letters: u64,
     pub(super) writer: Box<dyn SegmentWriter<T>>,
+    pub(super) originals: Option<Originals>,
     pub(super) cut_at: Instant,
     /// Held until the segment is done.
     pub(super) _scratch: Scratch,
@@ -166,9 +169,12 @@ impl<T: Send + 'static> Work<T> {
         let segment = self.current.insert(segment);
         let published = persist!(&self.context, segment.writer.publish().await)?;
         self.context.totals.object_visible(self.context.started.elapsed());
-        if let Some(rejected) = published.rejected.first() {
-            return Err(LaneError::UndeclaredRejection { offset: rejected.offset });
-        }
+        let rejected = published.rejected.clone();
+        let letters =
+            Originals::letters(segment.originals.as_ref(), &self.context, rejected, PoisonStage::Target).await?;
+        segment.letters += letters.len() as u64;
+        // Before the end is committed; these alone may be sent again after a crash.
+        send_letters(&self.context, letters).await?;
         let end = segment.intent.range.end();
         if self.waiting.is_none() {
             self.waiting = self.items.try_recv().ok();

@@ -18,9 +18,9 @@ use crate::observe::{LaneScope, Metric, Report};
 use crate::record::{Offset, TopicPartition};
 use crate::sink::SinkCapabilities;
 use crate::source::{Assignment, Reply, SourceContext, SourceControl, SourceEvent};
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolError};
 
-use super::{Command, Guarantee, OnLaneFailure, Pipeline, PipelineError, Runnable};
+use super::{Command, Guarantee, OnLaneFailure, Options, Pipeline, PipelineError, Runnable};
 use crate::dead_letter::OnPoison;
 
 /// How long the target may be unreachable at the start before that is an error.
@@ -43,7 +43,7 @@ pub(super) async fn run(
     mode: Mode,
 ) -> Result<Report, PipelineError> {
     let started = std::time::Instant::now();
-    let spool = open_spool(&pipeline).await?;
+    let spool = open_spool(&pipeline.options).await?;
     persist_check("sink check", || pipeline.stages.check()).await.map_err(PipelineError::Sink)?;
     if let OnPoison::DeadLetter(target) = &pipeline.options.on_poison {
         persist_check("dead-letter check", || target.check()).await.map_err(PipelineError::DeadLetters)?;
@@ -91,14 +91,14 @@ pub(super) async fn run(
     }
 }
 
-async fn open_spool(pipeline: &Pipeline) -> Result<Spool, PipelineError> {
-    let options = &pipeline.options;
+async fn open_spool(options: &Options) -> Result<Spool, PipelineError> {
     let (directory, name) = (options.spool_dir.clone(), options.name.clone());
     let (disk, pool) = (Arc::clone(&options.disk), options.limits.budget.disk().clone());
     let opened = tokio::task::spawn_blocking(move || Spool::open(&directory, &name, disk, pool)).await;
     match opened {
         Ok(opened) => Ok(opened?),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        // Only a runtime that is shutting down cancels it.
+        Err(error) => Err(SpoolError::Io { path: options.spool_dir.clone(), source: std::io::Error::other(error) }.into()),
     }
 }
 

@@ -1,0 +1,193 @@
+//! The records of a segment as they were read, for sinks that refuse rows after the batch is gone.
+//!
+//! Kept on scratch and read again only if something is refused:
+//!
+//! ```text
+//! frame   length u32 | offset i64 | timestamp tag u8, ms i64 | key | value | header count u32 | (name, value)*
+//! bytes   length u32, or u32::MAX for an absent one | content
+//! ```
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+
+use crate::convert::SkipReason;
+use crate::dead_letter::{DeadLetter, OnPoison, Rejected};
+use crate::error::{PoisonStage, StageError};
+use crate::observe::Metric;
+use crate::record::{Offset, OwnedRecord, Record, Timestamp, TopicPartition};
+use crate::spool::{Scratch, ScratchFile};
+
+use super::context::LaneContext;
+use super::error::LaneError;
+
+const ABSENT: u32 = u32::MAX;
+/// Read back in pieces of this size, and one frame at least.
+const READ_BYTES: usize = 1 << 20;
+
+/// The originals of one segment.
+#[derive(Debug)]
+pub(super) struct Originals {
+    file: ScratchFile,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl Originals {
+    pub(super) fn create(scratch: &Scratch) -> io::Result<Self> {
+        Ok(Self { file: scratch.create()?, buffer: Vec::new(), written: 0 })
+    }
+
+    /// Keeps a record that was stored.
+    pub(super) fn push(&mut self, record: &Record<'_>) {
+        let start = self.buffer.len();
+        let out = &mut self.buffer;
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&record.offset().get().to_le_bytes());
+        let (tag, ms) = match record.timestamp() {
+            Timestamp::None => (0, 0),
+            Timestamp::Create(ms) => (1, ms),
+            Timestamp::LogAppend(ms) => (2, ms),
+        };
+        out.push(tag);
+        out.extend_from_slice(&i64::to_le_bytes(ms));
+        put(out, record.key());
+        put(out, record.value());
+        let headers = record.headers();
+        out.extend_from_slice(&u32::try_from(headers.clone().count()).unwrap_or(u32::MAX).to_le_bytes());
+        for (name, value) in headers {
+            put(out, Some(name.as_bytes()));
+            put(out, value);
+        }
+        let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+        if let Some(prefix) = out.get_mut(start..start + 4) {
+            prefix.copy_from_slice(&length.to_le_bytes());
+        }
+    }
+
+    /// Moves what was pushed to scratch. May be called again after an error.
+    pub(super) async fn spill(&mut self) -> Result<(), StageError> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let (buffer, result) = self.file.write_at(buffer, self.written).await;
+        self.buffer = buffer;
+        result.map_err(|error| StageError::retry("spool write", error))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// The letters of rows refused at `stage`, in offset order, or the error if the policy is to stop.
+    pub(super) async fn letters(
+        originals: Option<&Self>,
+        context: &Arc<LaneContext>,
+        rejected: Vec<Rejected>,
+        stage: PoisonStage,
+    ) -> Result<Vec<DeadLetter>, LaneError> {
+        let Some(first) = rejected.first() else { return Ok(Vec::new()) };
+        match &context.on_poison {
+            OnPoison::Stop => {
+                return Err(LaneError::Poisoned { offset: first.offset, stage, poison: first.poison.clone() });
+            }
+            OnPoison::Skip => {
+                let skipped = rejected.len() as u64;
+                context.totals.skipped.fetch_add(skipped, std::sync::atomic::Ordering::Relaxed);
+                Metric::RecordsSkipped.add(&context.scope, &[("reason", SkipReason::Poison.as_str())], skipped);
+                return Ok(Vec::new());
+            }
+            OnPoison::DeadLetter(_) => {}
+        }
+        let Some(originals) = originals else {
+            return Err(LaneError::UndeclaredRejection { offset: first.offset });
+        };
+        for Rejected { poison, .. } in &rejected {
+            let labels = [("stage", stage.as_str()), ("reason", poison.reason().as_str())];
+            Metric::DeadLetters.add(&context.scope, &labels, 1);
+        }
+        let (file, length, lane) = (originals.file.clone(), originals.written, context.lane.clone());
+        let found = tokio::task::spawn_blocking(move || find(&file, length, &lane, rejected, stage)).await;
+        found
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            .map_err(|error| StageError::fatal("spool read", error).into())
+    }
+}
+
+fn put(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    let length = bytes.map_or(ABSENT, |bytes| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1));
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes.unwrap_or_default());
+}
+
+/// Walks the file once. Blocks.
+fn find(
+    file: &ScratchFile,
+    length: u64,
+    lane: &TopicPartition,
+    mut rejected: Vec<Rejected>,
+    stage: PoisonStage,
+) -> io::Result<Vec<DeadLetter>> {
+    rejected.sort_by_key(|rejected| rejected.offset);
+    let mut letters = Vec::with_capacity(rejected.len());
+    let mut wanted = rejected.into_iter().peekable();
+    let mut position = 0;
+    let mut window = Bytes::new();
+    while let Some(next) = wanted.peek() {
+        let frame_length = match window.get(..4).and_then(|prefix| prefix.try_into().ok()) {
+            Some(prefix) => 4 + u32::from_le_bytes(prefix) as usize,
+            None => 4,
+        };
+        if frame_length == 4 || window.len() < frame_length {
+            let rest = usize::try_from(length - position).unwrap_or(usize::MAX);
+            let want = READ_BYTES.max(frame_length).min(rest);
+            if want < frame_length || want == window.len() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, format!("no original of offset {}", next.offset)));
+            }
+            let mut bytes = vec![0; want];
+            file.read_exact_at(&mut bytes, position)?;
+            window = Bytes::from(bytes);
+            continue;
+        }
+        let frame = window.split_to(frame_length);
+        position += frame_length as u64;
+        let record = decode(lane, frame.slice(4..)).map_err(io::Error::other)?;
+        if record.offset == next.offset
+            && let Some(Rejected { poison, .. }) = wanted.next()
+        {
+            letters.push(DeadLetter { record, stage, poison });
+        }
+    }
+    Ok(letters)
+}
+
+fn decode(lane: &TopicPartition, mut frame: Bytes) -> Result<OwnedRecord, bytes::TryGetError> {
+    let offset = Offset::new(frame.try_get_i64_le()?);
+    let tag = frame.try_get_u8()?;
+    let ms = frame.try_get_i64_le()?;
+    let timestamp = match tag {
+        0 => Timestamp::None,
+        1 => Timestamp::Create(ms),
+        _ => Timestamp::LogAppend(ms),
+    };
+    let key = take(&mut frame)?;
+    let value = take(&mut frame)?;
+    let count = frame.try_get_u32_le()?;
+    let mut headers = Vec::new();
+    for _ in 0..count {
+        let name = take(&mut frame)?.unwrap_or_default();
+        headers.push((String::from_utf8_lossy(&name).into_owned(), take(&mut frame)?));
+    }
+    Ok(OwnedRecord { lane: lane.clone(), offset, timestamp, key, value, headers })
+}
+
+fn take(frame: &mut Bytes) -> Result<Option<Bytes>, bytes::TryGetError> {
+    let length = frame.try_get_u32_le()?;
+    if length == ABSENT {
+        return Ok(None);
+    }
+    let length = length as usize;
+    if frame.remaining() < length {
+        return Err(bytes::TryGetError { requested: length, available: frame.remaining() });
+    }
+    // Copied, so that a letter does not hold the whole window.
+    Ok(Some(Bytes::copy_from_slice(&frame.split_to(length))))
+}
