@@ -1,68 +1,16 @@
 //! The sinks of the testkit pass the conformance suite, and the suite catches every sink that is broken on purpose.
 
+#[cfg(test)]
 mod conformance {
+    pub(crate) mod harness;
     pub(crate) mod shelf;
 }
 
-use std::any::Any;
-use std::sync::Arc;
-use std::sync::Mutex;
+use aqueduct_core::Class;
+use aqueduct_core::testkit::{Fault, MemorySink, Step, sink_suite};
 
-use aqueduct_core::testkit::{
-    Fault, Faults, Faulty, MemorySink, MemoryStore, SinkHarness, Step, StoredRow, SuiteReport, SuiteRow,
-    sink_suite,
-};
-use aqueduct_core::{
-    BatchSink, Batched, Class, Poison, PoisonReason, Record, Rejected, RowBatch, StageError,
-};
-use bytes::Bytes;
-
+use conformance::harness::{Memory, Simple, verdict};
 use conformance::shelf::{Flaw, Shelf};
-
-/// Any configuration of a memory sink.
-struct Memory {
-    store: MemoryStore,
-    configure: fn(MemorySink<Bytes>) -> MemorySink<Bytes>,
-    faults: Faults,
-}
-
-impl Memory {
-    fn new(configure: fn(MemorySink<Bytes>) -> MemorySink<Bytes>) -> Self {
-        Self {
-            store: MemoryStore::new(),
-            configure,
-            faults: Faults::new(),
-        }
-    }
-}
-
-impl SinkHarness for Memory {
-    type Value = Bytes;
-    type Sink = Faulty<MemorySink<Bytes>>;
-
-    async fn sink(&self) -> Self::Sink {
-        Faulty::new(
-            (self.configure)(MemorySink::bytes(&self.store).row_max(400)),
-            &self.faults,
-        )
-    }
-
-    fn value(&self, record: &Record<'_>) -> Bytes {
-        record.value_bytes().unwrap()
-    }
-
-    fn poison(&self, _record: &Record<'_>) -> Option<Bytes> {
-        Some(Bytes::from(vec![b'x'; 401]))
-    }
-
-    async fn stored(&self) -> Vec<StoredRow> {
-        let objects = self.store.objects().into_iter();
-        let rows =
-            objects.flat_map(|object| object.rows.into_iter().map(move |row| (object.key.clone(), row)));
-        rows.map(|(object, row)| StoredRow::read(object, &row.value))
-            .collect()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_sink_passes_however_it_recovers() {
@@ -107,71 +55,6 @@ async fn what_passes_by_itself_is_called_again() {
     sink_suite(memory).await;
 }
 
-/// A sink of one method, that keeps rows by their identity.
-#[derive(Default)]
-struct Simple(Arc<Mutex<Vec<SuiteRow>>>);
-
-struct Keep(Arc<Mutex<Vec<SuiteRow>>>);
-
-#[async_trait::async_trait]
-impl BatchSink<Bytes> for Keep {
-    fn name(&self) -> &'static str {
-        "keep/1"
-    }
-
-    fn idempotent_by_offset(&self) -> bool {
-        true
-    }
-
-    async fn write(&self, batch: RowBatch<'_, Bytes>) -> Result<Vec<Rejected>, StageError> {
-        tokio::task::yield_now().await;
-        let mut rejected = Vec::new();
-        let mut kept = self.0.lock().unwrap();
-        for row in batch.rows {
-            match SuiteRow::parse(&row.value) {
-                Some(row) if kept.contains(&row) => {}
-                Some(row) => kept.push(row),
-                None => {
-                    let poison = Poison::new(PoisonReason::Rejected, "not a row of the suite");
-                    rejected.push(Rejected {
-                        offset: row.offset,
-                        poison,
-                    });
-                }
-            }
-        }
-        Ok(rejected)
-    }
-}
-
-impl SinkHarness for Simple {
-    type Value = Bytes;
-    type Sink = Batched<Keep>;
-
-    async fn sink(&self) -> Self::Sink {
-        Batched::new(Keep(Arc::clone(&self.0)))
-    }
-
-    fn value(&self, record: &Record<'_>) -> Bytes {
-        record.value_bytes().unwrap()
-    }
-
-    fn poison(&self, _record: &Record<'_>) -> Option<Bytes> {
-        Some(Bytes::from_static(b"{}"))
-    }
-
-    async fn stored(&self) -> Vec<StoredRow> {
-        let mut rows = self.0.lock().unwrap().clone();
-        rows.sort();
-        rows.into_iter()
-            .map(|row| StoredRow {
-                object: "table".into(),
-                row: Some(row),
-            })
-            .collect()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_of_one_method_passes() {
     let report = sink_suite(Simple::default()).await;
@@ -180,17 +63,6 @@ async fn a_sink_of_one_method_passes() {
         !report.ran.contains(&"publish_is_invisible_before_call"),
         "{report}"
     );
-}
-
-/// Runs the suite and gives the message it failed with.
-async fn verdict(harness: impl SinkHarness) -> Result<SuiteReport, String> {
-    match tokio::spawn(sink_suite(harness)).await {
-        Ok(report) => Ok(report),
-        Err(error) => {
-            let panic: Box<dyn Any + Send> = error.into_panic();
-            Err(panic.downcast_ref::<String>().expect("a message").clone())
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

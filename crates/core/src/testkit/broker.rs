@@ -186,12 +186,8 @@ impl ScriptedBroker {
             metadata: metadata.into(),
         };
         self.shared.change(|state| {
-            state
-                .logs
-                .entry(lane.clone())
-                .or_default()
-                .commits
-                .push(committed)
+            let log = state.logs.entry(lane.clone()).or_default();
+            log.commits.push(committed);
         });
     }
 

@@ -245,3 +245,6 @@ impl Contents {
         Ok(published)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,11 @@ pub use row::{StoredRow, SuiteRow};
 
 mod bench;
 mod cancelling;
+mod looking;
 mod publishing;
 mod recovering;
 mod row;
+mod script;
 mod storing;
 
 /// What the author of a [`Sink`] tells the suite: how to make one, how to make its values, and how to look into its
@@ -140,7 +142,7 @@ pub async fn sink_suite<H: SinkHarness>(harness: H) -> SuiteReport {
 }
 
 /// The longest a single case may take.
-const CASE_TIME_MAX: Duration = Duration::from_secs(180);
+const CASE_TIME_MAX: Duration = Duration::from_mins(3);
 
 /// What became of a case that did not fail.
 enum Ran {

@@ -101,6 +101,8 @@ pub(crate) struct ShelfSink {
 
 type OffsetAndRow = (i64, Bytes);
 
+static WRITERS: AtomicU64 = AtomicU64::new(0);
+
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is taken by other rows")]
 struct Taken(String);
@@ -117,7 +119,6 @@ impl Sink<Bytes> for ShelfSink {
         if at.pinned.is_some() && self.flaw == Some(Flaw::TakesThePinnedSegmentForPublished) {
             return Ok(Begun::AlreadyPublished(Published::default()));
         }
-        static WRITERS: AtomicU64 = AtomicU64::new(0);
         Ok(Begun::Fill(Box::new(ShelfWriter {
             objects: Arc::clone(&self.objects),
             flaw: self.flaw,
@@ -192,7 +193,9 @@ impl ShelfWriter {
             .collect();
         objects.sort_by_key(|(_, rows)| rows[0].0);
         if self.is(Flaw::ReversesRows) {
-            objects.iter_mut().for_each(|(_, rows)| rows.reverse());
+            for (_, rows) in &mut objects {
+                rows.reverse();
+            }
         }
         objects
     }

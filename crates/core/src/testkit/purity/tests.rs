@@ -107,7 +107,9 @@ async fn verdicts(flaw: Flaw) -> [Result<(), String>; 2] {
     let converter = tokio::spawn(async move { check_converter(&Stage::new(flaw), &[record("abc")]).await });
     let converter = converter.await.map_err(|error| message(error.into_panic()));
     let partitioner = std::thread::spawn(move || {
-        check_partitioner(&Stage::new(flaw), &[record("abc")], |record| record.value_bytes());
+        check_partitioner(&Stage::new(flaw), &[record("abc")], |record| {
+            record.value().map(<[u8]>::len)
+        });
     });
     [converter, partitioner.join().map_err(message)]
 }

@@ -5,6 +5,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::budget::{Budget, Pool};
 use crate::error::Class;
+use crate::intent::Mark;
+use crate::source::{Assignment, MarkOrigin};
 use crate::testkit::{Fault, Gate};
 
 fn lane(partition: i32) -> TopicPartition {

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::row::SuiteRow;
+use super::script::Script;
 use super::{Ran, SinkHarness};
-use crate::batch::{Batch, BatchBuilder};
-use crate::budget::{Permit, Pool};
+use crate::batch::Batch;
+use crate::budget::Pool;
 use crate::clock::{Clock, SystemClock, unix_millis};
 use crate::error::{Class, ErrorChain, Poison, StageError};
 use crate::fingerprint::Fingerprint;
 use crate::intent::{Intent, OffsetsHash};
 use crate::partition::{RoutePath, RouteTable};
-use crate::record::{Offset, OffsetRange, Record, Timestamp, TopicPartition};
+use crate::record::{Offset, Record, TopicPartition};
 use crate::sink::{Begun, Envelope, Published, SegmentStart, SegmentWriter, Sink, SinkCapabilities};
 use crate::spool::{LocalDisk, Scratch, Spool};
 
@@ -84,8 +84,8 @@ pub(super) struct Case<'a, H> {
     pub(super) harness: &'a H,
     pub(super) capabilities: SinkCapabilities,
     directory: &'a Directory,
-    name: &'static str,
-    topic: Arc<str>,
+    pub(super) name: &'static str,
+    pub(super) topic: Arc<str>,
 }
 
 /// A process of the pipeline: an instance of the sink, and scratch that no other process sees.
@@ -94,18 +94,6 @@ pub(super) struct Process<S> {
     pub(super) fingerprint: Fingerprint,
     spool: Spool,
     memory: Pool,
-}
-
-/// The records of one segment.
-#[derive(Clone, Debug)]
-pub(super) struct Script {
-    pub(super) lane: TopicPartition,
-    pub(super) rows: Vec<SuiteRow>,
-    pub(super) range: OffsetRange,
-    /// Rows take turns over this many routes.
-    pub(super) routes: i64,
-    /// Records of a batch.
-    pub(super) batch: usize,
 }
 
 /// A segment between `begin` and its end.
@@ -120,73 +108,26 @@ pub(super) struct Segment<T: Send + 'static> {
     _scratch: Scratch,
 }
 
-impl Script {
-    /// `rows` records with offsets from 0, over `routes` routes.
-    pub(super) fn dense(lane: &TopicPartition, rows: i64, routes: i64) -> Self {
-        Self::at(lane, 0..rows, 0, rows, routes)
-    }
-
-    /// Records at `offsets` of the range `[start, end)`.
-    pub(super) fn at(
-        lane: &TopicPartition,
-        offsets: impl IntoIterator<Item = i64>,
-        start: i64,
-        end: i64,
-        routes: i64,
-    ) -> Self {
-        let rows = offsets
-            .into_iter()
-            .map(|offset| SuiteRow::new(lane, offset, routes))
-            .collect();
-        match OffsetRange::new(Offset::new(start), Offset::new(end)) {
-            Some(range) => Self {
-                lane: lane.clone(),
-                rows,
-                range,
-                routes,
-                batch: 5,
-            },
-            None => panic!("the suite's own range [{start}, {end}) is empty"),
+impl<T: Send + 'static> Segment<T> {
+    /// Appends one record as the lane does: a route gets its number for good when its first record was taken.
+    pub(super) fn append(&mut self, script: &Script, record: &Record<'_>, value: T) -> Result<(), Poison> {
+        let mut path = RoutePath::new(self.opened_at_ms);
+        script.route(record, &mut path);
+        let known = self.routes.get(&path);
+        let route = known.unwrap_or_else(|| self.routes.next_id());
+        self.writer.append(Envelope {
+            record,
+            route,
+            path: &path,
+            value,
+        })?;
+        if known.is_none() {
+            self.routes.intern(&path);
         }
+        self.rows += 1;
+        self.hash.push(record.offset());
+        Ok(())
     }
-
-    /// The same records, cut at `end`.
-    pub(super) fn until(&self, end: i64) -> Self {
-        let offsets = self
-            .rows
-            .iter()
-            .map(|row| row.offset.get())
-            .filter(|offset| *offset < end);
-        Self {
-            batch: self.batch,
-            ..Self::at(&self.lane, offsets, self.range.start().get(), end, self.routes)
-        }
-    }
-
-    /// Batches of the records, in order.
-    pub(super) fn batches(&self) -> impl Iterator<Item = Batch> {
-        self.rows
-            .chunks(self.batch)
-            .map(|rows| batch_of(rows, BatchBuilder::new(self.lane.clone(), 4096)))
-    }
-
-    fn route(&self, record: &Record<'_>, path: &mut RoutePath) {
-        if self.routes > 1 {
-            let level = format!("route-{}", record.offset().get() % self.routes);
-            if let Err(poison) = path.push(&level) {
-                panic!("the suite's own route {level} is refused: {poison}");
-            }
-        }
-    }
-}
-
-/// One batch of `rows`.
-pub(super) fn batch_of(rows: &[SuiteRow], mut builder: BatchBuilder) -> Batch {
-    for row in rows {
-        let at = Timestamp::Create(1_700_000_000_000 + row.offset.get() * 1000);
-        builder.push(row.offset, at, None, Some(row.to_json().as_bytes()), []);
-    }
-    builder.build(Permit::unlimited())
 }
 
 impl<'a, H: SinkHarness> Case<'a, H> {
@@ -292,37 +233,11 @@ impl<'a, H: SinkHarness> Case<'a, H> {
         }
     }
 
-    /// Appends one record as the lane does: a route gets its number for good when its first record was taken.
-    pub(super) fn append(
-        &self,
-        segment: &mut Segment<H::Value>,
-        script: &Script,
-        record: &Record<'_>,
-        value: H::Value,
-    ) -> Result<(), Poison> {
-        let mut path = RoutePath::new(segment.opened_at_ms);
-        script.route(record, &mut path);
-        let known = segment.routes.get(&path);
-        let route = known.unwrap_or_else(|| segment.routes.next_id());
-        segment.writer.append(Envelope {
-            record,
-            route,
-            path: &path,
-            value,
-        })?;
-        if known.is_none() {
-            segment.routes.intern(&path);
-        }
-        segment.rows += 1;
-        segment.hash.push(record.offset());
-        Ok(())
-    }
-
     /// Appends every record of a batch, none of which the sink may refuse.
     pub(super) fn append_all(&self, segment: &mut Segment<H::Value>, script: &Script, batch: &Batch) {
         for record in batch.iter() {
             let value = self.harness.value(&record);
-            if let Err(poison) = self.append(segment, script, &record, value) {
+            if let Err(poison) = segment.append(script, &record, value) {
                 self.fail(format_args!(
                     "append refused offset {}: {poison}",
                     record.offset()
@@ -434,81 +349,6 @@ impl<'a, H: SinkHarness> Case<'a, H> {
         self.publish(&mut segment).await
     }
 
-    /// The rows of `lane` that can be seen, with their objects.
-    pub(super) async fn stored(&self, lane: &TopicPartition) -> Vec<(String, SuiteRow)> {
-        let mut rows = Vec::new();
-        for stored in self.harness.stored().await {
-            let astray = !stored.is_under_its_route();
-            match stored.row {
-                None if stored.object.contains(&*self.topic) => {
-                    self.fail(format_args!(
-                        "{} holds a row that nobody wrote or that is damaged",
-                        stored.object
-                    ));
-                }
-                Some(row) if row.lane == *lane => {
-                    let (offset, route) = (row.offset, row.route);
-                    let object = &stored.object;
-                    self.check(
-                        !astray,
-                        format_args!("offset {offset} of route-{route} is in {object}"),
-                    );
-                    rows.push((stored.object, row));
-                }
-                // Left by another run, or by another lane of this case.
-                _ => {}
-            }
-        }
-        rows
-    }
-
-    /// Every one of `rows` is there once, and no other row of the lane; within an object offsets ascend.
-    pub(super) async fn expect(&self, lane: &TopicPartition, rows: &[SuiteRow], when: &str) {
-        let stored = self.stored(lane).await;
-        self.compare(rows, stored.iter().map(|(_, row)| row).collect(), when);
-        for pair in stored.windows(2) {
-            if let [(one, before), (two, after)] = pair
-                && one == two
-            {
-                let (before, after) = (before.offset, after.offset);
-                self.check(
-                    before < after,
-                    format_args!("{when}: in {one} offset {after} stands behind {before}"),
-                );
-            }
-        }
-    }
-
-    /// Every one of `rows` is there at least once, and no row that nobody wrote.
-    pub(super) async fn expect_at_least(&self, lane: &TopicPartition, rows: &[SuiteRow], when: &str) {
-        let stored = self.stored(lane).await;
-        let mut found: Vec<_> = stored.iter().map(|(_, row)| row).collect();
-        found.sort();
-        found.dedup();
-        self.compare(rows, found, when);
-    }
-
-    fn compare(&self, expected: &[SuiteRow], mut found: Vec<&SuiteRow>, when: &str) {
-        found.sort();
-        let expected: Vec<_> = expected.iter().collect();
-        if found != expected {
-            self.fail(Difference {
-                when,
-                expected: &expected,
-                found: &found,
-            });
-        }
-    }
-
-    /// [`expect`](Self::expect) where the sink can do it after a replay, else [`expect_at_least`](Self::expect_at_least).
-    pub(super) async fn expect_replayed(&self, lane: &TopicPartition, rows: &[SuiteRow], when: &str) {
-        if super::with_intents(&self.capabilities).is_none() || self.capabilities.idempotent {
-            self.expect(lane, rows, when).await;
-        } else {
-            self.expect_at_least(lane, rows, when).await;
-        }
-    }
-
     /// Waits before the next attempt, or fails the case.
     pub(super) async fn back_off(&self, what: &str, attempts: &mut u32, error: StageError) {
         *attempts += 1;
@@ -528,58 +368,3 @@ const ATTEMPTS_MAX: u32 = 10;
 
 /// The end of a case.
 pub(super) const PASSED: Ran = Ran::Yes;
-
-/// What is missing, there twice and there without having been written.
-struct Difference<'a> {
-    when: &'a str,
-    expected: &'a [&'a SuiteRow],
-    found: &'a [&'a SuiteRow],
-}
-
-impl Display for Difference<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            when,
-            expected,
-            found,
-        } = self;
-        let offsets = |rows: Vec<&SuiteRow>| rows.iter().map(|row| row.offset.get()).collect::<Vec<_>>();
-        let missing = expected
-            .iter()
-            .filter(|row| !found.contains(row))
-            .copied()
-            .collect();
-        let unknown = found
-            .iter()
-            .filter(|row| !expected.contains(row))
-            .copied()
-            .collect();
-        let repeated = found.windows(2).filter_map(|pair| match pair {
-            [one, two] if one == two => Some(*one),
-            _ => None,
-        });
-        write!(
-            f,
-            "{when}: expected {} rows and found {}",
-            expected.len(),
-            found.len()
-        )?;
-        for (what, rows) in [
-            ("missing", offsets(missing)),
-            ("more than once", offsets(repeated.collect())),
-            ("not written", offsets(unknown)),
-        ] {
-            if !rows.is_empty() {
-                let more = rows.len().saturating_sub(SHOWN_MAX);
-                let shown = rows.get(..SHOWN_MAX).unwrap_or(&rows);
-                write!(f, "; {what}: offsets {shown:?}")?;
-                if more > 0 {
-                    write!(f, " and {more} more")?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-const SHOWN_MAX: usize = 12;

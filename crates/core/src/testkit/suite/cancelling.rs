@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::bench::{Case, PASSED, Script};
+use super::bench::{Case, PASSED};
+use super::script::Script;
 use super::{Ran, SinkHarness};
 
 /// How a future ends early.

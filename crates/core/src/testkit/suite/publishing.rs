@@ -2,7 +2,8 @@
 
 use futures::future::join;
 
-use super::bench::{Case, PASSED, Script, settle};
+use super::bench::{Case, PASSED, settle};
+use super::script::Script;
 use super::{Ran, SinkHarness};
 
 /// The lane calls again when it does not know whether the first call got through.

@@ -2,7 +2,8 @@
 
 use futures::future::join;
 
-use super::bench::{Case, PASSED, Script};
+use super::bench::{Case, PASSED};
+use super::script::Script;
 use super::{Ran, SinkHarness};
 
 /// A sink without phases is called again for what may already be there.

@@ -2,7 +2,8 @@
 
 use futures::future::join_all;
 
-use super::bench::{Case, PASSED, Script, batch_of};
+use super::bench::{Case, PASSED};
+use super::script::{Script, batch_of};
 use super::{Ran, SinkHarness};
 use crate::batch::BatchBuilder;
 use crate::fingerprint::Fingerprint;
@@ -110,7 +111,7 @@ pub(super) async fn append_poison_keeps_neighbours<H: SinkHarness>(case: &Case<'
         for record in batch.iter() {
             if !bad.contains(&record.offset().get()) {
                 let value = case.harness.value(&record);
-                if let Err(poison) = case.append(&mut segment, &script, &record, value) {
+                if let Err(poison) = segment.append(&script, &record, value) {
                     case.fail(format_args!(
                         "append refused offset {}, a neighbour: {poison}",
                         record.offset()
@@ -121,7 +122,7 @@ pub(super) async fn append_poison_keeps_neighbours<H: SinkHarness>(case: &Case<'
             let Some(value) = case.harness.poison(&record) else {
                 return Ran::No("the harness gives no poison");
             };
-            if case.append(&mut segment, &script, &record, value).is_err() {
+            if segment.append(&script, &record, value).is_err() {
                 early.push(record.offset());
             }
         }
@@ -208,7 +209,7 @@ pub(super) async fn stats_match_reality<H: SinkHarness>(case: &Case<'_, H>) -> R
     for batch in script.batches() {
         for record in batch.iter() {
             let value = case.harness.value(&record);
-            if let Err(poison) = case.append(&mut segment, &script, &record, value) {
+            if let Err(poison) = segment.append(&script, &record, value) {
                 case.fail(format_args!(
                     "append refused offset {}: {poison}",
                     record.offset()

@@ -1,9 +1,5 @@
-use bytes::Bytes;
-
 use super::*;
-use crate::error::Class;
-use crate::record::TopicPartition;
-use crate::testkit::{Fault, Step, StoreConflict};
+use crate::testkit::Fault;
 
 fn object(values: &[&'static str]) -> MemoryObject {
     let rows = values.iter().zip(0..).map(|(value, offset)| MemoryRow {
