@@ -1,1 +1,46 @@
-fn main() {}
+//! A permanent archive of a Kafka topic in S3: what a Kafka Connect user writes as JSON, as typed code.
+//!
+//! [`pipeline`] is the connector; the README's table leads from each of its properties to the line here.
+
+mod args;
+mod example;
+mod pipeline;
+
+use anyhow::{Context as _, Result};
+use args::Args;
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let log = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(log)
+        .with_writer(std::io::stderr)
+        .init();
+    let args = Args::parse();
+    let pipeline = pipeline::build(&args).await?;
+    println!("guarantee  {}", pipeline.guarantee());
+    println!("layout     {}", example::key(&args.topic)?);
+    if args.check {
+        println!("every setting holds; nothing was connected");
+        return Ok(());
+    }
+    let report = pipeline.run(shutdown()?).await?;
+    println!("{report}");
+    Ok(())
+}
+
+/// Resolves on Ctrl-C and on SIGTERM, which is what an orchestrator sends.
+fn shutdown() -> Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
