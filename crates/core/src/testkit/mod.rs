@@ -18,7 +18,9 @@ pub use dead_letters::MemoryDeadLetters;
 pub use fault::{Fault, Faults, Gate, InjectedFault, Step};
 pub use faulty::Faulty;
 pub use member::ScriptedMember;
-pub use purity::{check_converter, check_fingerprints_differ, check_partitioner, hostile_records, record};
+pub use purity::{
+    check_converter, check_fingerprints_differ, check_partitioner, fingerprint_of, hostile_records, record,
+};
 pub use sink::MemorySink;
 pub use source::ScriptedSource;
 pub use store::{MemoryObject, MemoryRow, MemoryStore, StoreConflict};

@@ -141,30 +141,34 @@ pub fn check_partitioner<T, P>(
 }
 
 /// Checks that no two of `variants`, stages that differ in what they give, share a fingerprint: after a change of
-/// configuration an intent of the old one must be recognised. `variants` are names and what puts their parts.
+/// configuration an intent of the old one must be recognised.
 ///
 /// ```
-/// use aqueduct_core::testkit::check_fingerprints_differ;
+/// use aqueduct_core::testkit::{check_fingerprints_differ, fingerprint_of};
 ///
 /// check_fingerprints_differ([
-///     ("hourly", |parts: &mut aqueduct_core::Fingerprint| parts.put("partitioner", "time:hour")),
-///     ("daily", |parts: &mut aqueduct_core::Fingerprint| parts.put("partitioner", "time:day")),
+///     ("hourly", fingerprint_of(|parts| parts.put("partitioner", "time:hour"))),
+///     ("daily", fingerprint_of(|parts| parts.put("partitioner", "time:day"))),
 /// ]);
 /// ```
 ///
 /// # Panics
 /// If two do, with their names. This is a test helper.
-pub fn check_fingerprints_differ<F: FnOnce(&mut Fingerprint)>(
-    variants: impl IntoIterator<Item = (&'static str, F)>,
-) {
+pub fn check_fingerprints_differ(variants: impl IntoIterator<Item = (&'static str, Fingerprint)>) {
     let mut known: Vec<(&str, Fingerprint)> = Vec::new();
-    for (name, put) in variants {
-        let parts = fingerprint_of(put);
+    for (name, parts) in variants {
         if let Some((other, _)) = known.iter().find(|(_, known)| *known == parts) {
             panic!("{name:?} and {other:?} give different output under the same fingerprint");
         }
         known.push((name, parts));
     }
+}
+
+/// The fingerprint of one stage: `fingerprint_of(|parts| converter.fingerprint(parts))`.
+pub fn fingerprint_of(put: impl FnOnce(&mut Fingerprint)) -> Fingerprint {
+    let mut parts = Fingerprint::new();
+    put(&mut parts);
+    parts
 }
 
 /// One record outside any partition, for [`check_converter`] and [`check_partitioner`].
@@ -393,12 +397,6 @@ fn bounded(value: &impl Debug) -> String {
         Some((end, _)) => format!("{}… ({} bytes)", text.get(..end).unwrap_or_default(), text.len()),
         None => text,
     }
-}
-
-fn fingerprint_of(put: impl FnOnce(&mut Fingerprint)) -> Fingerprint {
-    let mut parts = Fingerprint::new();
-    put(&mut parts);
-    parts
 }
 
 fn check_fingerprint(what: &str, before: &Fingerprint, after: &Fingerprint) {
