@@ -1,0 +1,281 @@
+//! Dead letters into a Kafka topic.
+
+use std::fmt;
+use std::time::Duration;
+
+use aqueduct_core::{DeadLetter, DeadLetterSink, PoisonStage, StageError};
+use async_trait::async_trait;
+use rdkafka::config::FromClientConfig as _;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::util::Timeout;
+
+use crate::error::KafkaSourceError;
+use crate::properties::{ConfigError, ConfigProblem, Owned, Properties};
+
+/// How long the topic may take to be found.
+const CHECK: Duration = Duration::from_secs(8);
+
+/// Stores dead letters in a topic.
+///
+/// A letter is the record as it was (key, value, timestamp, headers) with two sets of headers behind its own:
+/// `__connect.errors.*` as Kafka Connect's sinks write them, so that existing tools read them, and
+/// `aqueduct.{topic,partition,offset,timestamp,stage,reason,detail}`, the record's identity and why it is here. No
+/// header holds configuration.
+///
+/// # Durability
+/// `send` returns once all in-sync replicas have every letter. A crash before the lane's commit sends letters again:
+/// (topic, partition, offset) identifies them.
+///
+/// ```no_run
+/// # fn main() -> Result<(), aqueduct_kafka_source::ConfigError> {
+/// let letters = aqueduct_kafka_source::KafkaDeadLetters::builder()
+///     .brokers("localhost:9092")
+///     .topic("orders.dead-letters")
+///     .build()?;
+/// # drop(letters);
+/// # Ok(())
+/// # }
+/// ```
+pub struct KafkaDeadLetters {
+    topic: String,
+    brokers: String,
+    pipeline: String,
+    producer: FutureProducer,
+    properties: Properties,
+}
+
+impl KafkaDeadLetters {
+    /// Starts a configuration; brokers and topic have no default.
+    pub fn builder() -> KafkaDeadLettersBuilder {
+        KafkaDeadLettersBuilder {
+            properties: Properties::default(),
+            topic: String::new(),
+            pipeline: "aqueduct".to_owned(),
+        }
+    }
+
+    fn headers(&self, letter: &DeadLetter) -> OwnedHeaders {
+        let record = &letter.record;
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 17);
+        for (name, value) in &record.headers {
+            headers = headers.insert(Header {
+                key: name,
+                value: value.as_deref(),
+            });
+        }
+        let partition = record.lane.partition().to_string();
+        let offset = record.offset.to_string();
+        let timestamp = record.timestamp.millis().map(|ms| ms.to_string());
+        let reason = letter.poison.reason().as_str();
+        let exception = format!("aqueduct.{reason}");
+        let ours: [(&str, Option<&str>); 16] = [
+            ("__connect.errors.topic", Some(record.lane.topic())),
+            ("__connect.errors.partition", Some(&partition)),
+            ("__connect.errors.offset", Some(&offset)),
+            ("__connect.errors.connector.name", Some(&self.pipeline)),
+            ("__connect.errors.task.id", Some("0")),
+            ("__connect.errors.stage", Some(connect_stage(letter.stage))),
+            ("__connect.errors.class.name", Some(letter.stage.as_str())),
+            ("__connect.errors.exception.class.name", Some(&exception)),
+            ("__connect.errors.exception.message", Some(letter.poison.detail())),
+            ("aqueduct.topic", Some(record.lane.topic())),
+            ("aqueduct.partition", Some(&partition)),
+            ("aqueduct.offset", Some(&offset)),
+            ("aqueduct.timestamp", timestamp.as_deref()),
+            ("aqueduct.stage", Some(letter.stage.as_str())),
+            ("aqueduct.reason", Some(reason)),
+            ("aqueduct.detail", Some(letter.poison.detail())),
+        ];
+        for (key, value) in ours {
+            headers = headers.insert(Header { key, value });
+        }
+        headers
+    }
+
+    async fn send_one(&self, letter: &DeadLetter) -> Result<(), KafkaSourceError> {
+        let record = FutureRecord::<[u8], [u8]> {
+            topic: &self.topic,
+            partition: None,
+            payload: letter.record.value.as_deref(),
+            key: letter.record.key.as_deref(),
+            timestamp: letter.record.timestamp.millis().filter(|ms| *ms >= 0),
+            headers: Some(self.headers(letter)),
+        };
+        let sent = self.producer.send(record, Timeout::Never).await;
+        sent.map(drop).map_err(|(error, _)| KafkaSourceError::Produce {
+            topic: self.topic.clone(),
+            lane: letter.record.lane.clone(),
+            offset: letter.record.offset,
+            code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+        })
+    }
+}
+
+impl fmt::Debug for KafkaDeadLetters {
+    /// Never prints credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaDeadLetters")
+            .field("topic", &self.topic)
+            .field("properties", &self.properties)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl DeadLetterSink for KafkaDeadLetters {
+    async fn check(&self) -> Result<(), StageError> {
+        let producer = self.producer.clone();
+        // All topics, because asking for one by name may create it.
+        let answer = tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, CHECK))
+            .await
+            .map_err(|error| StageError::fatal("dead-letter check", error))?;
+        let error = match answer {
+            Ok(metadata) if metadata.topics().iter().any(|topic| topic.name() == self.topic) => return Ok(()),
+            Ok(_) => KafkaSourceError::UnknownTopic {
+                topic: self.topic.clone(),
+                brokers: self.brokers.clone(),
+            },
+            Err(error) => KafkaSourceError::Unreachable {
+                brokers: self.brokers.clone(),
+                waited: CHECK,
+                detail: error.to_string(),
+            },
+        };
+        Err(StageError::new("dead-letter check", error))
+    }
+
+    async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StageError> {
+        // All are handed to the producer in order before the first answer is awaited.
+        let sends = letters.iter().map(|letter| self.send_one(letter));
+        let outcomes = futures::future::join_all(sends).await;
+        for outcome in outcomes {
+            outcome.map_err(|error| StageError::new("dead-letter send", error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Builds [`KafkaDeadLetters`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct KafkaDeadLettersBuilder {
+    properties: Properties,
+    topic: String,
+    pipeline: String,
+}
+
+impl KafkaDeadLettersBuilder {
+    /// The brokers to ask first, `host:port` with commas between (`bootstrap.servers`).
+    pub fn brokers(self, brokers: impl Into<String>) -> Self {
+        self.property("bootstrap.servers", brokers)
+    }
+
+    /// The topic letters go to. It must exist.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = topic.into();
+        self
+    }
+
+    /// The name written as Connect's `connector.name`. Default: `aqueduct`.
+    pub fn pipeline(mut self, name: impl Into<String>) -> Self {
+        self.pipeline = name.into();
+        self
+    }
+
+    /// Sets a librdkafka property.
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.set(name, value);
+        self
+    }
+
+    /// Sets librdkafka properties.
+    pub fn properties<N: Into<String>, V: Into<String>>(
+        mut self,
+        properties: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        for (name, value) in properties {
+            self.properties.set(name, value);
+        }
+        self
+    }
+
+    /// Checks the configuration; [`check`](DeadLetterSink::check) connects.
+    ///
+    /// # Errors
+    /// All problems at once: what is missing, properties the producer owns, properties librdkafka refuses.
+    pub fn build(self) -> Result<KafkaDeadLetters, ConfigError> {
+        let mut problems = Vec::new();
+        let brokers = self
+            .properties
+            .get("bootstrap.servers")
+            .unwrap_or_default()
+            .to_owned();
+        if brokers.is_empty() {
+            problems.push(ConfigProblem::Missing {
+                what: "the broker list",
+                call: "brokers(\"host:port\")",
+            });
+        }
+        if self.topic.is_empty() {
+            problems.push(ConfigProblem::Missing {
+                what: "the dead-letter topic",
+                call: "topic(\"name\")",
+            });
+        }
+        problems.extend(self.properties.problems(OWNED));
+        ConfigError::check(problems)?;
+        let mut config = self.properties.client_config(DEFAULTS);
+        config.set("enable.idempotence", "true").set("acks", "all");
+        let producer = FutureProducer::from_config(&config).map_err(|error| {
+            ConfigError::single(ConfigProblem::Refused {
+                name: "combination".to_owned(),
+                detail: error.to_string(),
+            })
+        })?;
+        Ok(KafkaDeadLetters {
+            topic: self.topic,
+            brokers,
+            pipeline: self.pipeline,
+            producer,
+            properties: self.properties,
+        })
+    }
+}
+
+/// The stage names Kafka Connect uses.
+fn connect_stage(stage: PoisonStage) -> &'static str {
+    match stage {
+        PoisonStage::Convert => "VALUE_CONVERTER",
+        PoisonStage::Partition => "TRANSFORMATION",
+        _ => "TASK_PUT",
+    }
+}
+
+const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "aqueduct-dead-letters"),
+    // A target that is down is an error the lane retries; letters do not wait longer in here.
+    ("message.timeout.ms", "30000"),
+    ("queue.buffering.max.kbytes", "8192"),
+    ("linger.ms", "5"),
+];
+
+const OWNED: &[Owned] = &[
+    Owned {
+        name: "acks",
+        reason: "a record is passed only when its letter is on all in-sync replicas; remove it",
+    },
+    Owned {
+        name: "request.required.acks",
+        reason: "a record is passed only when its letter is on all in-sync replicas; remove it",
+    },
+    Owned {
+        name: "enable.idempotence",
+        reason: "letters keep their order and are not repeated; remove it",
+    },
+    Owned {
+        name: "transactional.id",
+        reason: "letters are not sent in transactions; remove it",
+    },
+];

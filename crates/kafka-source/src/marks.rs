@@ -1,0 +1,229 @@
+//! Committed offsets and log ends → where each partition stands.
+//!
+//! The reads block, so they run on a thread of their own: the poll thread goes on answering commits and keeping the
+//! membership alive. A read that fails is repeated until it succeeds or the assignment is over; a failure never
+//! counts as "no mark", which would start the partition from the beginning.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aqueduct_core::{Assignment, Mark, MarkError, MarkOrigin, Offset, TopicPartition};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::oneshot;
+
+use crate::client::{Consumer, list_of, metadata_of};
+use crate::config::{Settings, StartAt};
+use crate::error::KafkaSourceError;
+
+/// One attempt of a read; short, so that an assignment that ended is noticed.
+const ATTEMPT: Duration = Duration::from_secs(2);
+const BACK_OFF: Duration = Duration::from_millis(200);
+/// For how long a mark behind the end is read again: the end may lag for a moment after a change of leader.
+const END_MAY_LAG: Duration = Duration::from_secs(10);
+
+/// A partition's assignment and its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) assignment: Assignment,
+    /// The first offset a reader of committed records cannot read yet.
+    pub(crate) end: Offset,
+}
+
+/// Reading under way; dropping it tells the thread to stop.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) answer: oneshot::Receiver<Result<Vec<Found>, KafkaSourceError>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+}
+
+/// Starts to read the marks and ends of `lanes`.
+pub(crate) fn read(
+    consumer: &Arc<Consumer>,
+    settings: &Arc<Settings>,
+    lanes: Vec<TopicPartition>,
+) -> Reading {
+    let (sender, answer) = oneshot::channel();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let reader = Reader {
+        consumer: Arc::clone(consumer),
+        settings: Arc::clone(settings),
+        cancelled: Arc::clone(&cancelled),
+    };
+    let spawned = std::thread::Builder::new()
+        .name("aqueduct-kafka-marks".to_owned())
+        .spawn(move || {
+            if let Some(found) = reader.read_all(&lanes).transpose() {
+                // The consumer is let go first: whoever gets the answer may want to destroy it.
+                drop(reader);
+                drop(sender.send(found));
+            }
+        });
+    if let Err(error) = spawned {
+        // The receiver sees a closed channel and the poll thread asks again.
+        tracing::warn!(%error, "no thread to read the marks");
+    }
+    Reading { answer, cancelled }
+}
+
+struct Reader {
+    consumer: Arc<Consumer>,
+    settings: Arc<Settings>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Reader {
+    /// `Ok(None)` if nobody wants the answer any more.
+    fn read_all(&self, lanes: &[TopicPartition]) -> Result<Option<Vec<Found>>, KafkaSourceError> {
+        let Some(committed) = self.retry(|| self.committed(lanes))? else {
+            return Ok(None);
+        };
+        let mut found = Vec::with_capacity(committed.len());
+        for (lane, committed) in committed {
+            match self.locate(lane, committed.as_ref())? {
+                Some(located) => found.push(located),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn locate(
+        &self,
+        lane: TopicPartition,
+        committed: Option<&(Offset, Result<Mark, MarkError>)>,
+    ) -> Result<Option<Found>, KafkaSourceError> {
+        let lag_until = Instant::now() + END_MAY_LAG;
+        loop {
+            let Some((start, end)) = self.retry(|| self.ends(&lane))? else {
+                return Ok(None);
+            };
+            let (mark, origin) = match committed {
+                None => {
+                    let at = if self.settings.start == StartAt::Latest {
+                        end
+                    } else {
+                        start
+                    };
+                    (Mark::at(at), MarkOrigin::Initial)
+                }
+                Some((_, Ok(mark))) => (mark.clone(), MarkOrigin::Committed),
+                Some((next, Err(MarkError::Foreign))) => (Mark::at(*next), MarkOrigin::Foreign),
+                Some((_, Err(error))) => {
+                    return Err(KafkaSourceError::Mark {
+                        lane,
+                        source: error.clone(),
+                    });
+                }
+            };
+            let past = mark
+                .intent
+                .as_ref()
+                .map_or(mark.next, |intent| intent.range.end());
+            if past <= end {
+                let assignment = Assignment {
+                    lane,
+                    mark,
+                    origin,
+                    log_start: start,
+                };
+                return Ok(Some(Found { assignment, end }));
+            }
+            if Instant::now() >= lag_until {
+                return Err(KafkaSourceError::MarkPastEnd {
+                    lane,
+                    mark: past,
+                    end,
+                });
+            }
+            if self.cancelled.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            std::thread::sleep(BACK_OFF);
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
+    fn committed(
+        &self,
+        lanes: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, Option<(Offset, Result<Mark, MarkError>)>)>, RDKafkaErrorCode> {
+        let code =
+            |error: rdkafka::error::KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let list = self
+            .consumer
+            .committed_offsets(list_of(lanes), ATTEMPT)
+            .map_err(code)?;
+        let mut committed = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let element = list
+                .find_partition(lane.topic(), lane.partition())
+                .ok_or(RDKafkaErrorCode::Fail)?;
+            element.error().map_err(code)?;
+            let mark = match element.offset() {
+                rdkafka::Offset::Offset(next) => {
+                    let next = Offset::new(next);
+                    let decoded = metadata_of(&element)
+                        .map_or(Err(MarkError::Foreign), |metadata| Mark::decode(next, &metadata));
+                    Some((next, decoded))
+                }
+                rdkafka::Offset::Invalid => None,
+                // Not an answer this call gives; whatever it means, it is not "no mark".
+                _ => return Err(RDKafkaErrorCode::Fail),
+            };
+            committed.push((lane.clone(), mark));
+        }
+        Ok(committed)
+    }
+
+    fn ends(&self, lane: &TopicPartition) -> Result<(Offset, Offset), RDKafkaErrorCode> {
+        self.consumer
+            .fetch_watermarks(lane.topic(), lane.partition(), ATTEMPT)
+            .map(|(low, high)| (Offset::new(low), Offset::new(high)))
+            .map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
+    }
+
+    /// Repeats `read` until it succeeds, nobody wants it, or no repetition can help.
+    fn retry<T>(
+        &self,
+        mut read: impl FnMut() -> Result<T, RDKafkaErrorCode>,
+    ) -> Result<Option<T>, KafkaSourceError> {
+        let mut told = Instant::now();
+        loop {
+            if self.cancelled.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            let code = match read() {
+                Ok(read) => return Ok(Some(read)),
+                Err(code) => code,
+            };
+            match code {
+                RDKafkaErrorCode::GroupAuthorizationFailed => {
+                    return Err(KafkaSourceError::Unauthorized {
+                        action: "reading the marks of",
+                        resource: format!("group {}", self.settings.group),
+                    });
+                }
+                RDKafkaErrorCode::TopicAuthorizationFailed => {
+                    return Err(KafkaSourceError::Unauthorized {
+                        action: "reading",
+                        resource: format!("the topics of {}", self.settings),
+                    });
+                }
+                _ if told.elapsed() > Duration::from_secs(10) => {
+                    told = Instant::now();
+                    tracing::warn!(%code, "the marks cannot be read yet");
+                }
+                _ => tracing::debug!(%code, "reading the marks is repeated"),
+            }
+            std::thread::sleep(BACK_OFF);
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The poll thread: the one place that talks to the consumer.
+//!
+//! It always polls, whatever the lanes do, so that the membership stays alive, commits are answered and rebalances
+//! proceed; and it never converts, so that a poll is never late. Everything it tells the pipeline goes through one
+//! ordered channel.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aqueduct_core::{Offset, Pool, SourceEvent, StageError, TopicPartition};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client::{self, Consumer, Rebalance};
+use crate::commit::{self, Consequence};
+use crate::committer::Committer;
+use crate::config::Settings;
+use crate::connect;
+use crate::error::KafkaSourceError;
+use crate::flow::Throttle;
+use crate::inbox::Inbox;
+use crate::lanes::Lanes;
+use crate::rebalance::Handover;
+
+/// What a poll waits for when there is nothing to read: the longest a request of a lane waits to be noticed.
+const IDLE_POLL: Duration = Duration::from_millis(10);
+/// The same while a commit is under way: the longest its answer waits to be noticed.
+const COMMIT_POLL: Duration = Duration::from_millis(2);
+/// How often the clock is looked at while records flow.
+const TICK: Duration = Duration::from_millis(5);
+const TICK_RECORDS: u32 = 64;
+/// How long leaving the group may hold up the thread.
+const LEAVE: Duration = Duration::from_secs(5);
+/// The first and the longest pause before joining again.
+const REJOIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// A membership of this age has proven itself: the next pause is the first again.
+const PROVEN: Duration = Duration::from_mins(1);
+
+pub(crate) type Event = Result<SourceEvent, StageError>;
+
+/// State of the poll thread.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not the states of one machine"
+)]
+pub(crate) struct Poller {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) memory: Pool,
+    inbox: Arc<Inbox>,
+    events: mpsc::Sender<Event>,
+    /// Events the channel had no room for.
+    pub(crate) outbox: VecDeque<Event>,
+    pub(crate) lanes: Lanes,
+    /// Changes of the assignment that wait for the current one to end.
+    rebalances: VecDeque<Rebalance>,
+    pub(crate) handover: Option<Handover>,
+    pub(crate) throttle: Throttle,
+    /// Whether the pauses of any lane may have changed.
+    pub(crate) pauses_changed: bool,
+    /// Partitions the pipeline wants paused, also those that are not ours yet.
+    pub(crate) paused: HashSet<TopicPartition>,
+    /// Where a bounded run stops, kept over rebalances.
+    pub(crate) stops: HashMap<TopicPartition, Offset>,
+    pub(crate) finished: bool,
+    pub(crate) last_change: Instant,
+    pub(crate) positions_due: Instant,
+    /// The largest intent has been tried on the broker.
+    pub(crate) probed: bool,
+    /// The pipeline was told to stop; only commits are served.
+    failed: bool,
+    /// Nobody takes events any more.
+    pub(crate) abandoned: bool,
+}
+
+/// Why a membership ended.
+enum Ended {
+    /// The source was closed.
+    Closed,
+    /// The partitions are, or may be, somebody else's.
+    Lost(&'static str),
+}
+
+impl Poller {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        memory: Pool,
+        inbox: Arc<Inbox>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            settings,
+            memory,
+            inbox,
+            events,
+            outbox: VecDeque::new(),
+            lanes: Lanes::default(),
+            rebalances: VecDeque::new(),
+            handover: None,
+            throttle: Throttle::default(),
+            pauses_changed: false,
+            paused: HashSet::new(),
+            stops: HashMap::new(),
+            finished: false,
+            last_change: now,
+            positions_due: now,
+            probed: false,
+            failed: false,
+            abandoned: false,
+        }
+    }
+
+    /// The thread's body: connects, tells `opened` how that went, and serves memberships until the source is closed.
+    pub(crate) fn run(mut self, opened: oneshot::Sender<Result<(), StageError>>) {
+        let connected = client::connect(&self.settings)
+            .and_then(|consumer| connect::subscribe(&consumer, &self.settings).map(|()| consumer));
+        match connected {
+            Ok(consumer) => {
+                drop(opened.send(Ok(())));
+                self.serve_memberships(consumer);
+            }
+            Err(error) => drop(opened.send(Err(StageError::new("kafka open", error)))),
+        }
+        self.inbox.leave();
+    }
+
+    fn serve_memberships(&mut self, mut consumer: Arc<Consumer>) {
+        let mut pause = REJOIN.0;
+        loop {
+            let joined = Instant::now();
+            let ended = self.serve(&consumer);
+            self.forget_lanes(&consumer);
+            client::retire(consumer, LEAVE);
+            let Ended::Lost(reason) = ended else { return };
+            if joined.elapsed() > PROVEN {
+                pause = REJOIN.0;
+            }
+            tracing::warn!(
+                group = self.settings.group,
+                reason,
+                ?pause,
+                "the membership is over, joining again"
+            );
+            if self.wait(pause) {
+                return;
+            }
+            pause = (pause * 2).min(REJOIN.1);
+            let topics: Vec<&str> = self.settings.topics.iter().map(String::as_str).collect();
+            let joining = client::connect(&self.settings).and_then(|consumer| {
+                consumer
+                    .subscribe(&topics)
+                    .map_err(KafkaSourceError::Client)
+                    .map(|()| consumer)
+            });
+            consumer = match joining {
+                Ok(consumer) => consumer,
+                Err(error) => {
+                    self.emit(Err(StageError::new("kafka join", error)));
+                    self.flush_outbox();
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Serves one membership.
+    fn serve(&mut self, consumer: &Arc<Consumer>) -> Ended {
+        let committer = Committer::start(consumer);
+        let mut idle = false;
+        let mut records = 0_u32;
+        let mut ticked = Instant::now();
+        loop {
+            if (self.inbox.is_waiting() || consumer.context().is_waiting())
+                && let Some(ended) = self.look(consumer, &committer)
+            {
+                return ended;
+            }
+            let timeout = match (idle, committer.is_busy()) {
+                (false, _) => Duration::ZERO,
+                (true, true) => COMMIT_POLL,
+                (true, false) => IDLE_POLL.min(self.settings.linger),
+            };
+            match consumer.poll(timeout) {
+                Some(Ok(message)) => {
+                    idle = false;
+                    records = records.wrapping_add(1);
+                    self.deliver(consumer, &message);
+                    if !records.is_multiple_of(TICK_RECORDS) {
+                        continue;
+                    }
+                }
+                Some(Err(error)) => {
+                    if let Some(ended) = self.error(consumer, &error) {
+                        return ended;
+                    }
+                }
+                None => idle = true,
+            }
+            let now = Instant::now();
+            if idle || now.saturating_duration_since(ticked) >= TICK {
+                ticked = now;
+                if let Some(ended) = self.tick(consumer, &committer, now) {
+                    return ended;
+                }
+            }
+        }
+    }
+
+    /// Takes what callbacks and lanes have left.
+    fn look(&mut self, consumer: &Arc<Consumer>, committer: &Committer) -> Option<Ended> {
+        let now = Instant::now();
+        let signals = consumer.context().take();
+        for verdict in &signals.verdicts {
+            let Some(lane) = self.lanes.named(&verdict.lane) else {
+                continue;
+            };
+            match commit::settle(lane, verdict, now) {
+                Consequence::None => {}
+                Consequence::Evicted(code) => {
+                    tracing::warn!(lane = %verdict.lane, %code, "the group has gone on without us");
+                    return Some(Ended::Lost("a commit was refused: not a member any more"));
+                }
+                Consequence::Fatal(error) => self.fail("kafka commit", error),
+            }
+        }
+        for rebalance in signals.rebalances {
+            if let Rebalance::Revoke { lost: true, .. } = rebalance {
+                return Some(Ended::Lost("the assignment was lost"));
+            }
+            self.rebalances.push_back(rebalance);
+        }
+        let requests = self.inbox.take();
+        if requests.close {
+            return Some(Ended::Closed);
+        }
+        for (name, paused) in requests.pauses {
+            if let Some(lane) = self.lanes.named(&name) {
+                lane.paused = paused;
+                self.pauses_changed = true;
+            }
+            if paused {
+                self.paused.insert(name);
+            } else {
+                self.paused.remove(&name);
+            }
+        }
+        // Before the commits: a lane may commit as soon as the pipeline has answered `Assigned`.
+        if let Some(ended) = self.proceed(consumer, now) {
+            return Some(ended);
+        }
+        for request in requests.commits {
+            match self.lanes.named(&request.lane) {
+                Some(lane) => lane.commit.request(request),
+                None => commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane }),
+            }
+        }
+        commit::send_due(committer, &mut self.lanes, now);
+        None
+    }
+
+    /// Everything that depends on time.
+    fn tick(&mut self, consumer: &Arc<Consumer>, committer: &Committer, now: Instant) -> Option<Ended> {
+        if self.abandoned {
+            return Some(Ended::Closed);
+        }
+        self.flush_outbox();
+        self.flush_aged(now);
+        if let Some(ended) = self.proceed(consumer, now) {
+            return Some(ended);
+        }
+        commit::send_due(committer, &mut self.lanes, now);
+        if let Some(lane) = self
+            .lanes
+            .iter()
+            .find(|lane| lane.commit.is_overdue(now, self.settings.commit_timeout))
+        {
+            // It may still be sent later, under another membership: only a new client forgets it.
+            let error = KafkaSourceError::CommitUnanswered {
+                lane: lane.name.clone(),
+                waited: self.settings.commit_timeout,
+            };
+            tracing::warn!("{error}");
+            return Some(Ended::Lost("a commit was not answered"));
+        }
+        self.ease(consumer, now);
+        self.settle_positions(consumer, now);
+        self.apply_pauses(consumer);
+        None
+    }
+
+    /// Moves the change of the assignment on, and starts the next one.
+    fn proceed(&mut self, consumer: &Arc<Consumer>, now: Instant) -> Option<Ended> {
+        loop {
+            if self.handover.is_some() {
+                match self.step_handover(consumer, now) {
+                    Ok(true) => {}
+                    Ok(false) => return None,
+                    Err(reason) => return Some(Ended::Lost(reason)),
+                }
+            }
+            let next = self.rebalances.pop_front()?;
+            self.begin_handover(consumer, next, now);
+        }
+    }
+
+    /// Ends all leases: tells the lanes, answers their commits, drops what they have not got yet.
+    fn forget_lanes(&mut self, consumer: &Arc<Consumer>) {
+        let mut lost: Vec<TopicPartition> = Vec::new();
+        for mut lane in self.lanes.clear() {
+            lane.commit.fence(&lane.name);
+            lost.push(lane.name);
+        }
+        if let Some(handover) = self.handover.take() {
+            // Announced partitions have an owner's event too; closing the client waits for the answer to the rest.
+            lost.extend(
+                handover
+                    .announced()
+                    .filter(|name| !lost.contains(name))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
+            handover.abort(consumer);
+        }
+        self.rebalances.clear();
+        self.paused.clear();
+        self.throttle = Throttle::default();
+        for request in self.inbox.take().commits {
+            commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane });
+        }
+        if !lost.is_empty() {
+            self.emit(Ok(SourceEvent::Lost(lost)));
+        }
+        self.flush_outbox();
+    }
+
+    /// Waits without a membership; `true` if the source was closed meanwhile.
+    fn wait(&mut self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            let requests = self.inbox.take();
+            for request in requests.commits {
+                commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane });
+            }
+            self.flush_outbox();
+            if requests.close || self.abandoned {
+                return true;
+            }
+            std::thread::sleep(IDLE_POLL);
+        }
+        false
+    }
+
+    /// An error event of the client.
+    fn error(&mut self, consumer: &Consumer, error: &KafkaError) -> Option<Ended> {
+        use RDKafkaErrorCode as Code;
+        let (code, fatal) = match error {
+            KafkaError::PartitionEOF(partition) => {
+                self.mark_end(*partition);
+                return None;
+            }
+            KafkaError::MessageConsumptionFatal(code) => (*code, true),
+            other => (other.rdkafka_error_code().unwrap_or(Code::Unknown), false),
+        };
+        let event = consumer
+            .context()
+            .last_error()
+            .filter(|event| event.code == code || fatal);
+        let detail = event
+            .as_ref()
+            .map_or_else(|| error.to_string(), |event| event.detail.clone());
+        if code == Code::FencedInstanceId {
+            tracing::error!("another process uses the same `group.instance.id`: {detail}");
+            return Some(Ended::Lost("another process uses the same group.instance.id"));
+        }
+        match code {
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
+                let refused = event.and_then(|event| connect::refusal(&self.settings, &event));
+                self.fail(
+                    "kafka read",
+                    refused.unwrap_or(KafkaSourceError::Unreadable { detail }),
+                );
+            }
+            Code::InconsistentGroupProtocol
+            | Code::InvalidGroupId
+            | Code::InvalidSessionTimeout
+            | Code::GroupMaxSizeReached
+            | Code::UnsupportedAssignor
+            | Code::UnreleasedInstanceId
+            | Code::UnsupportedVersion => {
+                let group = self.settings.group.clone();
+                self.fail("kafka join", KafkaSourceError::Group { group, detail });
+            }
+            Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
+                let detail = format!("{}{detail}", self.out_of_range(consumer));
+                self.fail("kafka read", KafkaSourceError::OffsetGone { detail });
+            }
+            // The client goes on behind a batch it cannot read: going on with it would lose the batch.
+            Code::BadMessage
+            | Code::BadCompression
+            | Code::NotImplemented
+            | Code::Underflow
+            | Code::InvalidMessage
+            | Code::UnsupportedCompressionType
+            | Code::MessageSizeTooLarge => {
+                self.fail("kafka read", KafkaSourceError::Unreadable { detail });
+            }
+            _ if fatal => {
+                tracing::error!(%code, "the kafka client has given up: {detail}");
+                return Some(Ended::Lost("the client has given up"));
+            }
+            _ => tracing::warn!(%code, "{detail}"),
+        }
+        None
+    }
+
+    /// Names the lanes whose next offset is outside their partition.
+    fn out_of_range(&mut self, consumer: &Consumer) -> String {
+        let mut found = Vec::new();
+        for lane in self.lanes.iter() {
+            let ends =
+                consumer.fetch_watermarks(lane.name.topic(), lane.name.partition(), Duration::from_secs(1));
+            if let Ok((low, high)) = ends
+                && !(low..=high).contains(&lane.next.get())
+            {
+                found.push(format!("{} at {} of [{low}, {high}); ", lane.name, lane.next));
+            }
+        }
+        found.concat()
+    }
+
+    /// Tells the pipeline to stop, once. The membership goes on: lanes may still commit what they have published.
+    pub(crate) fn fail(&mut self, stage: &'static str, error: KafkaSourceError) {
+        if !self.failed {
+            self.failed = true;
+            self.pauses_changed = true;
+            self.emit(Err(StageError::new(stage, error)));
+        }
+    }
+
+    /// Whether the pipeline was told to stop.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Sends an event, or keeps it until there is room: this thread never waits for the pipeline.
+    pub(crate) fn emit(&mut self, event: Event) {
+        self.outbox.push_back(event);
+        self.flush_outbox();
+    }
+
+    pub(crate) fn flush_outbox(&mut self) {
+        while let Some(event) = self.outbox.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(event)) => {
+                    self.outbox.push_front(event);
+                    return;
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    self.abandoned = true;
+                    self.outbox.clear();
+                }
+            }
+        }
+    }
+}
