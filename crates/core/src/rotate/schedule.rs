@@ -49,7 +49,10 @@ impl Schedule {
         Self {
             period_ms: i64::try_from(period.as_millis()).unwrap_or(i64::MAX),
             zone_name: zone.to_owned(),
-            zone: parsed.ok(),
+            // Rules spelled out, as in "GMT+9", count hours the other way round: nobody who writes them means it.
+            zone: parsed
+                .ok()
+                .filter(|zone| zone.iana_name().is_some() || zone.to_fixed_offset().is_ok()),
         }
     }
 

@@ -165,6 +165,11 @@ fn two_midnights_in_one_night_are_two_boundaries() {
 fn unusable_schedules_say_so_and_never_cut() {
     let zero = Schedule::minutes(0, "UTC");
     let unknown = Schedule::hourly("Mars/Olympus");
+    assert_eq!(
+        Schedule::hourly("GMT+9").problems().len(),
+        1,
+        "POSIX means nine hours behind"
+    );
     let both = Schedule::every(Duration::from_nanos(1), "");
     assert_eq!(
         (

@@ -1,0 +1,164 @@
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::tests::{Sample, Tree, fingerprint};
+
+fn route(by: &ByField, fields: &[(&str, FieldValue<'static>)]) -> Result<String, Poison> {
+    Sample::default().route(by, &Tree::new(fields))
+}
+
+fn text(value: &'static str) -> FieldValue<'static> {
+    FieldValue::Str(Cow::Borrowed(value))
+}
+
+#[test]
+fn scalars_become_levels() {
+    let by = ByField::new("service")
+        .unwrap()
+        .and("request.status")
+        .unwrap()
+        .and("ok")
+        .unwrap()
+        .and("big")
+        .unwrap();
+    let found = route(
+        &by,
+        &[
+            ("service", text("checkout")),
+            ("request.status", FieldValue::I64(-200)),
+            ("ok", FieldValue::Bool(true)),
+            ("big", FieldValue::U64(u64::MAX)),
+        ],
+    );
+    assert_eq!(
+        found.unwrap(),
+        "service=checkout/status=-200/ok=true/big=18446744073709551615"
+    );
+}
+
+#[test]
+fn levels_may_be_named() {
+    let by = ByField::named("rid", "request.id")
+        .unwrap()
+        .and_named("uid", "user.id")
+        .unwrap();
+    let found = route(
+        &by,
+        &[
+            ("request.id", FieldValue::I64(1)),
+            ("user.id", FieldValue::I64(2)),
+        ],
+    );
+    assert_eq!(found.unwrap(), "rid=1/uid=2");
+    let error = ByField::new("request.id").unwrap().and("user.id").unwrap_err();
+    assert_eq!(
+        error,
+        LayoutError::DuplicateLevel {
+            name: "id".to_owned()
+        }
+    );
+    assert!(matches!(ByField::new("a..b"), Err(LayoutError::Path(_))));
+}
+
+#[test]
+fn values_cannot_leave_their_level() {
+    let by = ByField::new("host").unwrap();
+    for (value, expected) in [
+        ("../../etc", "host=..%2F..%2Fetc"),
+        ("%2e%2e", "host=%252e%252e"),
+        ("FR/admin=true", "host=FR%2Fadmin%3Dtrue"),
+        ("a\nb\\c", "host=a%0Ab%5Cc"),
+        ("", "host="),
+        ("서울", "host=서울"),
+    ] {
+        assert_eq!(route(&by, &[("host", text(value))]).unwrap(), expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_a_level_is_a_poison_that_names_the_field() {
+    let by = ByField::new("request.host").unwrap();
+    let reason = |value: Option<FieldValue<'static>>| {
+        let fields: Vec<_> = value.into_iter().map(|value| ("request.host", value)).collect();
+        let poison = route(&by, &fields).unwrap_err();
+        assert!(poison.detail().contains("field request.host"), "{poison}");
+        poison.reason()
+    };
+    assert_eq!(reason(None), PoisonReason::MissingField);
+    assert_eq!(reason(Some(FieldValue::Null)), PoisonReason::MissingField);
+    assert_eq!(reason(Some(FieldValue::Composite)), PoisonReason::InvalidField);
+    assert_eq!(reason(Some(FieldValue::F64(1.5))), PoisonReason::InvalidField);
+    assert_eq!(
+        reason(Some(FieldValue::Str("x".repeat(1 << 20).into()))),
+        PoisonReason::InvalidRoute
+    );
+}
+
+#[test]
+fn a_value_at_the_limit_is_a_level_and_one_past_it_is_not() {
+    let by = ByField::new("f").unwrap();
+    let room = RoutePath::LEVEL_MAX - "f=".len();
+    assert!(route(&by, &[("f", FieldValue::Str("x".repeat(room).into()))]).is_ok());
+    assert!(route(&by, &[("f", FieldValue::Str("x".repeat(room + 1).into()))]).is_err());
+}
+
+#[test]
+fn a_default_takes_what_has_no_value_of_its_own() {
+    let by = ByField::new("f").unwrap().with_default("null");
+    assert_eq!(route(&by, &[]).unwrap(), "f=null");
+    assert_eq!(route(&by, &[("f", FieldValue::Null)]).unwrap(), "f=null");
+    assert_eq!(route(&by, &[("f", FieldValue::Composite)]).unwrap(), "f=null");
+    assert!(
+        route(&by, &[("f", FieldValue::F64(0.5))]).is_err(),
+        "a value, only not one to sort by"
+    );
+}
+
+#[test]
+fn floats_are_taken_on_demand() {
+    let by = ByField::new("f").unwrap().with_floats();
+    for (float, expected) in [(1.5, "f=1.5"), (1.0, "f=1"), (-0.0, "f=0"), (1e-7, "f=0.0000001")] {
+        assert_eq!(route(&by, &[("f", FieldValue::F64(float))]).unwrap(), expected);
+    }
+    for float in [f64::NAN, f64::INFINITY, 1e300] {
+        let poison = route(&by, &[("f", FieldValue::F64(float))]).unwrap_err();
+        assert_eq!(poison.reason(), PoisonReason::InvalidField);
+    }
+}
+
+#[test]
+fn every_option_is_part_of_the_identity() {
+    let by = || ByField::new("a").unwrap();
+    let all = [
+        by(),
+        by().with_default("null"),
+        by().with_floats(),
+        by().and("b").unwrap(),
+        ByField::named("b", "a").unwrap(),
+        ByField::new("x.a").unwrap(),
+    ];
+    let digests: Vec<u64> = all.iter().map(|by| fingerprint::<Tree>(by).digest()).collect();
+    assert!(
+        digests
+            .iter()
+            .enumerate()
+            .all(|(index, digest)| !digests[..index].contains(digest))
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_value_adds_a_level(one: String, other: String, name in "[^.\\\\]{1,8}") {
+        prop_assume!(name != "second");
+        let by = ByField::new(&name).unwrap().and_named("second", "second").unwrap();
+        let fields = [(name.as_str(), FieldValue::Str(one.into())), ("second", FieldValue::Str(other.into()))];
+        if let Ok(route) = route(&by, &fields) {
+            let levels: Vec<&str> = route.split('/').collect();
+            prop_assert_eq!(levels.len(), 2, "{}", route);
+            prop_assert!(levels.iter().all(|level| level.matches('=').count() == 1));
+            prop_assert!(!route.chars().any(char::is_control) || route.chars().any(|c| c as u32 >= 0x80));
+        }
+    }
+}

