@@ -221,7 +221,7 @@ impl ObjectOptions {
                 max: parts.1,
             });
         }
-        let max = (self.part_bytes as u64).saturating_mul(u64::from(limits.parts_max));
+        let max = (self.part_bytes.max(parts.0) as u64).saturating_mul(u64::from(limits.parts_max));
         if self.target_object_bytes == 0 || self.target_object_bytes > max {
             problems.push(OptionError::ObjectBytes {
                 bytes: self.target_object_bytes,

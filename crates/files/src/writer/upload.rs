@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_core::{Permit, StageError};
+use aqueduct_core::{Class, Permit, StageError};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -190,11 +190,20 @@ impl<O: ObjectTarget> Plan<O> {
                 self.close_upload(upload);
                 self.claim(&upload.key, identity).await
             }
-            // It may have been applied: the next try meets the object, or starts over.
-            Err(error) => {
-                self.abort(upload).await;
-                Err(error)
-            }
+            // It may have been applied and only the answer be lost: that would save sending everything again.
+            Err(error) => match self.look(&upload.key, identity).await {
+                Ok(Some(stored)) => {
+                    self.close_upload(upload);
+                    Ok(stored)
+                }
+                found => {
+                    self.abort(upload).await;
+                    Err(found
+                        .err()
+                        .filter(|found| found.class() == Class::Fatal)
+                        .unwrap_or(error))
+                }
+            },
         }
     }
 

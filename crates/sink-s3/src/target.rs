@@ -1,0 +1,392 @@
+//! S3 as a store of objects.
+
+use std::time::Duration;
+
+use aqueduct_core::StageError;
+use aqueduct_files::{
+    Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload,
+};
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::head_bucket::HeadBucketError;
+use aws_sdk_s3::operation::head_object::HeadObjectError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+
+use crate::error::{At, S3Error};
+
+/// One attempt of [`check`](ObjectTarget::check) takes no longer; the pipeline asks again for up to ten seconds.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(8);
+/// Ends the key used by [`check`](ObjectTarget::check), which begins an upload there and aborts it.
+const CHECK_KEY: &str = "aqueduct-check";
+
+/// A bucket.
+///
+/// Every request with a body carries its CRC-32C in a header: the store refuses bytes that changed on the way.
+///
+/// # Payload signing
+/// By default bodies are not hashed into the signature (`UNSIGNED-PAYLOAD`): SHA-256 over everything costs more than
+/// the rest of an upload. Headers are signed, the body's checksum among them, so a body that is damaged or replaced is
+/// refused unless it has the same CRC. Against somebody who forges that on the wire TLS protects; on a plain-text
+/// endpoint outside a trusted network turn [`with_payload_signing`](Self::with_payload_signing) on.
+///
+/// # Permissions
+/// `s3:PutObject`, `s3:GetObject` (to compare an object whose key is taken) and `s3:AbortMultipartUpload`, below the
+/// prefix. With `s3:ListBucket` a key that is free is told from one that may not be read; without it a store that
+/// cannot write conditionally cannot be used. A lifecycle rule that aborts incomplete uploads after some days removes
+/// what a killed process leaves behind.
+#[derive(Clone, Debug)]
+pub struct S3Target {
+    client: Client,
+    bucket: String,
+    endpoint: String,
+    check_key: String,
+    expected_owner: Option<String>,
+    sign_payloads: bool,
+    conditional: bool,
+}
+
+impl S3Target {
+    /// Uses your own client, with whatever retries, timeouts and middleware it has. Set its
+    /// `request_checksum_calculation` to `WhenRequired`, or the SDK computes a checksum of its own beside ours.
+    pub fn from_client(client: Client, bucket: impl Into<String>) -> Self {
+        Self {
+            client,
+            bucket: bucket.into(),
+            endpoint: "the client's endpoint".to_owned(),
+            check_key: CHECK_KEY.to_owned(),
+            expected_owner: None,
+            sign_payloads: false,
+            conditional: true,
+        }
+    }
+
+    /// Includes bodies in the signature; see the type's documentation.
+    #[must_use]
+    pub fn with_payload_signing(mut self, sign: bool) -> Self {
+        self.sign_payloads = sign;
+        self
+    }
+
+    /// For stores that do not know `If-None-Match`: the writer looks before it writes, and the pipeline is not
+    /// exactly-once any more if two processes publish the same segment at the same moment.
+    #[must_use]
+    pub fn with_conditional_writes(mut self, conditional: bool) -> Self {
+        self.conditional = conditional;
+        self
+    }
+
+    /// Refuses to write if the bucket belongs to another account.
+    #[must_use]
+    pub fn with_expected_bucket_owner(mut self, account: impl Into<String>) -> Self {
+        self.expected_owner = Some(account.into());
+        self
+    }
+
+    /// The prefix [`check`](ObjectTarget::check) tries to write below: permissions may end there.
+    #[must_use]
+    pub fn with_check_prefix(mut self, prefix: &str) -> Self {
+        let slash = if prefix.is_empty() { "" } else { "/" };
+        self.check_key = format!("{prefix}{slash}{CHECK_KEY}");
+        self
+    }
+
+    pub(crate) fn with_endpoint_name(mut self, endpoint: String) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The SDK's client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn at(&self, key: &str) -> At {
+        At {
+            endpoint: self.endpoint.clone(),
+            bucket: self.bucket.clone(),
+            key: key.to_owned(),
+        }
+    }
+
+    fn failed<E>(&self, stage: &'static str, key: &str, error: SdkError<E, HttpResponse>) -> StageError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        StageError::new(stage, S3Error::from_sdk(self.at(key), error))
+    }
+
+    /// Looks for the bucket, then begins an upload and aborts it. `HEAD` gives no reasons and needs a permission we do
+    /// not ask for, so of its answers only "not there" and "elsewhere" count; only an upload shows before the first
+    /// record that we may write.
+    async fn try_to_write(&self) -> Result<(), StageError> {
+        const STAGE: &str = "s3 check";
+        let once = || aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled());
+        let bucket = self
+            .client
+            .head_bucket()
+            .bucket(&self.bucket)
+            .set_expected_bucket_owner(self.expected_owner.clone())
+            .customize()
+            .config_override(once())
+            .send()
+            .await;
+        if let Err(error) = bucket {
+            let absent = error
+                .as_service_error()
+                .is_some_and(HeadBucketError::is_not_found);
+            let error = match S3Error::from_sdk(self.at(""), error) {
+                _ if absent => S3Error::NoSuchBucket { at: self.at("") },
+                error => error,
+            };
+            match &error {
+                S3Error::Refused { .. } | S3Error::AccessDenied { .. } | S3Error::BadCredentials { .. } => {}
+                _ => return Err(StageError::new(STAGE, error)),
+            }
+        }
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.check_key)
+            .set_expected_bucket_owner(self.expected_owner.clone())
+            .customize()
+            .config_override(once())
+            .send()
+            .await
+            .map_err(|error| self.failed(STAGE, &self.check_key, error))?;
+        self.client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.check_key)
+            .set_upload_id(created.upload_id)
+            .set_expected_bucket_owner(self.expected_owner.clone())
+            .customize()
+            .config_override(once())
+            .send()
+            .await
+            .map_err(|error| self.failed(STAGE, &self.check_key, error))?;
+        Ok(())
+    }
+}
+
+/// Whether an error is the answer to a condition: the key is taken.
+fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let status = error.raw_response().map(|raw| raw.status().as_u16());
+    status == Some(412) || code(error) == Some("PreconditionFailed")
+}
+
+fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
+}
+
+/// A checksum as its header has it.
+fn header(crc32c: u32) -> String {
+    aws_smithy_types::base64::encode(crc32c.to_be_bytes())
+}
+
+fn missing(what: &'static str, at: &At) -> StageError {
+    let answer = format!("the store's answer for {at} lacks {what}");
+    StageError::unknown("s3", answer)
+}
+
+#[async_trait]
+impl ObjectTarget for S3Target {
+    async fn check(&self) -> Result<(), StageError> {
+        match tokio::time::timeout(CHECK_TIMEOUT, self.try_to_write()).await {
+            Ok(result) => result,
+            Err(elapsed) => {
+                let error = S3Error::Timeout {
+                    at: self.at(&self.check_key),
+                    source: elapsed.into(),
+                };
+                Err(StageError::new("s3 check", error))
+            }
+        }
+    }
+
+    fn limits(&self) -> TargetLimits {
+        let mut limits = TargetLimits::default();
+        limits.conditional_create = self.conditional;
+        limits
+    }
+
+    fn location(&self) -> String {
+        format!("s3://{}", self.bucket)
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        crc32c: u32,
+        meta: &ObjectMeta,
+    ) -> Result<Creation, StageError> {
+        let mut request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .body(ByteStream::from(body))
+            .checksum_crc32_c(header(crc32c))
+            .content_type(&meta.content_type)
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        if self.conditional {
+            request = request.if_none_match("*");
+        }
+        for (name, value) in &meta.user {
+            request = request.metadata(*name, value);
+        }
+        let mut request = request.customize();
+        if !self.sign_payloads {
+            request = request.disable_payload_signing();
+        }
+        match request.send().await {
+            Ok(_) => Ok(Creation::Created),
+            Err(error) if is_taken(&error) => Ok(Creation::AlreadyExists),
+            Err(error) => Err(self.failed("s3 put", key, error)),
+        }
+    }
+
+    async fn create_multipart(&self, key: &str, meta: &ObjectMeta) -> Result<Upload, StageError> {
+        let mut request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
+            .content_type(&meta.content_type)
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        for (name, value) in &meta.user {
+            request = request.metadata(*name, value);
+        }
+        let created = request
+            .send()
+            .await
+            .map_err(|error| self.failed("s3 create upload", key, error))?;
+        let id = created
+            .upload_id
+            .ok_or_else(|| missing("the upload's id", &self.at(key)))?;
+        Ok(Upload {
+            key: key.to_owned(),
+            id,
+        })
+    }
+
+    async fn upload_part(
+        &self,
+        upload: &Upload,
+        number: u32,
+        body: Bytes,
+        crc32c: u32,
+    ) -> Result<Part, StageError> {
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .part_number(number.cast_signed())
+            .body(ByteStream::from(body))
+            .checksum_crc32_c(header(crc32c))
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        let mut request = request.customize();
+        if !self.sign_payloads {
+            request = request.disable_payload_signing();
+        }
+        let sent = request
+            .send()
+            .await
+            .map_err(|error| self.failed("s3 upload part", &upload.key, error))?;
+        let tag = sent
+            .e_tag
+            .ok_or_else(|| missing("the part's tag", &self.at(&upload.key)))?;
+        Ok(Part { number, tag, crc32c })
+    }
+
+    async fn complete(&self, upload: &Upload, parts: &[Part]) -> Result<Completion, StageError> {
+        let completed = parts.iter().map(|part| {
+            CompletedPart::builder()
+                .part_number(part.number.cast_signed())
+                .e_tag(&part.tag)
+                .checksum_crc32_c(header(part.crc32c))
+                .build()
+        });
+        let mut request = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .multipart_upload(
+                CompletedMultipartUpload::builder()
+                    .set_parts(Some(completed.collect()))
+                    .build(),
+            )
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        if self.conditional {
+            request = request.if_none_match("*");
+        }
+        match request.send().await {
+            Ok(_) => Ok(Completion::Created),
+            Err(error) if is_taken(&error) => Ok(Completion::AlreadyExists),
+            Err(error) if code(&error) == Some("NoSuchUpload") => Ok(Completion::UploadGone),
+            Err(error) => Err(self.failed("s3 complete upload", &upload.key, error)),
+        }
+    }
+
+    async fn abort(&self, upload: &Upload) -> Result<(), StageError> {
+        let request = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),
+            Err(error) => Err(self.failed("s3 abort upload", &upload.key, error)),
+        }
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>, StageError> {
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        match request.send().await {
+            Ok(head) => Ok(Some(ObjectHead {
+                size: head
+                    .content_length
+                    .and_then(|size| u64::try_from(size).ok())
+                    .unwrap_or_default(),
+                user: head
+                    .metadata
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                    .collect(),
+            })),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(HeadObjectError::is_not_found) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(self.failed("s3 head", key, error)),
+        }
+    }
+}

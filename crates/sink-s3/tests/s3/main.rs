@@ -1,0 +1,8 @@
+//! The sink against an S3 server that is not ours.
+
+#[cfg(test)]
+mod segment;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod target;
