@@ -20,7 +20,7 @@ use crate::config::Settings;
 use crate::connect;
 use crate::error::KafkaSourceError;
 use crate::flow::Throttle;
-use crate::inbox::Inbox;
+use crate::inbox::{CommitRequest, Inbox};
 use crate::lanes::Lanes;
 use crate::rebalance::Handover;
 
@@ -53,6 +53,8 @@ pub(crate) struct Poller {
     /// Events the channel had no room for.
     pub(crate) outbox: VecDeque<Event>,
     pub(crate) lanes: Lanes,
+    /// Commits of partitions that are announced and not assigned yet.
+    early: Vec<CommitRequest>,
     /// Changes of the assignment that wait for the current one to end.
     rebalances: VecDeque<Rebalance>,
     pub(crate) handover: Option<Handover>,
@@ -97,6 +99,7 @@ impl Poller {
             events,
             outbox: VecDeque::new(),
             lanes: Lanes::default(),
+            early: Vec::new(),
             rebalances: VecDeque::new(),
             handover: None,
             throttle: Throttle::default(),
@@ -172,7 +175,7 @@ impl Poller {
         let mut records = 0_u32;
         let mut ticked = Instant::now();
         loop {
-            if (self.inbox.is_waiting() || consumer.context().is_waiting())
+            if (self.inbox.is_waiting() || consumer.context().is_waiting() || !self.early.is_empty())
                 && let Some(ended) = self.look(consumer, &committer)
             {
                 return ended;
@@ -233,6 +236,7 @@ impl Poller {
         }
         let requests = self.inbox.take();
         if requests.close {
+            self.early.extend(requests.commits);
             return Some(Ended::Closed);
         }
         for (name, paused) in requests.pauses {
@@ -250,9 +254,17 @@ impl Poller {
         if let Some(ended) = self.proceed(consumer, now) {
             return Some(ended);
         }
-        for request in requests.commits {
+        for request in self.early.drain(..).chain(requests.commits).collect::<Vec<_>>() {
+            let announced = || {
+                self.handover
+                    .iter()
+                    .flat_map(Handover::announced)
+                    .any(|name| *name == request.lane)
+            };
             match self.lanes.named(&request.lane) {
                 Some(lane) => lane.commit.request(request),
+                // A lane may commit what it has recovered before all lanes have said where they start.
+                None if announced() => self.early.push(request),
                 None => commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane }),
             }
         }
@@ -326,7 +338,7 @@ impl Poller {
         self.rebalances.clear();
         self.paused.clear();
         self.throttle = Throttle::default();
-        for request in self.inbox.take().commits {
+        for request in self.early.drain(..).chain(self.inbox.take().commits) {
             commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane });
         }
         if !lost.is_empty() {

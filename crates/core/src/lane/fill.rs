@@ -106,10 +106,13 @@ where
         self.publisher = Some(Publisher::spawn(Arc::clone(&self.context)));
         self.next = recovery.start;
         self.handed_over = recovery.start;
-        if recovery.commit_start {
-            self.hand_over(Item::Frontier { end: recovery.start, records: 0, skipped: 0, letters: 0, slot: None })
-                .await?;
-        }
+        let mut first = recovery.commit_start.then(|| Item::Frontier {
+            end: recovery.start,
+            records: 0,
+            skipped: 0,
+            letters: 0,
+            slot: None,
+        });
         if let Some(intent) = recovery.pinned {
             let slot = self.slot_or_drain().await?;
             let Some(slot) = slot else { return self.drain().await };
@@ -119,12 +122,15 @@ where
                 Opened::AlreadyPublished(published) => {
                     self.next = intent.range.end();
                     self.handed_over = self.next;
-                    self.hand_over(Item::Recovered { end: self.next, published }).await?;
+                    first = Some(Item::Recovered { end: self.next, published });
                 }
             }
         }
         // Nobody waits for the answer when the assignment is already gone.
         start.start.send(self.next).ok();
+        if let Some(first) = first {
+            self.hand_over(first).await?;
+        }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.has_recovered() {
