@@ -92,6 +92,9 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 3] = [Self::Tombstone, Self::Filtered, Self::Poison];
+
     /// The name used in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! The identity of a layout: what decides which objects a range of offsets becomes.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -81,8 +81,8 @@ impl Fingerprint {
             if index > 0 {
                 out.push(',');
             }
-            out.push_str(name);
-            out.push_str(&format!(":{hash:08x}"));
+            // Writing to a string cannot fail.
+            write!(out, "{name}:{hash:08x}").ok();
         }
     }
 

@@ -14,6 +14,8 @@
 //! aq1 e=<end> n=<rows> h=<hash> o=<opened> f=<parts> t=<token>   a mark with an intent
 //! ```
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 
 use crate::fingerprint::Fingerprint;
@@ -88,17 +90,20 @@ impl Mark {
     pub fn encode(&self) -> String {
         let mut out = String::from(MARKER);
         if let Some(intent) = &self.intent {
-            out.push_str(&format!(
+            // Writing to a string cannot fail.
+            write!(
+                out,
                 " e={} n={} h={:016x} o={} f=",
                 intent.range.end(),
                 intent.rows,
                 intent.offsets_hash,
                 intent.opened_at_ms
-            ));
+            )
+            .ok();
             intent.fingerprint.encode(&mut out);
             out.push_str(" t=");
             for byte in &intent.token {
-                out.push_str(&format!("{byte:02x}"));
+                write!(out, "{byte:02x}").ok();
             }
         }
         out
@@ -142,7 +147,7 @@ impl Mark {
 }
 
 fn decode_hex(text: &str) -> Option<Bytes> {
-    if !text.is_ascii() || text.len() % 2 != 0 || text.len() > 2 * Intent::TOKEN_MAX {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) || text.len() > 2 * Intent::TOKEN_MAX {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

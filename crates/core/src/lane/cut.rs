@@ -72,7 +72,7 @@ where
             None => Item::Frontier {
                 end: range.end(),
                 records: open.stats.records,
-                skipped: open.skipped,
+                skipped: open.skips.total(),
                 letters: letters_sent,
                 slot: Some(open.slot),
             },

@@ -8,14 +8,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::batch::Batch;
-use crate::convert::{Converted, Converter, SkipReason};
-use crate::dead_letter::{DeadLetter, OnPoison, Rejected};
-use crate::error::{Poison, PoisonReason, PoisonStage};
+use crate::convert::Converter;
+use crate::dead_letter::Rejected;
+use crate::error::{Poison, PoisonStage};
 use crate::observe::{LaneState, Metric};
 use crate::partition::Partitioner;
-use crate::record::{Offset, Record};
+use crate::record::Offset;
 use crate::rotate::{Cut, CutReason};
-use crate::sink::{Envelope, Sink};
+use crate::sink::Sink;
 
 use super::backoff::persist;
 use super::context::{LaneContext, Stages};
@@ -25,6 +25,7 @@ use super::open::{Open, Opened};
 use super::publish::{Item, Publisher};
 use super::recover;
 use super::run::{LaneStart, Wish};
+use super::step::Step;
 
 /// Segments a lane may have at a time: one publishing, one filling.
 const SEGMENTS_IN_FLIGHT: usize = 2;
@@ -65,15 +66,6 @@ pub(super) struct Filler<C: Converter, P, K> {
 enum Stopped {
     BatchEnd,
     Cut(CutReason),
-    Poisoned(PoisonStage, Poison),
-}
-
-/// What became of one record.
-enum Step {
-    Stored,
-    Skipped(SkipReason),
-    /// The segment has no room for another route.
-    RoutesFull,
     Poisoned(PoisonStage, Poison),
 }
 
@@ -248,7 +240,7 @@ where
                         originals.push(&record);
                     }
                 }
-                Step::Skipped(reason) => Self::skip(&self.context, open, reason),
+                Step::Skipped(reason) => open.skips.add(reason),
                 Step::RoutesFull => return Stopped::Cut(CutReason::Routes),
                 Step::Poisoned(stage, poison) => {
                     if let Some((stage, poison)) = Self::poisoned(&self.context, open, &record, stage, poison) {
@@ -271,78 +263,10 @@ where
         Stopped::BatchEnd
     }
 
-    fn step(
-        stages: &Stages<C, P, K>,
-        context: &LaneContext,
-        open: &mut Open<C::Output>,
-        record: &Record<'_>,
-    ) -> Step {
-        if record.size() as u64 > context.record_bytes_max {
-            let poison = Poison::new(
-                PoisonReason::TooLarge,
-                format!("{} bytes, the limit is {}; raise Limits::with_record_max", record.size(), context.record_bytes_max),
-            );
-            return Step::Poisoned(PoisonStage::Convert, poison);
-        }
-        let value = match stages.converter.convert(record) {
-            Ok(Converted::Emit(value)) => value,
-            Ok(Converted::Skip(reason)) => return Step::Skipped(reason),
-            Err(poison) => return Step::Poisoned(PoisonStage::Convert, poison),
-        };
-        open.path.clear();
-        if let Err(poison) = stages.partitioner.route(record, &value, &mut open.path) {
-            return Step::Poisoned(PoisonStage::Partition, poison);
-        }
-        let known = open.routes.get(&open.path);
-        // A pinned segment was cut by its first owner; it has as many routes as it has.
-        if known.is_none() && open.pinned.is_none() && open.routes.len() >= context.capabilities.routes_max {
-            return Step::RoutesFull;
-        }
-        let route = known.unwrap_or_else(|| open.routes.next_id());
-        if let Err(poison) = open.writer.append(Envelope { record, route, path: &open.path, value }) {
-            return Step::Poisoned(PoisonStage::Encode, poison);
-        }
-        if known.is_none() {
-            open.routes.intern(&open.path);
-        }
-        Step::Stored
-    }
-
-    fn skip(context: &LaneContext, open: &mut Open<C::Output>, reason: SkipReason) {
-        open.skipped += 1;
-        context.totals.skipped.fetch_add(1, Ordering::Relaxed);
-        Metric::RecordsSkipped.add(&context.scope, &[("reason", reason.as_str())], 1);
-    }
-
-    /// Applies the policy; gives the poison back if the lane has to stop.
-    fn poisoned(
-        context: &LaneContext,
-        open: &mut Open<C::Output>,
-        record: &Record<'_>,
-        stage: PoisonStage,
-        poison: Poison,
-    ) -> Option<(PoisonStage, Poison)> {
-        match &context.on_poison {
-            OnPoison::Stop => return Some((stage, poison)),
-            OnPoison::Skip => {
-                tracing::debug!(lane = %context.lane, offset = %record.offset(), %stage, %poison, "skipping a record");
-                Self::skip(context, open, SkipReason::Poison);
-            }
-            // The first owner has sent the letters of a pinned segment before it wrote the cut down.
-            OnPoison::DeadLetter(_) if open.pinned.is_some() => {}
-            OnPoison::DeadLetter(_) => {
-                let labels = [("stage", stage.as_str()), ("reason", poison.reason().as_str())];
-                Metric::DeadLetters.add(&context.scope, &labels, 1);
-                open.letter_bytes += record.size() + size_of::<DeadLetter>();
-                open.letters.push(DeadLetter { record: record.to_owned(), stage, poison });
-            }
-        }
-        None
-    }
-
     /// Moves what was appended to scratch; rows the target refuses right away become poison.
     async fn spill(&mut self, batch: &Batch) -> Result<(), LaneError> {
         let Some(open) = self.open.as_mut() else { return Ok(()) };
+        Self::report_skips(&self.context, open);
         if let Some(originals) = &mut open.originals {
             persist!(&self.context, originals.spill().await)?;
         }
@@ -513,19 +437,14 @@ where
     fn show(&self) {
         self.context.cell.update(|status| {
             status.position = self.next;
-            match &self.open {
-                Some(open) => {
-                    let pinned = open.pinned.is_some();
-                    status.state = if pinned { LaneState::Recovering } else { LaneState::Filling };
-                    status.open_rows = open.stats.rows;
-                    status.open_bytes = open.stats.bytes;
-                }
-                None => {
-                    status.state = LaneState::Idle;
-                    status.open_rows = 0;
-                    status.open_bytes = 0;
-                }
-            }
+            let open = self.open.as_ref();
+            status.state = match open.map(|open| open.pinned.is_some()) {
+                Some(true) => LaneState::Recovering,
+                Some(false) => LaneState::Filling,
+                None => LaneState::Idle,
+            };
+            status.open_rows = open.map_or(0, |open| open.stats.rows);
+            status.open_bytes = open.map_or(0, |open| open.stats.bytes);
         });
     }
 }

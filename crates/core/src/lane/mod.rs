@@ -26,6 +26,7 @@ mod originals;
 mod publish;
 mod recover;
 mod run;
+mod step;
 
 pub(crate) use context::{LaneContext, Stages};
 pub use error::LaneError;

@@ -1,6 +1,7 @@
 //! The open segment.
 
 use crate::clock::{from_unix_millis, unix_millis};
+use crate::convert::SkipReason;
 use crate::dead_letter::DeadLetter;
 use crate::error::StageError;
 use crate::intent::{Intent, OffsetsHash};
@@ -28,7 +29,7 @@ pub(super) struct Open<T: Send + 'static> {
     pub(super) routes: RouteTable,
     pub(super) path: RoutePath,
     pub(super) hash: OffsetsHash,
-    pub(super) skipped: u64,
+    pub(super) skips: Skips,
     pub(super) letters: Vec<DeadLetter>,
     pub(super) letter_bytes: usize,
     /// Kept only for a sink that rejects late.
@@ -92,12 +93,39 @@ impl<T: Send + 'static> Open<T> {
             routes: RouteTable::new(),
             path: RoutePath::new(opened_at_ms),
             hash: OffsetsHash::default(),
-            skipped: 0,
+            skips: Skips::default(),
             letters: Vec::new(),
             letter_bytes: 0,
             originals,
             scratch,
             slot,
         })))
+    }
+}
+
+/// Records that were not stored by intention.
+#[derive(Debug, Default)]
+pub(super) struct Skips {
+    total: u64,
+    unreported: [u64; SkipReason::ALL.len()],
+}
+
+impl Skips {
+    pub(super) fn add(&mut self, reason: SkipReason) {
+        self.total += 1;
+        for (known, count) in SkipReason::ALL.iter().zip(&mut self.unreported) {
+            *count += u64::from(*known == reason);
+        }
+    }
+
+    /// All of the segment's.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// What was added since the last call, by reason.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (SkipReason, u64)> + use<> {
+        let counts = std::mem::take(&mut self.unreported);
+        SkipReason::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0)
     }
 }

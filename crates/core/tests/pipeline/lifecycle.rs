@@ -111,7 +111,7 @@ async fn the_mark_follows_tombstones_and_control_records() {
 async fn a_topic_of_only_tombstones_moves_the_mark_without_an_object() {
     let broker = ScriptedBroker::new();
     let lane = TopicPartition::new("orders", 0);
-    (0..300).for_each(|_| drop(broker.append(&lane, ScriptedRecord::tombstone())));
+    broker.extend(&lane, std::iter::repeat_with(ScriptedRecord::tombstone).take(300));
     let store = MemoryStore::new();
     let report = pipeline(broker.source().until_end(), &store).build().unwrap().run(never()).await.unwrap();
     assert!(store.objects().is_empty());
