@@ -1,0 +1,269 @@
+//! A worker process, as a scenario sees and treats it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use xtask::process::Process;
+
+use crate::worker::{Event, Options, Summary};
+
+/// A worker. Killed when this value is dropped, frozen or not.
+#[derive(Debug)]
+pub(super) struct Member {
+    name: String,
+    child: Child,
+    process: Process,
+    seen: watch::Receiver<Seen>,
+    reader: JoinHandle<()>,
+    log: PathBuf,
+    started: Instant,
+}
+
+/// What a worker has said so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// Its lanes now.
+    pub(super) lanes: BTreeSet<String>,
+    /// Times it was given lanes.
+    pub(super) assignments: u64,
+    /// Lanes with a pending intent now.
+    pub(super) pending: BTreeSet<String>,
+    /// Segments it has published.
+    pub(super) published: u64,
+    /// What it tries again now.
+    pub(super) retrying: Option<String>,
+    /// Its summary, when it has ended well.
+    pub(super) done: Option<Summary>,
+    /// Its error, when it has not.
+    pub(super) failed: Option<String>,
+    /// Its output is closed.
+    ended: bool,
+}
+
+impl Member {
+    /// Starts one. What it logs goes to a file of its `name` in `logs`.
+    pub(super) fn start(name: &str, options: &Options, logs: &Path) -> Result<Self> {
+        let log = logs.join(format!("{name}.log"));
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot open {}", log.display()))?;
+        fs::create_dir_all(&options.spool_dir)?;
+        let program = std::env::current_exe().context("this program does not know its file")?;
+        let started = Instant::now();
+        let mut child = Command::new(&program)
+            .args(["worker", &serde_json::to_string(options)?])
+            .env("RUST_LOG", WORKER_LOG)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(out)
+            // Ctrl-C is for us: we end it.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let stdout = child.stdout.take().context("a worker has no output")?;
+        let process = child.id().and_then(Process::find);
+        let process = process.with_context(|| format!("worker {name} ended at once"))?;
+        let (sender, seen) = watch::channel(Seen::default());
+        let reader = tokio::spawn(read(stdout, Arc::new(sender)));
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            process,
+            seen,
+            reader,
+            log,
+            started,
+        })
+    }
+
+    /// What it has said so far.
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
+    /// How long ago it was started.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits until what it has said satisfies `wanted`; `what` says what that is.
+    ///
+    /// # Errors
+    /// If it takes longer than `limit`, or the worker ends before.
+    pub(super) async fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Seen) -> bool,
+    ) -> Result<()> {
+        let waited = self.seen.wait_for(|seen| wanted(seen) || seen.ended);
+        let outcome = match tokio::time::timeout(limit, waited).await {
+            Ok(Ok(seen)) if wanted(&seen) => return Ok(()),
+            Ok(_) => "ended before",
+            Err(_) => "is still waited for:",
+        };
+        Err(self.trouble(&format!("{outcome} {what} ({} s)", limit.as_secs())))
+    }
+
+    /// Freezes it where it stands.
+    pub(super) fn freeze(&self) -> Result<()> {
+        ensure!(
+            self.process.suspend()?,
+            self.trouble("is gone and cannot be frozen")
+        );
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub(super) fn thaw(&self) -> Result<()> {
+        ensure!(self.process.resume()?, self.trouble("is gone and cannot go on"));
+        Ok(())
+    }
+
+    /// Kills it, as a machine that loses its power does.
+    ///
+    /// # Errors
+    /// If it has ended before: then it is not this that it died of.
+    pub(super) async fn kill(mut self) -> Result<()> {
+        ensure!(
+            self.process.is_alive(),
+            self.trouble("ended before it was killed")
+        );
+        self.process.kill().await?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    /// Asks it to end by SIGTERM; it has to end well, with nothing pending.
+    pub(super) async fn terminate(mut self) -> Result<Summary> {
+        ensure!(
+            self.process.is_alive(),
+            self.trouble("ended before it was asked to")
+        );
+        self.process.stop(STOP_LIMIT).await?;
+        self.finish(Duration::from_secs(5)).await
+    }
+
+    /// Waits until it ends by itself; it has to end well, with nothing pending.
+    pub(super) async fn finish(&mut self, limit: Duration) -> Result<Summary> {
+        let status = self.ended(limit).await?;
+        let seen = self.seen();
+        let Some(summary) = seen.done.filter(|_| status.success()) else {
+            bail!(self.trouble(&format!("did not end well ({status})")));
+        };
+        ensure!(
+            summary.pending_intents == 0,
+            self.trouble(&format!("left {} intents pending", summary.pending_intents))
+        );
+        Ok(summary)
+    }
+
+    /// Waits until it fails by itself, and answers with what it says of it.
+    pub(super) async fn failure(&mut self, limit: Duration) -> Result<String> {
+        let status = self.ended(limit).await?;
+        match self.seen().failed {
+            Some(message) if !status.success() => Ok(message),
+            _ => bail!(self.trouble(&format!("was to fail, and has ended ({status})"))),
+        }
+    }
+
+    async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let Ok(status) = tokio::time::timeout(limit, self.child.wait()).await else {
+            bail!(self.trouble(&format!("still runs after {} s", limit.as_secs())));
+        };
+        // Its last lines may still be in the pipe.
+        self.seen.wait_for(|seen| seen.ended).await?;
+        Ok(status?)
+    }
+
+    fn trouble(&self, what: &str) -> anyhow::Error {
+        let seen = self.seen();
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default();
+        anyhow!(
+            "worker {} {what}; lanes {:?}, pending {:?}, published {}, retrying {:?}, failed {:?}; the end of {}:\n{}",
+            self.name,
+            seen.lanes,
+            seen.pending,
+            seen.published,
+            seen.retrying,
+            seen.failed,
+            self.log.display(),
+            tail.join("\n")
+        )
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read(stdout: ChildStdout, sender: Arc<watch::Sender<Seen>>) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str(&line) {
+            Ok(event) => sender.send_modify(|seen| seen.note(event)),
+            Err(error) => tracing::warn!(%error, line, "a worker said something strange"),
+        }
+    }
+    sender.send_modify(|seen| seen.ended = true);
+}
+
+impl Seen {
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Started { .. } => {}
+            Event::Assigned { lanes } => {
+                self.assignments += u64::from(lanes.difference(&self.lanes).next().is_some());
+                self.lanes = lanes;
+            }
+            Event::Pending { lanes } => self.pending = lanes,
+            Event::Retrying { error } => self.retrying = error,
+            Event::Published { .. } => self.published += 1,
+            Event::Done(summary) => self.done = Some(summary),
+            Event::Failed { message } => self.failed = Some(message),
+        }
+    }
+}
+
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+const WORKER_LOG: &str = "info";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn losing_lanes_is_no_assignment_and_getting_them_back_is() {
+        let mut seen = Seen::default();
+        for (names, assignments) in [
+            (&["a", "b"][..], 1),
+            (&["a"], 1),
+            (&[], 1),
+            (&["a"], 2),
+            (&["b"], 3),
+        ] {
+            seen.note(Event::Assigned { lanes: lanes(names) });
+            assert_eq!((seen.lanes.len(), seen.assignments), (names.len(), assignments));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Members that come and go.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::gate::Gate;
+use super::member::Member;
+use super::scenario::{Case, Outcome, Site};
+use crate::worker::Rotation;
+
+/// Two members of one group join and leave every few seconds, in any order, while events flow. Who leaves, publishes and commits
+/// what it has, whatever the rotation says.
+pub(super) async fn run(site: &mut Site, protocol: &'static str) -> Result<Outcome> {
+    let name = if protocol == "classic" {
+        "members"
+    } else {
+        "members-848"
+    };
+    let changes = site.pick(16, 7);
+    let mut random = StdRng::seed_from_u64(site.seed);
+    let case = Case::new(site, name, 1_000_000).await?;
+    let gate = Gate::open(site.servers.s3.endpoint()).await?;
+    gate.delay(Duration::from_millis(30));
+    let flow = case.flow(site.pick(4_000, 2_000));
+    let start = |worker: &str| {
+        let mut options = case.options(worker);
+        options.group_protocol = protocol.to_owned();
+        options.endpoint = gate.endpoint().clone();
+        // Older than most memberships: what a member has when it goes was not cut by age.
+        options.rotation = vec![Rotation::AgeMs(4_000)];
+        options.spool_dir.push(worker);
+        case.start(&options)
+    };
+    let mut members: [Option<Member>; 2] = [Some(start("one")?), None];
+    let (mut joined, mut left, mut segments) = (1_u64, 0_u64, 0_u64);
+    for _ in 0..changes {
+        tokio::time::sleep(Duration::from_millis(random.random_range(500..4_000))).await;
+        let index = random.random_range(0..2_usize);
+        let [one, two] = &mut members;
+        let (slot, worker) = if index == 0 { (one, "one") } else { (two, "two") };
+        if let Some(member) = slot.take() {
+            segments += member.terminate().await?.segments;
+            left += 1;
+        } else {
+            *slot = Some(start(worker)?);
+            joined += 1;
+        }
+    }
+    flow.stop().await?;
+    for (slot, worker) in members.iter_mut().zip(["one", "two"]) {
+        if slot.is_none() {
+            *slot = Some(start(worker)?);
+            joined += 1;
+        }
+    }
+    let present: Vec<&Member> = members.iter().flatten().collect();
+    case.drained(&present, Duration::from_mins(1)).await?;
+    for member in members.into_iter().flatten() {
+        segments += member.terminate().await?.segments;
+        left += 1;
+    }
+    let audit = case.audit(site).await?;
+    let detail = format!("{protocol}: {joined} times joined, {left} times left, {segments} segments");
+    Ok(Outcome { audit, detail })
+}

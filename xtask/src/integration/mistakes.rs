@@ -1,0 +1,111 @@
+//! Wrong settings: each is an error within seconds that says which one it is and what to do.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::scenario::{Case, Outcome, Site};
+use crate::worker::Options;
+
+/// The promise: an error within this time, the start of the process included.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// One mistake: what is changed, and what the error must say.
+struct Mistake {
+    name: &'static str,
+    make: fn(&mut Options),
+    says: &'static [&'static str],
+}
+
+const MISTAKES: &[Mistake] = &[
+    Mistake {
+        name: "bucket",
+        make: |options| options.bucket = "no-such-bucket".to_owned(),
+        says: &["no-such-bucket", "does not exist", "create the bucket"],
+    },
+    Mistake {
+        name: "access key",
+        make: |options| options.endpoint.access_key = "stranger".to_owned(),
+        says: &["refuses the credentials", "check the access key"],
+    },
+    Mistake {
+        name: "secret key",
+        make: |options| options.endpoint.secret_key = "guessed-wrong".to_owned(),
+        says: &["refuses the credentials", "check the access key"],
+    },
+    Mistake {
+        name: "endpoint",
+        make: |options| options.endpoint.url = "http://127.0.0.1:9".to_owned(),
+        says: &["http://127.0.0.1:9", "cannot be reached", "endpoint"],
+    },
+    Mistake {
+        name: "broker",
+        make: |options| options.brokers = "127.0.0.1:9".to_owned(),
+        says: &["127.0.0.1:9", "no broker", "check `brokers`"],
+    },
+    Mistake {
+        name: "topic",
+        make: |options| options.topics = vec!["no-such-topic".to_owned()],
+        says: &["no-such-topic", "does not exist", "create it"],
+    },
+    Mistake {
+        name: "everything at once",
+        make: |options| {
+            options.bucket = String::new();
+            options.endpoint.region = "eu central".to_owned();
+            options.endpoint.url = "127.0.0.1:9000".to_owned();
+        },
+        says: &["bucket \"\" is empty", "region \"eu central\"", "http://"],
+    },
+];
+
+/// Makes every mistake, then none: what failed has left nothing behind.
+pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+    let case = Case::new(site, "mistakes", 10_000).await?;
+    case.produce().await?;
+    let mut slowest = Duration::ZERO;
+    for mistake in MISTAKES {
+        let mut options = case.options("worker");
+        (mistake.make)(&mut options);
+        let mut worker = case.start(&options)?;
+        let message = worker.failure(LIMIT * 2).await?;
+        let took = worker.age();
+        tracing::info!(
+            "wrong {}, after {:.1} s: {message}",
+            mistake.name,
+            took.as_secs_f64()
+        );
+        for part in mistake.says {
+            ensure!(
+                message.contains(part),
+                "the error of a wrong {} does not say {part:?}: {message}",
+                mistake.name
+            );
+        }
+        ensure!(
+            !message.contains(&options.endpoint.secret_key),
+            "the error shows the secret: {message}"
+        );
+        ensure!(
+            took < LIMIT,
+            "the error of a wrong {} came after {:.1} s",
+            mistake.name,
+            took.as_secs_f64()
+        );
+        slowest = slowest.max(took);
+    }
+    ensure!(
+        case.bucket.objects("").await?.is_empty(),
+        "a worker with wrong settings has stored something"
+    );
+    let mut options = case.options("worker");
+    options.until_end = true;
+    case.start(&options)?.finish(Duration::from_mins(1)).await?;
+    let audit = case.audit(site).await?;
+    let detail = format!(
+        "{} wrong settings named, the slowest after {:.1} s",
+        MISTAKES.len(),
+        slowest.as_secs_f64()
+    );
+    Ok(Outcome { audit, detail })
+}

@@ -1,0 +1,241 @@
+//! `cargo xtask integration`: pipelines in processes of their own against a real broker and a real S3 server, in all kinds of
+//! trouble. Every scenario ends with an audit of what is in the bucket against what is in the topic.
+
+mod gate;
+mod kill;
+mod marks;
+mod member;
+mod members;
+mod mistakes;
+mod outage;
+mod poison;
+mod scenario;
+mod shutdown;
+mod volume;
+mod zombie;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+use xtask::services::{self, Cache, Running};
+
+use self::scenario::{Outcome, Site};
+use self::zombie::Moment;
+
+#[derive(Debug, Args)]
+pub(crate) struct IntegrationCommand {
+    /// A slice of at most 12 minutes on two busy cores: smaller counts, all kinds of trouble
+    #[arg(long)]
+    ci: bool,
+    /// Only this scenario; may be given several times
+    #[arg(long, value_enum, value_name = "NAME")]
+    only: Vec<Scenario>,
+    /// Seed of everything random [default: a random one, printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Keep data, logs and buckets when it ends; the servers are stopped all the same
+    #[arg(long)]
+    keep: bool,
+    /// Directory for the servers' data [default: /dev/shm if it has room, else the system's for temporary files]
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// Nothing: many records through one process
+    Volume,
+    /// SIGKILL, time and again
+    Kill,
+    /// SIGSTOP between the intent and the first object, past the session timeout, then SIGCONT
+    ZombieA,
+    /// SIGSTOP between the first object and the last, past the session timeout, then SIGCONT
+    ZombieB,
+    /// Two members join and leave
+    Members,
+    /// The same under the consumer protocol of KIP-848
+    #[value(name = "members-848")]
+    Members848,
+    /// The S3 server is stopped for a while
+    Outage,
+    /// SIGTERM, time and again
+    Shutdown,
+    /// Wrong bucket, credentials, endpoint, broker, topic
+    Mistakes,
+    /// Records that cannot be processed
+    Poison,
+}
+
+impl Scenario {
+    async fn run(self, site: &mut Site) -> Result<Outcome> {
+        match self {
+            Self::Volume => Box::pin(volume::run(site)).await,
+            Self::Kill => Box::pin(kill::run(site)).await,
+            Self::ZombieA => Box::pin(zombie::run(site, Moment::BeforePublishing)).await,
+            Self::ZombieB => Box::pin(zombie::run(site, Moment::Publishing)).await,
+            Self::Members => Box::pin(members::run(site, "classic")).await,
+            Self::Members848 => Box::pin(members::run(site, "consumer")).await,
+            Self::Outage => Box::pin(outage::run(site)).await,
+            Self::Shutdown => Box::pin(shutdown::run(site)).await,
+            Self::Mistakes => Box::pin(mistakes::run(site)).await,
+            Self::Poison => Box::pin(poison::run(site)).await,
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// The most a scenario may take; whatever hangs is a failure with a name.
+const SCENARIO_LIMIT: Duration = Duration::from_mins(8);
+
+impl IntegrationCommand {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = Box::pin(self.run_all()) => result,
+            // As Ctrl-C: servers and workers die with the future that owns them.
+            _ = terminate.recv() => bail!("interrupted"),
+        }
+    }
+
+    async fn run_all(self) -> Result<ExitCode> {
+        let scenarios = if self.only.is_empty() {
+            Scenario::value_variants().to_vec()
+        } else {
+            self.only.clone()
+        };
+        let seed = self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+        let dir = self.directory()?;
+        say(format_args!(
+            "seed {seed}: `cargo xtask integration{} --seed {seed}` plays it again; logs in {}",
+            if self.ci { " --ci" } else { "" },
+            dir.path().display()
+        ));
+        let servers = Running::start(&Cache::from_env()?, &services::Options::at(dir.path())).await;
+        let mut site = Site {
+            servers: servers.context("the servers cannot be started")?,
+            spools: dir.path().join("spools"),
+            logs: dir.path().join("logs"),
+            seed,
+            ci: self.ci,
+            keep: self.keep,
+        };
+        std::fs::create_dir_all(&site.logs)?;
+        let mut verdicts = Vec::new();
+        for scenario in scenarios {
+            verdicts.push(Verdict::of(scenario, &mut site).await);
+        }
+        let stopped = site.servers.stop().await;
+        let failed = verdicts.iter().filter(|verdict| !verdict.passed()).count();
+        if self.keep || failed > 0 {
+            say(format_args!("data and logs are kept in {}", dir.keep().display()));
+        } else {
+            dir.close().context("the run's directory cannot be removed")?;
+        }
+        say(format_args!("\n{:<14} {:>7}  verdict", "scenario", "seconds"));
+        for verdict in &verdicts {
+            say(format_args!("{verdict}"));
+        }
+        say(format_args!(
+            "{} passed, {failed} failed",
+            verdicts.len() - failed
+        ));
+        stopped?;
+        Ok(ExitCode::from(u8::from(failed > 0)))
+    }
+
+    fn directory(&self) -> Result<TempDir> {
+        let parent = self.data.clone().unwrap_or_else(|| {
+            let memory = PathBuf::from("/dev/shm");
+            let free = rustix::fs::statvfs(&memory).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize));
+            if free >= ROOM {
+                memory
+            } else {
+                std::env::temp_dir()
+            }
+        });
+        tempfile::Builder::new()
+            .prefix("aqueduct-integration-")
+            .tempdir_in(&parent)
+            .with_context(|| format!("no directory can be made in {}", parent.display()))
+    }
+}
+
+/// What the data of a whole run may take.
+const ROOM: u64 = 6 << 30;
+
+/// How a scenario came out.
+#[derive(Debug)]
+struct Verdict {
+    scenario: Scenario,
+    took: Duration,
+    outcome: Result<Outcome>,
+}
+
+impl Verdict {
+    /// Runs a scenario and prints its line.
+    async fn of(scenario: Scenario, site: &mut Site) -> Self {
+        tracing::info!("{scenario}");
+        let started = Instant::now();
+        let outcome = tokio::time::timeout(SCENARIO_LIMIT, scenario.run(site)).await;
+        let limit = SCENARIO_LIMIT.as_secs();
+        let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("it hangs: not done after {limit} s")));
+        match &outcome {
+            Ok(Outcome { audit, detail }) => {
+                say(format_args!("{scenario}: {audit} ({detail})"));
+                for finding in &audit.findings {
+                    tracing::warn!("{scenario}: {finding}");
+                }
+            }
+            Err(error) => say(format_args!("{scenario}: FAILED: {error:#}")),
+        }
+        Self {
+            scenario,
+            took: started.elapsed(),
+            outcome,
+        }
+    }
+
+    /// A scenario without records has proven nothing.
+    fn passed(&self) -> bool {
+        self.outcome
+            .as_ref()
+            .is_ok_and(|outcome| outcome.audit.is_clean() && outcome.audit.records > 0)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed() { "passed" } else { "FAILED" };
+        write!(
+            f,
+            "{:<14} {:>7.1}  {verdict}",
+            self.scenario,
+            self.took.as_secs_f64()
+        )?;
+        match &self.outcome {
+            Ok(outcome) => write!(f, "  {}", outcome.audit),
+            Err(error) => write!(f, "  {error}"),
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "what a run finds out goes to its standard output"
+)]
+fn say(line: fmt::Arguments<'_>) {
+    println!("{line}");
+}

@@ -1,0 +1,252 @@
+//! What all scenarios stand on: servers, a topic and a bucket of their own, a load, and the audit at the end.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::task::{JoinHandle, spawn_blocking};
+use xtask::load::audit::{self, Audit, audit, scan};
+use xtask::load::generate::{Load, RecordTime};
+use xtask::load::{Spec, Spread};
+use xtask::services::{Bucket, Endpoint, Running, Topics};
+
+use super::marks::{self, Place};
+use super::member::Member;
+use crate::worker::{Compression, Format, Layout, OnPoison, Options, Rotation};
+
+/// The servers and directories of a run.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) servers: Running,
+    /// Scratch of the workers.
+    pub(super) spools: PathBuf,
+    /// What the workers log.
+    pub(super) logs: PathBuf,
+    pub(super) seed: u64,
+    /// A slice: smaller counts, all kinds of trouble.
+    pub(super) ci: bool,
+    /// Leave topics and buckets as they are.
+    pub(super) keep: bool,
+}
+
+impl Site {
+    /// One number for a whole run, another for its slice.
+    pub(super) fn pick<T>(&self, whole: T, slice: T) -> T {
+        if self.ci { slice } else { whole }
+    }
+}
+
+/// What a scenario found.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) audit: Audit,
+    /// What else is worth a line.
+    pub(super) detail: String,
+}
+
+/// One scenario's topic, group and bucket.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) topic: String,
+    pub(super) brokers: String,
+    pub(super) bucket: Bucket,
+    pub(super) spec: Spec,
+    endpoint: Endpoint,
+    topics: Topics,
+    spools: PathBuf,
+    logs: PathBuf,
+    keep: bool,
+}
+
+impl Case {
+    /// Creates the topic and the bucket, both named after the scenario.
+    pub(super) async fn new(site: &Site, name: &'static str, records: u64) -> Result<Self> {
+        let endpoint = site.servers.s3.endpoint().clone();
+        let case = Self {
+            name,
+            topic: format!("{name}-events"),
+            brokers: site.servers.kafka.brokers(),
+            bucket: endpoint.bucket(&format!("{name}-objects")),
+            spec: Spec {
+                seed: site.seed,
+                records,
+                // Every segment has several objects: publishing it takes several requests.
+                spread: Spread::AllOpen,
+                ..Spec::default()
+            },
+            endpoint,
+            topics: site.servers.kafka.topics()?,
+            spools: site.spools.clone(),
+            logs: site.logs.clone(),
+            keep: site.keep,
+        };
+        case.topics.recreate(&case.topic, case.partitions(), &[]).await?;
+        case.bucket.create().await?;
+        case.bucket.clear().await?;
+        Ok(case)
+    }
+
+    pub(super) fn partitions(&self) -> u32 {
+        self.spec.partitions.get()
+    }
+
+    pub(super) fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// The consumer group.
+    pub(super) fn group(&self) -> String {
+        format!("{}-group", self.name)
+    }
+
+    /// Options of a worker named `worker`, to be changed as the scenario needs: JSON by service and hour, gzipped, cut by age.
+    pub(super) fn options(&self, worker: &str) -> Options {
+        Options {
+            name: worker.to_owned(),
+            brokers: self.brokers.clone(),
+            topics: vec![self.topic.clone()],
+            group: self.group(),
+            group_protocol: "classic".to_owned(),
+            endpoint: self.endpoint.clone(),
+            bucket: self.bucket.name().to_owned(),
+            prefix: "topics".to_owned(),
+            spool_dir: self.spools.join(self.name),
+            format: Format::Json,
+            compression: Compression::Gzip,
+            layout: vec![Layout::Hourly("Asia/Seoul".to_owned())],
+            rotation: vec![Rotation::AgeMs(700)],
+            on_poison: OnPoison::Stop,
+            until_end: false,
+            memory: None,
+            disk: None,
+        }
+    }
+
+    /// Starts a worker; its log is named after the scenario and `options.name`.
+    pub(super) fn start(&self, options: &Options) -> Result<Member> {
+        Member::start(&format!("{}-{}", self.name, options.name), options, &self.logs)
+    }
+
+    /// Produces the spec's events as fast as it goes.
+    pub(super) async fn produce(&self) -> Result<()> {
+        self.produce_range(0..self.spec.records).await
+    }
+
+    /// Produces some of the spec's events as fast as it goes.
+    pub(super) async fn produce_range(&self, range: Range<u64>) -> Result<()> {
+        let load = Load {
+            range,
+            ..Load::of(self.spec.clone(), &self.topic)
+        };
+        let brokers = self.brokers.clone();
+        spawn_blocking(move || load.produce(&brokers)).await??;
+        Ok(())
+    }
+
+    /// Produces events at `rate` a second until told to stop.
+    pub(super) fn flow(&self, rate: u64) -> Flow {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (spec, topic, brokers) = (self.spec.clone(), self.topic.clone(), self.brokers.clone());
+        let task = spawn_blocking(move || {
+            let mut next = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let range = next..next + (rate / 2).max(1);
+                next = range.end;
+                let load = Load {
+                    range,
+                    rate: Some(rate),
+                    record_time: RecordTime::Event,
+                    ..Load::of(spec.clone(), &topic)
+                };
+                load.produce(&brokers)?;
+            }
+            Ok(next)
+        });
+        Flow { stop, task }
+    }
+
+    /// What stands in Kafka.
+    pub(super) async fn marks(&self) -> Result<Vec<Place>> {
+        marks::read(&self.brokers, &self.group(), &self.topic, self.partitions()).await
+    }
+
+    /// Waits until everything in the topic is published and committed, while `members` work on it.
+    pub(super) async fn drained(&self, members: &[&Member], limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let places = self.marks().await?;
+            if places.iter().all(Place::is_drained) {
+                return Ok(());
+            }
+            if let Some(message) = members.iter().find_map(|member| member.seen().failed) {
+                bail!("a worker has failed: {message}");
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "not everything is committed after {} s: {}; workers have {:?}",
+                limit.as_secs(),
+                Listed(&places),
+                members.iter().map(|member| member.seen()).collect::<Vec<_>>()
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Counts what became of every event of the topic, then removes topic and bucket. The scan shares nothing with the workers.
+    pub(super) async fn audit(&self, site: &Site) -> Result<Audit> {
+        let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
+        let scanned = spawn_blocking(move || scan(&brokers, &topic)).await??;
+        let options = audit::Options {
+            topic: self.topic.clone(),
+            prefix: String::new(),
+            require_metadata: true,
+            concurrency: 4,
+        };
+        let mut found = audit(&self.bucket, &options, scanned.ledger).await?;
+        let others = site.servers.s3.unfinished_uploads()?;
+        found.add_forgotten_uploads(others);
+        if !self.keep && found.is_clean() {
+            self.bucket.delete().await.context("after the audit")?;
+            self.topics.delete(&self.topic).await.context("after the audit")?;
+        }
+        Ok(found)
+    }
+}
+
+/// A producer in the background.
+#[derive(Debug)]
+pub(super) struct Flow {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Result<u64>>,
+}
+
+impl Flow {
+    /// Ends it and answers how many events there are now.
+    pub(super) async fn stop(mut self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        (&mut self.task).await?
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Places in one line.
+pub(super) struct Listed<'a>(pub(super) &'a [Place]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, place) in self.0.iter().enumerate() {
+            write!(f, "{}{place}", if index == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}

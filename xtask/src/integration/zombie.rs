@@ -1,0 +1,188 @@
+//! A process that is frozen while it publishes, declared dead by its group, replaced, and thawed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::gate::Gate;
+use super::kill::ASSIGNMENT;
+use super::marks::Place;
+use super::member::Member;
+use super::scenario::{Case, Listed, Outcome, Site};
+
+/// When the process is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// The cut is written down and nothing of the segment is visible.
+    BeforePublishing,
+    /// Some objects of the segment are visible and others are not.
+    Publishing,
+}
+
+impl Moment {
+    fn name(self) -> &'static str {
+        match self {
+            Self::BeforePublishing => "zombie-a",
+            Self::Publishing => "zombie-b",
+        }
+    }
+
+    /// How many uploads reach the server before the freeze.
+    fn uploads(self) -> u64 {
+        match self {
+            Self::BeforePublishing => 0,
+            Self::Publishing => 1,
+        }
+    }
+}
+
+/// The zombie's uploads are held on their way, so that the moment is exact. They arrive when its successor has published the same
+/// segments, and after that the zombie itself wakes up.
+pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
+    let case = Case::new(site, moment.name(), 1_000_000).await?;
+    let gate = Gate::open(site.servers.s3.endpoint()).await?;
+    let mut options = case.options("zombie");
+    options.endpoint = gate.endpoint().clone();
+    let mut zombie = case.start(&options)?;
+    let partitions = case.partitions() as usize;
+    zombie
+        .until("its partitions", ASSIGNMENT, |seen| {
+            seen.lanes.len() == partitions
+        })
+        .await?;
+    let flow = case.flow(site.pick(4_000, 2_000));
+    let has_published = |seen: &super::member::Seen| seen.published >= 4;
+    zombie
+        .until("its first segments", Duration::from_secs(30), has_published)
+        .await?;
+
+    let frozen = freeze(&case, &gate, &mut zombie, moment).await?;
+    let since = Instant::now();
+    let mut heir = case.start(&case.options("heir"))?;
+    heir.until("the zombie's partitions", ASSIGNMENT, |seen| {
+        seen.lanes.len() == partitions
+    })
+    .await?;
+    passed(&case, &frozen, Duration::from_secs(30)).await?;
+    let taken_over = since.elapsed();
+
+    // First what it had sent arrives, then the zombie itself moves again.
+    let before = zombie.seen();
+    let late = gate.state().held;
+    gate.release();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    zombie.thaw()?;
+    let back = |seen: &super::member::Seen| {
+        seen.assignments > before.assignments && seen.published > before.published && !seen.lanes.is_empty()
+    };
+    zombie
+        .until("new partitions and a segment of them", ASSIGNMENT, back)
+        .await?;
+    let shared = |seen: &super::member::Seen| seen.lanes.len() < partitions && !seen.lanes.is_empty();
+    heir.until("a part of the partitions", Duration::from_secs(20), shared)
+        .await?;
+    flow.stop().await?;
+    case.drained(&[&zombie, &heir], Duration::from_mins(1)).await?;
+    zombie.terminate().await?;
+    let summary = heir.terminate().await?;
+    ensure!(
+        summary.recovered >= frozen.len() as u64,
+        "the successor finished {} segments of the zombie, which left {}",
+        summary.recovered,
+        frozen.len()
+    );
+    let audit = case.audit(site).await?;
+    let detail = format!(
+        "frozen with {} cuts pending, {late} uploads arrived after its successor's; taken over after {:.1} s",
+        frozen.len(),
+        taken_over.as_secs_f64()
+    );
+    Ok(Outcome { audit, detail })
+}
+
+/// Freezes `zombie` in that moment, and makes sure that it was that moment.
+async fn freeze(case: &Case, gate: &Gate, zombie: &mut Member, moment: Moment) -> Result<Vec<Place>> {
+    let limit = Duration::from_secs(30);
+    let uploads = gate.state().passed;
+    gate.hold_after(moment.uploads());
+    let deadline = Instant::now() + limit;
+    loop {
+        zombie
+            .until("a pending intent", limit, |seen| !seen.pending.is_empty())
+            .await?;
+        let state = gate.state();
+        if state.held > 0 && state.answered >= uploads + moment.uploads() {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "no upload has come to the gate: {state:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    zombie.freeze()?;
+    let places = case.marks().await?;
+    let frozen: Vec<Place> = places
+        .iter()
+        .filter(|place| place.intent.is_some())
+        .copied()
+        .collect();
+    ensure!(
+        !frozen.is_empty(),
+        "frozen without a pending intent: {}",
+        Listed(&places)
+    );
+    let visible = visible(case, &frozen).await?;
+    let wanted = usize::try_from(moment.uploads())?;
+    ensure!(
+        visible == wanted,
+        "{visible} objects of the pending segments are visible, not {wanted}"
+    );
+    Ok(frozen)
+}
+
+/// How many objects hold records that are at or above their partition's mark.
+async fn visible(case: &Case, places: &[Place]) -> Result<usize> {
+    let mut visible = 0;
+    for object in case.bucket.objects("").await? {
+        let name = object.key.rsplit('/').next().unwrap_or_default();
+        let mut parts = name.split('+').skip(1);
+        let partition: Option<i32> = parts.next().and_then(|part| part.parse().ok());
+        let offset = parts
+            .next()
+            .and_then(|part| part.split('.').next()?.parse::<i64>().ok());
+        let (partition, offset) = partition
+            .zip(offset)
+            .with_context(|| format!("key {} has another form than expected", object.key))?;
+        visible += usize::from(
+            places
+                .iter()
+                .any(|place| place.partition == partition && offset >= place.mark),
+        );
+    }
+    Ok(visible)
+}
+
+/// Waits until all of the pending segments are published by whoever has taken over.
+async fn passed(case: &Case, pending: &[Place], limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let places = case.marks().await?;
+        let passed = |was: &Place| {
+            places
+                .iter()
+                .any(|now| now.partition == was.partition && Some(now.mark) >= was.intent)
+        };
+        if pending.iter().all(passed) {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "what was pending is not finished after {} s: {} was {}",
+            limit.as_secs(),
+            Listed(&places),
+            Listed(pending)
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,259 @@
+//! From options to a pipeline.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use aqueduct::convert::JsonValue;
+use aqueduct::files::Delimited;
+use aqueduct::{
+    ByField, ByKafkaPartition, ByTime, Converter, Guarantee, Json, JsonLines, KafkaDeadLetters, KafkaSource,
+    Limits, MaxAge, MaxBytes, MaxRecords, Partitioner, Pipeline, RawBytes, RotationPolicy, S3Sink, Schedule,
+    Sink, StartAt, any, chain,
+};
+use serde::{Deserialize, Serialize};
+use xtask::services::Endpoint;
+
+use super::event::Event;
+
+/// What a worker runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Options {
+    /// The pipeline's name.
+    pub(crate) name: String,
+    /// `bootstrap.servers`.
+    pub(crate) brokers: String,
+    /// What is read.
+    pub(crate) topics: Vec<String>,
+    /// The consumer group.
+    pub(crate) group: String,
+    /// librdkafka's `group.protocol`: `classic` or `consumer`.
+    pub(crate) group_protocol: String,
+    /// Where objects go.
+    pub(crate) endpoint: Endpoint,
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// What all keys begin with.
+    pub(crate) prefix: String,
+    /// The directory for scratch files.
+    pub(crate) spool_dir: PathBuf,
+    /// What values are taken for.
+    pub(crate) format: Format,
+    /// How objects are compressed.
+    pub(crate) compression: Compression,
+    /// The levels of the layout, outermost first.
+    pub(crate) layout: Vec<Layout>,
+    /// When segments end: whichever comes first.
+    pub(crate) rotation: Vec<Rotation>,
+    /// What becomes of bad records.
+    pub(crate) on_poison: OnPoison,
+    /// End where the topic ends now.
+    pub(crate) until_end: bool,
+    /// The memory budget in bytes; the library's default if none.
+    pub(crate) memory: Option<u64>,
+    /// The disk budget in bytes; the library's default if none.
+    pub(crate) disk: Option<u64>,
+}
+
+/// What values are taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Format {
+    /// JSON, stored as JSON lines.
+    Json,
+    /// Bytes, stored with a newline after each value.
+    Bytes,
+}
+
+/// How objects are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// One level of the layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Layout {
+    /// The Kafka partition.
+    Partition,
+    /// A field of the JSON value, by its path.
+    Field(String),
+    /// The hour of the record's timestamp, in a zone.
+    Hourly(String),
+}
+
+/// When a segment ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Rotation {
+    /// After so many records.
+    Records(u64),
+    /// After so many bytes.
+    Bytes(u64),
+    /// So many milliseconds after it was opened.
+    AgeMs(u64),
+    /// At every multiple of so many milliseconds since midnight in UTC.
+    ScheduleMs(u64),
+}
+
+/// What becomes of bad records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnPoison {
+    Stop,
+    Skip,
+    /// To a topic.
+    DeadLetter(String),
+}
+
+/// Checks everything and connects to nothing.
+pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
+    match options.format {
+        Format::Json => {
+            let layout = levels(options, |path| {
+                Ok(Arc::new(ByField::new(path)?) as Level<JsonValue>)
+            })?;
+            assemble(
+                options,
+                Json::new(),
+                layout,
+                sink(options, JsonLines::new()).await?,
+            )
+        }
+        Format::Bytes => {
+            let no_field =
+                |path: &str| anyhow::bail!("field {path}: bytes have no fields, choose format json");
+            let layout = levels(options, no_field)?;
+            assemble(
+                options,
+                RawBytes::new(),
+                layout,
+                sink(options, Delimited::lines()).await?,
+            )
+        }
+    }
+}
+
+type Level<T> = Arc<dyn Partitioner<T>>;
+
+fn levels<T: 'static>(options: &Options, field: impl Fn(&str) -> Result<Level<T>>) -> Result<Vec<Level<T>>> {
+    let level = |layout: &Layout| -> Result<Level<T>> {
+        Ok(match layout {
+            Layout::Partition => Arc::new(ByKafkaPartition),
+            Layout::Field(path) => field(path)?,
+            Layout::Hourly(zone) => Arc::new(ByTime::hourly(zone)?),
+        })
+    };
+    options.layout.iter().map(level).collect()
+}
+
+async fn sink<F: Clone>(options: &Options, format: F) -> Result<S3Sink<F>> {
+    let Endpoint {
+        url,
+        region,
+        access_key,
+        secret_key,
+    } = &options.endpoint;
+    let sink = S3Sink::builder()
+        .bucket(&options.bucket)
+        .prefix(&options.prefix)
+        .endpoint(url)
+        .region(region)
+        .path_style(true)
+        .credentials(access_key, secret_key.clone())
+        .format(format)
+        .compression(options.compression.into())
+        .build()
+        .await?;
+    Ok(sink)
+}
+
+fn source(options: &Options) -> Result<KafkaSource> {
+    let mut source = KafkaSource::builder()
+        .brokers(&options.brokers)
+        .group(&options.group)
+        .topics(&options.topics)
+        .start(StartAt::Earliest)
+        .property("group.protocol", &options.group_protocol);
+    if options.group_protocol == "classic" {
+        // Under the newer protocol the broker decides; ours is configured alike.
+        source = source
+            .property("session.timeout.ms", SESSION_TIMEOUT_MS)
+            .property("heartbeat.interval.ms", "1500");
+    }
+    if options.until_end {
+        source = source.until_end();
+    }
+    Ok(source.build()?)
+}
+
+fn assemble<C, K>(options: &Options, converter: C, layout: Vec<Level<C::Output>>, sink: K) -> Result<Pipeline>
+where
+    C: Converter,
+    K: Sink<C::Output>,
+{
+    let mut limits = Limits::default();
+    if let Some(bytes) = options.memory {
+        limits = limits.with_memory(bytes);
+    }
+    if let Some(bytes) = options.disk {
+        limits = limits.with_disk(bytes);
+    }
+    let rotation: Vec<Box<dyn RotationPolicy>> = options.rotation.iter().map(Rotation::policy).collect();
+    let on_poison = match &options.on_poison {
+        OnPoison::Stop => aqueduct::OnPoison::Stop,
+        OnPoison::Skip => aqueduct::OnPoison::Skip,
+        OnPoison::DeadLetter(topic) => {
+            let letters = KafkaDeadLetters::builder()
+                .brokers(&options.brokers)
+                .topic(topic)
+                .pipeline(&options.name);
+            aqueduct::OnPoison::DeadLetter(Arc::new(letters.build()?))
+        }
+    };
+    let pipeline = Pipeline::from(source(options)?)
+        .convert(converter)
+        .partition(chain(layout))
+        .sink(sink)
+        .rotate(any(rotation))
+        .on_poison(on_poison)
+        .limits(limits)
+        .name(&options.name)
+        .spool_dir(&options.spool_dir)
+        .require(Guarantee::ExactlyOnce)
+        .on_published(|segment| {
+            if let Err(error) = Event::published(segment).say() {
+                tracing::warn!(%error, "nobody listens");
+            }
+        })
+        .build()?;
+    Ok(pipeline)
+}
+
+const SESSION_TIMEOUT_MS: &str = "6000";
+
+impl Rotation {
+    fn policy(&self) -> Box<dyn RotationPolicy> {
+        match *self {
+            Self::Records(records) => Box::new(MaxRecords(records)),
+            Self::Bytes(bytes) => Box::new(MaxBytes::bytes(bytes)),
+            Self::AgeMs(ms) => Box::new(MaxAge::of(Duration::from_millis(ms))),
+            Self::ScheduleMs(ms) => Box::new(Schedule::every(Duration::from_millis(ms), "UTC")),
+        }
+    }
+}
+
+impl From<Compression> for aqueduct::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Gzip => Self::Gzip,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a worker says.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use aqueduct::{PublishedSegment, Report};
+use serde::{Deserialize, Serialize};
+
+/// One line of a worker's standard output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// The pipeline is built and begins to run.
+    Started {
+        /// What it guarantees.
+        guarantee: String,
+    },
+    /// The lanes it works on now.
+    Assigned {
+        /// Their names.
+        lanes: BTreeSet<String>,
+    },
+    /// The lanes whose cut is written down and not yet published, now.
+    Pending {
+        /// Their names.
+        lanes: BTreeSet<String>,
+    },
+    /// What is being tried again, now.
+    Retrying {
+        /// The last failure; none once it has passed.
+        error: Option<String>,
+    },
+    /// A segment is visible and committed.
+    Published {
+        /// The lane.
+        lane: String,
+        /// Its first offset.
+        start: i64,
+        /// The offset behind its last.
+        end: i64,
+        /// Its rows.
+        rows: u64,
+        /// The keys of its objects.
+        keys: Vec<String>,
+    },
+    /// The pipeline has ended as it should; the last line.
+    Done(Summary),
+    /// The pipeline has ended with an error, or could not be built; the last line.
+    Failed {
+        /// The error and its causes.
+        message: String,
+    },
+}
+
+/// What a worker has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) records: u64,
+    pub(crate) durable: u64,
+    pub(crate) rows: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) segments: u64,
+    pub(crate) objects: u64,
+    pub(crate) recovered: u64,
+    pub(crate) abandoned: u64,
+    pub(crate) retries: u64,
+    pub(crate) pending_intents: u64,
+    pub(crate) peak_rss_bytes: u64,
+}
+
+impl Event {
+    /// Prints it and makes sure that it is out.
+    pub(crate) fn say(&self) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        let mut out = std::io::stdout().lock();
+        out.write_all(&line)?;
+        out.flush()
+    }
+
+    pub(super) fn published(segment: &PublishedSegment) -> Self {
+        Self::Published {
+            lane: segment.lane.to_string(),
+            start: segment.range.start().get(),
+            end: segment.range.end().get(),
+            rows: segment.rows,
+            keys: segment.objects.iter().map(|object| object.key.clone()).collect(),
+        }
+    }
+}
+
+impl Summary {
+    pub(super) fn of(report: &Report, peak_rss_bytes: u64) -> Self {
+        Self {
+            records: report.records,
+            durable: report.durable,
+            rows: report.rows,
+            dead_letters: report.dead_letters,
+            segments: report.segments,
+            objects: report.objects,
+            recovered: report.recovered,
+            abandoned: report.abandoned,
+            retries: report.retries,
+            pending_intents: report.pending_intents,
+            peak_rss_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_flat_and_read_back() {
+        let done = Event::Done(Summary {
+            records: 3,
+            ..Summary::default()
+        });
+        let line = serde_json::to_string(&done).unwrap();
+        assert!(line.starts_with(r#"{"event":"done","records":3,"#), "{line}");
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), done);
+        let failed = r#"{"event":"failed","message":"no"}"#;
+        let expected = Event::Failed {
+            message: "no".to_owned(),
+        };
+        assert_eq!(serde_json::from_str::<Event>(failed).unwrap(), expected);
+    }
+}
