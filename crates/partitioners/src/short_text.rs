@@ -30,13 +30,30 @@ impl<const N: usize> ShortText<N> {
             .unwrap_or_default()
     }
 
-    /// Appends `number` in decimal, with zeros in front up to `width` digits.
+    /// Bytes written so far.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes the last `width` digits of `number` over what stands at `at`.
     #[inline]
-    pub(crate) fn push_padded(&mut self, number: u32, width: usize) -> fmt::Result {
-        if number < 100 && width == 2 {
-            // Nearly all parts of a time.
-            return self.push_bytes(&[digit(number / 10), digit(number)]);
+    pub(crate) fn put(&mut self, at: usize, width: usize, number: u32) -> fmt::Result {
+        let mut rest = number;
+        for place in self
+            .bytes
+            .get_mut(at..at + width)
+            .ok_or(fmt::Error)?
+            .iter_mut()
+            .rev()
+        {
+            *place = digit(rest);
+            rest /= 10;
         }
+        Ok(())
+    }
+
+    /// Appends `number` in decimal, with zeros in front up to `width` digits.
+    pub(crate) fn push_padded(&mut self, number: u32, width: usize) -> fmt::Result {
         let mut digits = [b'0'; DIGITS_MAX];
         let mut rest = number;
         let mut used = 0;
@@ -97,6 +114,17 @@ mod tests {
             text.push_padded(number, width).unwrap();
             assert_eq!(text.as_str(), expected, "{number} {width}");
         }
+    }
+
+    #[test]
+    fn numbers_are_written_over_placeholders() {
+        let mut text = ShortText::<8>::new();
+        text.write_str("a=0000;").unwrap();
+        text.put(2, 4, 24).unwrap();
+        assert_eq!((text.as_str(), text.len()), ("a=0024;", 7));
+        text.put(4, 2, 107).unwrap();
+        assert_eq!(text.as_str(), "a=0007;");
+        assert!(text.put(5, 4, 1).is_err());
     }
 
     #[test]

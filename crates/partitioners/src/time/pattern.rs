@@ -19,18 +19,28 @@ pub(super) struct Pattern {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
-    Literal(String),
+    /// Text in which only digits at known places change: all of a usual pattern.
+    Form { text: String, slots: Vec<Slot> },
+    /// A number that takes as many digits as it needs, and at least so many.
     Number(Part, usize),
-    /// The last two digits.
-    ShortYear(Part),
-    /// The first digits of the second's fraction.
-    Fraction(usize),
+}
+
+/// Where in a form a number goes, and in how many digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    part: Part,
+    at: usize,
+    width: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Year,
+    /// The last two digits.
+    ShortYear,
     WeekYear,
+    /// The last two digits.
+    ShortWeekYear,
     Month,
     Week,
     DayOfMonth,
@@ -46,16 +56,19 @@ enum Part {
     HalfDayClockHour,
     Minute,
     Second,
+    /// The first digits of the second's fraction, truncated.
+    Fraction(u8),
 }
 
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, LayoutError> {
         let mut pieces = Vec::new();
-        let mut literal = String::new();
+        let mut form = Form::default();
+        let mut has_letters = false;
         let mut rest = text.chars().enumerate().peekable();
         while let Some((index, character)) = rest.next() {
             if character == '\'' {
-                quoted(&mut rest, &mut literal).ok_or_else(|| LayoutError::UnclosedQuote {
+                quoted(&mut rest, &mut form.text).ok_or_else(|| LayoutError::UnclosedQuote {
                     pattern: text.to_owned(),
                     position: index + 1,
                 })?;
@@ -64,29 +77,24 @@ impl Pattern {
                 while rest.next_if(|&(_, next)| next == character).is_some() {
                     count += 1;
                 }
-                if !literal.is_empty() {
-                    pieces.push(Piece::Literal(std::mem::take(&mut literal)));
-                }
-                pieces.push(
-                    piece(character, count).map_err(|remedy| LayoutError::UnsupportedLetter {
-                        pattern: text.to_owned(),
-                        letters: std::iter::repeat_n(character, count).collect(),
-                        position: index + 1,
-                        remedy,
-                    })?,
-                );
+                let part = part(character, count).map_err(|remedy| LayoutError::UnsupportedLetter {
+                    pattern: text.to_owned(),
+                    letters: std::iter::repeat_n(character, count).collect(),
+                    position: index + 1,
+                    remedy,
+                })?;
+                has_letters = true;
+                form.push(part, count, &mut pieces);
             } else {
-                literal.push(character);
+                form.text.push(character);
             }
         }
-        if pieces.is_empty() {
+        if !has_letters {
             return Err(LayoutError::NoLetters {
                 pattern: text.to_owned(),
             });
         }
-        if !literal.is_empty() {
-            pieces.push(Piece::Literal(literal));
-        }
+        form.finish(&mut pieces);
         let length = pieces.iter().map(Piece::length_max).sum();
         if length > RENDERED_MAX {
             return Err(LayoutError::PatternTooLong {
@@ -145,12 +153,14 @@ fn quoted(
 }
 
 /// What `count` times `letter` stands for, or what to write instead.
-fn piece(letter: char, count: usize) -> Result<Piece, &'static str> {
+fn part(letter: char, count: usize) -> Result<Part, &'static str> {
     if count > DIGITS_MAX {
         return Err("that many digits make no sense; write fewer");
     }
-    let part = match letter {
+    Ok(match letter {
+        'y' | 'Y' if count == 2 => Part::ShortYear,
         'y' | 'Y' => Part::Year,
+        'x' if count == 2 => Part::ShortWeekYear,
         'x' => Part::WeekYear,
         'M' if count > 2 => return Err("names of months depend on a language; write MM"),
         'M' => Part::Month,
@@ -164,55 +174,99 @@ fn piece(letter: char, count: usize) -> Result<Piece, &'static str> {
         'h' => Part::HalfDayClockHour,
         'm' => Part::Minute,
         's' => Part::Second,
-        'S' => return Ok(Piece::Fraction(count)),
+        // A clock of nanoseconds has no tenth digit.
+        'S' => Part::Fraction(u8::try_from(count.min(9)).unwrap_or(9)),
         'E' => return Err("names of days depend on a language; write e for the day's number"),
         'a' => return Err("half days depend on a language; write HH for the hour of the day"),
         'z' | 'Z' => return Err("a route lies in one zone; write its name in single quotes"),
         _ => return Err("put plain text in single quotes, like 'year'=YYYY"),
-    };
-    Ok(match part {
-        Part::Year | Part::WeekYear if count == 2 => Piece::ShortYear(part),
-        _ => Piece::Number(part, count),
     })
+}
+
+/// The form that is being put together while parsing.
+#[derive(Default)]
+struct Form {
+    text: String,
+    slots: Vec<Slot>,
+}
+
+impl Form {
+    fn push(&mut self, part: Part, width: usize, pieces: &mut Vec<Piece>) {
+        if width < part.digits_max() {
+            self.finish(pieces);
+            pieces.push(Piece::Number(part, width));
+            return;
+        }
+        let at = self.text.len();
+        self.text.extend(std::iter::repeat_n('0', width));
+        // Further digits of a fraction stay zeros behind it, those of a number before it.
+        let width = if let Part::Fraction(digits) = part {
+            digits.into()
+        } else {
+            width
+        };
+        self.slots.push(Slot { part, at, width });
+    }
+
+    fn finish(&mut self, pieces: &mut Vec<Piece>) {
+        if !self.text.is_empty() {
+            let Self { text, slots } = std::mem::take(self);
+            pieces.push(Piece::Form { text, slots });
+        }
+    }
 }
 
 impl Piece {
     /// The most bytes the piece can render.
     fn length_max(&self) -> usize {
         match self {
-            Self::Literal(text) => text.len(),
-            // Years have four digits at most, and nothing has more.
-            Self::Number(_, width) => (*width).max(4),
-            Self::ShortYear(_) => 2,
-            Self::Fraction(width) => *width,
+            Self::Form { text, .. } => text.len(),
+            Self::Number(part, width) => part.digits_max().max(*width),
         }
     }
 
     #[inline]
     fn render(&self, clock: DateTime, out: &mut ShortText<RENDERED_MAX>) -> fmt::Result {
         match self {
-            Self::Literal(text) => out.write_str(text),
-            Self::Number(part, width) => out.push_padded(part.of(clock), *width),
-            Self::ShortYear(part) => out.push_padded(part.of(clock) % 100, 2),
-            Self::Fraction(width) => {
-                let nanos = clock.subsec_nanosecond().unsigned_abs();
-                let shown = u32::try_from((*width).min(9)).map_err(|_| fmt::Error)?;
-                out.push_padded(nanos / 10_u32.pow(9 - shown), (*width).min(9))?;
-                // A clock of milliseconds has no further digits.
-                (9..*width).try_for_each(|_| out.push_padded(0, 1))
+            Self::Form { text, slots } => {
+                let start = out.len();
+                out.write_str(text)?;
+                slots
+                    .iter()
+                    .try_for_each(|slot| out.put(start + slot.at, slot.width, slot.part.of(clock)))
             }
+            Self::Number(part, width) => out.push_padded(part.of(clock), *width),
         }
     }
 }
 
 impl Part {
+    /// The most digits its numbers have, in the years 1 to 9999.
+    fn digits_max(self) -> usize {
+        match self {
+            Self::Year | Self::WeekYear => 4,
+            Self::DayOfYear => 3,
+            Self::DayOfWeek => 1,
+            Self::Fraction(digits) => digits.into(),
+            _ => 2,
+        }
+    }
+
     #[inline]
     fn of(self, clock: DateTime) -> u32 {
         let hour = clock.hour();
         let number = match self {
             Self::Year => return clock.year().unsigned_abs().into(),
+            Self::ShortYear => return u32::from(clock.year().unsigned_abs()) % 100,
             Self::WeekYear => return clock.date().iso_week_date().year().unsigned_abs().into(),
+            Self::ShortWeekYear => {
+                return u32::from(clock.date().iso_week_date().year().unsigned_abs()) % 100;
+            }
             Self::DayOfYear => return clock.day_of_year().unsigned_abs().into(),
+            Self::Fraction(digits) => {
+                let unseen = 9_u32.saturating_sub(digits.into());
+                return clock.subsec_nanosecond().unsigned_abs() / 10_u32.pow(unseen);
+            }
             Self::Month => clock.month(),
             Self::Week => clock.date().iso_week_date().week(),
             Self::DayOfMonth => clock.day(),
