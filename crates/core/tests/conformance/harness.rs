@@ -109,12 +109,7 @@ impl SinkHarness for Simple {
     async fn stored(&self) -> Vec<StoredRow> {
         let mut rows = self.0.lock().unwrap().clone();
         rows.sort();
-        rows.into_iter()
-            .map(|row| StoredRow {
-                object: "table".into(),
-                row: Some(row),
-            })
-            .collect()
+        rows.into_iter().map(|row| StoredRow::of("table", &row)).collect()
     }
 }
 

@@ -38,6 +38,16 @@ pub(crate) enum Flaw {
     NamesByBatch,
     Overwrites,
     WritesInTwoSteps,
+    RefusesLateWithoutSayingSo,
+    ForgetsALateRefusal,
+}
+
+/// When a row that cannot be stored is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refuses {
+    Append,
+    Stage,
+    Publish,
 }
 
 type Objects = Arc<Mutex<BTreeMap<String, Vec<Bytes>>>>;
@@ -46,6 +56,7 @@ type Objects = Arc<Mutex<BTreeMap<String, Vec<Bytes>>>>;
 pub(crate) struct Shelf {
     objects: Objects,
     flaw: Option<Flaw>,
+    refuses: Refuses,
     instances: AtomicU64,
     /// What `MixesLanes` shares between the writers of an instance.
     mixed: Arc<Mutex<Vec<(u64, usize, OffsetAndRow)>>>,
@@ -53,11 +64,24 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     pub(crate) fn new(flaw: Option<Flaw>) -> Self {
+        let late = matches!(
+            flaw,
+            Some(Flaw::RefusesLateWithoutSayingSo | Flaw::ForgetsALateRefusal)
+        );
         Self {
             objects: Objects::default(),
             flaw,
+            refuses: if late { Refuses::Stage } else { Refuses::Append },
             instances: AtomicU64::new(0),
             mixed: Arc::default(),
+        }
+    }
+
+    /// A sink that is right, and refuses rows late.
+    pub(crate) fn refusing(refuses: Refuses) -> Self {
+        Self {
+            refuses,
+            ..Self::new(None)
         }
     }
 }
@@ -70,6 +94,7 @@ impl SinkHarness for Shelf {
         ShelfSink {
             objects: Arc::clone(&self.objects),
             flaw: self.flaw,
+            refuses: self.refuses,
             instance: self.instances.fetch_add(1, Ordering::Relaxed),
             mixed: Arc::clone(&self.mixed),
         }
@@ -95,6 +120,7 @@ impl SinkHarness for Shelf {
 pub(crate) struct ShelfSink {
     objects: Objects,
     flaw: Option<Flaw>,
+    refuses: Refuses,
     instance: u64,
     mixed: Arc<Mutex<Vec<(u64, usize, OffsetAndRow)>>>,
 }
@@ -122,6 +148,8 @@ impl Sink<Bytes> for ShelfSink {
         Ok(Begun::Fill(Box::new(ShelfWriter {
             objects: Arc::clone(&self.objects),
             flaw: self.flaw,
+            refuses: self.refuses,
+            refused: Vec::new(),
             instance: self.instance,
             number: WRITERS.fetch_add(1, Ordering::Relaxed),
             mixed: Arc::clone(&self.mixed),
@@ -138,7 +166,10 @@ impl Sink<Bytes> for ShelfSink {
     }
 
     fn capabilities(&self) -> SinkCapabilities {
-        SinkCapabilities::redo()
+        let mut capabilities = SinkCapabilities::redo();
+        capabilities.rejects_late =
+            self.refuses != Refuses::Append && self.flaw != Some(Flaw::RefusesLateWithoutSayingSo);
+        capabilities
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
@@ -153,6 +184,9 @@ impl Sink<Bytes> for ShelfSink {
 struct ShelfWriter {
     objects: Objects,
     flaw: Option<Flaw>,
+    refuses: Refuses,
+    /// Offsets of rows that will be refused late.
+    refused: Vec<i64>,
     instance: u64,
     number: u64,
     mixed: Arc<Mutex<Vec<(u64, usize, OffsetAndRow)>>>,
@@ -230,6 +264,15 @@ impl ShelfWriter {
         })
     }
 
+    fn rejected(&self, now: Refuses) -> Vec<Rejected> {
+        let refused = self.refused.iter().filter(|_| self.refuses == now);
+        let rejected = refused.map(|offset| Rejected {
+            offset: aqueduct_core::Offset::new(*offset),
+            poison: Poison::new(PoisonReason::Rejected, "poison"),
+        });
+        rejected.collect()
+    }
+
     fn write_all(&self, objects: &[(String, Vec<OffsetAndRow>)]) -> Result<Vec<PublishedObject>, StageError> {
         objects.iter().map(|(key, rows)| self.write(key, rows)).collect()
     }
@@ -240,10 +283,17 @@ impl SegmentWriter<Bytes> for ShelfWriter {
     fn append(&mut self, envelope: Envelope<'_, Bytes>) -> Result<(), Poison> {
         let route = envelope.route.index();
         let poison = &envelope.value[..] == b"poison";
-        if route == self.routes.len() && (!poison || self.is(Flaw::KeepsTheRouteOfAPoison)) {
+        let late = self.refuses != Refuses::Append;
+        if route == self.routes.len() && (!poison || late || self.is(Flaw::KeepsTheRouteOfAPoison)) {
             self.routes.push(envelope.path.as_str().to_owned());
         }
         let row = (envelope.record.offset().get(), envelope.value.clone());
+        if poison && late {
+            if !self.is(Flaw::ForgetsALateRefusal) {
+                self.refused.push(row.0);
+            }
+            return Ok(());
+        }
         if poison {
             if self.is(Flaw::KeepsHalfAPoison) && !self.rows.is_empty() {
                 self.rows.push((0, (row.0, Bytes::from_static(b"pois"))));
@@ -303,7 +353,11 @@ impl SegmentWriter<Bytes> for ShelfWriter {
             self.write_all(&objects)?;
         }
         self.staged = Some(objects);
-        Ok(Staged::default())
+        let rejected = self.rejected(Refuses::Stage);
+        Ok(Staged {
+            rejected,
+            ..Staged::default()
+        })
     }
 
     async fn publish(&mut self) -> Result<Published, StageError> {
@@ -315,7 +369,10 @@ impl SegmentWriter<Bytes> for ShelfWriter {
         if self.is(Flaw::AnswersBeforeItIsThere) {
             return Ok(Published::default());
         }
-        let mut published = Published::default();
+        let mut published = Published {
+            rejected: self.rejected(Refuses::Publish),
+            ..Published::default()
+        };
         for (key, rows) in &staged {
             if self.is(Flaw::WritesInTwoSteps) {
                 // A name of its own until it is complete: never cleaned up when the process dies in between.

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use super::SinkHarness;
 use super::bench::Case;
-use super::row::SuiteRow;
+use super::row::{SuiteRow, is_under_its_route};
 use crate::record::TopicPartition;
 
 impl<H: SinkHarness> Case<'_, H> {
@@ -12,24 +12,19 @@ impl<H: SinkHarness> Case<'_, H> {
     pub(super) async fn stored(&self, lane: &TopicPartition) -> Vec<(String, SuiteRow)> {
         let mut rows = Vec::new();
         for stored in self.harness.stored().await {
-            let astray = !stored.is_under_its_route();
-            match stored.row {
-                None if stored.object.contains(&*self.topic) => {
+            match stored.of_topic(&self.topic) {
+                Some(Ok((object, row))) if row.lane == *lane => {
+                    let (offset, route) = (row.offset, row.route);
+                    let astray = format_args!("offset {offset} of route-{route} is in {object}");
+                    self.check(is_under_its_route(&object, &row), astray);
+                    rows.push((object, row));
+                }
+                Some(Err(object)) => {
                     self.fail(format_args!(
-                        "{} holds a row that nobody wrote or that is damaged",
-                        stored.object
+                        "{object} holds a row that nobody wrote or that is damaged"
                     ));
                 }
-                Some(row) if row.lane == *lane => {
-                    let (offset, route) = (row.offset, row.route);
-                    let object = &stored.object;
-                    self.check(
-                        !astray,
-                        format_args!("offset {offset} of route-{route} is in {object}"),
-                    );
-                    rows.push((stored.object, row));
-                }
-                // Left by another run, or by another lane of this case.
+                // Left by another case, or by another lane of this one.
                 _ => {}
             }
         }

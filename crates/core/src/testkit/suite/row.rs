@@ -85,31 +85,47 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 /// A row as it was found in the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRow {
-    /// The object (file, table, request) it is in, named as in [`PublishedObject::key`](crate::PublishedObject::key).
-    pub object: String,
-    /// The row; `None` if it cannot be read, which fails the case whose topic the object's name holds.
-    pub row: Option<SuiteRow>,
+    object: String,
+    text: Vec<u8>,
 }
 
 impl StoredRow {
-    /// A row with the text `text` found in `object`.
+    /// A row with the text `text` found in `object` (a file, a table, a request), which is named as in
+    /// [`PublishedObject::key`](crate::PublishedObject::key). A text that [`SuiteRow::parse`] cannot read fails the
+    /// case whose topic it, or the object's name, has in it.
     pub fn read(object: impl Into<String>, text: impl AsRef<[u8]>) -> Self {
         Self {
             object: object.into(),
-            row: SuiteRow::parse(text),
+            text: text.as_ref().to_vec(),
         }
     }
 
-    /// Whether the object's name has the row's route in it, or none at all.
-    pub(super) fn is_under_its_route(&self) -> bool {
-        let Some(row) = &self.row else { return false };
-        let own = format!("route-{}", row.route);
-        let mut routes = self
-            .object
-            .split(['/', '\\'])
-            .filter(|level| level.starts_with("route-"));
-        routes.all(|level| level == own)
+    /// A row of a typed target, which has the fields of a [`SuiteRow`] and no text.
+    pub fn of(object: impl Into<String>, row: &SuiteRow) -> Self {
+        Self::read(object, row.to_json())
     }
+
+    /// The row and its object, if it has to do with `topic`: targets keep the rows of all cases, and reading is not
+    /// free. `Err` names the object if the row cannot be read.
+    pub(super) fn of_topic(self, topic: &str) -> Option<Result<(String, SuiteRow), String>> {
+        let in_text = std::str::from_utf8(&self.text).is_ok_and(|text| text.contains(topic));
+        if !in_text && !self.object.contains(topic) {
+            return None;
+        }
+        Some(match SuiteRow::parse(&self.text) {
+            Some(row) => Ok((self.object, row)),
+            None => Err(self.object),
+        })
+    }
+}
+
+/// Whether the object's name has the row's route in it, or none at all.
+pub(super) fn is_under_its_route(object: &str, row: &SuiteRow) -> bool {
+    let own = format!("route-{}", row.route);
+    let mut routes = object
+        .split(['/', '\\'])
+        .filter(|level| level.starts_with("route-"));
+    routes.all(|level| level == own)
 }
 
 #[cfg(test)]
@@ -138,8 +154,19 @@ mod tests {
     #[test]
     fn a_row_belongs_under_its_own_route() {
         let row = SuiteRow::new(&TopicPartition::new("suite-1", 3), 17, 5);
-        let under = |object: &str| StoredRow::read(object, row.to_json()).is_under_its_route();
+        let under = |object: &str| is_under_its_route(object, &row);
         assert!(under("p/suite-1/route-2/x+0") && under("table"));
         assert!(!under("p/suite-1/route-1/x+0") && !under("p/route-2/route-1/x"));
+    }
+
+    #[test]
+    fn a_damaged_row_is_known_by_its_object_or_what_is_left_of_it() {
+        let row = SuiteRow::new(&TopicPartition::new("suite-1", 3), 17, 5);
+        let of = |object: &str, text: &str| StoredRow::read(object, text).of_topic("suite-1");
+        assert_eq!(of("o", &row.to_json()), Some(Ok(("o".into(), row.clone()))));
+        assert_eq!(of("suite-1/o", "half"), Some(Err("suite-1/o".into())));
+        assert_eq!(of("o", r#"{"topic":"suite-1","#), Some(Err("o".into())));
+        assert_eq!(of("o", "somebody else's"), None);
+        assert_eq!(StoredRow::of("o", &row), StoredRow::read("o", row.to_json()));
     }
 }
