@@ -22,7 +22,7 @@ const CHECK: Duration = Duration::from_secs(8);
 /// A letter is the record as it was (key, value, timestamp, headers) with two sets of headers behind its own:
 /// `__connect.errors.*` as Kafka Connect's sinks write them, so that existing tools read them, and
 /// `aqueduct.{topic,partition,offset,timestamp,stage,reason,detail}`, the record's identity and why it is here. No
-/// header holds configuration.
+/// header holds configuration. A timestamp that the topic refuses is replaced by the time of sending; the header keeps it.
 ///
 /// # Durability
 /// `send` returns once all in-sync replicas have every letter. A crash before the lane's commit sends letters again:
@@ -95,21 +95,34 @@ impl KafkaDeadLetters {
     }
 
     async fn send_one(&self, letter: &DeadLetter) -> Result<(), KafkaSourceError> {
+        let timestamp = letter.record.timestamp.millis().filter(|ms| *ms >= 0);
+        let sent = match self.produce(letter, timestamp).await {
+            // By default a broker takes no time that is an hour ahead (`message.timestamp.after.max.ms`), and refuses
+            // whatever came in one batch with it. The record's own time is in the headers.
+            Err(RDKafkaErrorCode::InvalidTimestamp) => self.produce(letter, None).await,
+            sent => sent,
+        };
+        sent.map_err(|code| KafkaSourceError::Produce {
+            topic: self.topic.clone(),
+            lane: letter.record.lane.clone(),
+            offset: letter.record.offset,
+            code,
+        })
+    }
+
+    /// Resolves when the letter is stored; without a timestamp, it gets the time of now.
+    async fn produce(&self, letter: &DeadLetter, timestamp: Option<i64>) -> Result<(), RDKafkaErrorCode> {
         let record = FutureRecord::<[u8], [u8]> {
             topic: &self.topic,
             partition: None,
             payload: letter.record.value.as_deref(),
             key: letter.record.key.as_deref(),
-            timestamp: letter.record.timestamp.millis().filter(|ms| *ms >= 0),
+            timestamp,
             headers: Some(self.headers(letter)),
         };
         let sent = self.producer.send(record, Timeout::Never).await;
-        sent.map(drop).map_err(|(error, _)| KafkaSourceError::Produce {
-            topic: self.topic.clone(),
-            lane: letter.record.lane.clone(),
-            offset: letter.record.offset,
-            code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
-        })
+        sent.map(drop)
+            .map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
     }
 }
 
