@@ -86,7 +86,6 @@ pub(crate) fn lane(topic: &str, partition: i32) -> TopicPartition {
 pub(crate) struct Driver {
     pub(crate) source: KafkaSource,
     pub(crate) control: Arc<dyn SourceControl>,
-    pub(crate) memory: Pool,
     pub(crate) owned: BTreeSet<TopicPartition>,
     pub(crate) assigned: Vec<Assignment>,
     pub(crate) records: BTreeMap<TopicPartition, Vec<(i64, Vec<u8>)>>,
@@ -111,7 +110,7 @@ impl Driver {
         let mut source = builder.build().unwrap();
         source
             .open(SourceContext {
-                memory: memory.clone(),
+                memory,
                 adopt_foreign_marks: false,
             })
             .await
@@ -120,7 +119,6 @@ impl Driver {
         Self {
             source,
             control,
-            memory,
             owned: BTreeSet::new(),
             assigned: Vec::new(),
             records: BTreeMap::new(),

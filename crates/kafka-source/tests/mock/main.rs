@@ -1,9 +1,0 @@
-//! The source and the dead-letter producer against librdkafka's in-process brokers.
-
-mod dead_letters;
-mod flow;
-mod groups;
-mod marks;
-mod opening;
-mod reading;
-mod support;
