@@ -53,6 +53,12 @@ pub enum KeyError {
         /// The width asked for.
         width: usize,
     },
+    /// The format's extension would not end a key.
+    #[error("extension {extension:?} cannot end a key; write it like .json")]
+    Extension {
+        /// The extension.
+        extension: String,
+    },
     /// The topic's name would not stay one level.
     #[error(
         "topic name {topic:?} cannot be a level of a key; Kafka's own names hold letters, digits, '.', '_' and '-'"
@@ -159,11 +165,16 @@ impl KeyTemplate {
         problems
     }
 
-    /// Whether objects of `lane` can have names at all.
+    /// Whether objects of `lane` with this extension can have names at all.
     ///
     /// # Errors
-    /// [`KeyError::Topic`].
-    pub fn check_lane(&self, lane: &TopicPartition) -> Result<(), KeyError> {
+    /// [`KeyError::Topic`] and [`KeyError::Extension`].
+    pub fn check_lane(&self, lane: &TopicPartition, extension: &str) -> Result<(), KeyError> {
+        if extension.contains(|character: char| character == '/' || character.is_control()) {
+            return Err(KeyError::Extension {
+                extension: extension.to_owned(),
+            });
+        }
         let topic = lane.topic();
         let safe = topic
             .bytes()
@@ -287,11 +298,13 @@ mod tests {
         let keys = KeyTemplate::new("topics");
         for topic in ["", ".", "..", "a/b", "a b", "ü", "{start}", &"x".repeat(250)] {
             assert!(
-                keys.check_lane(&TopicPartition::new(topic, 0)).is_err(),
+                keys.check_lane(&TopicPartition::new(topic, 0), ".json").is_err(),
                 "{topic}"
             );
         }
-        assert!(keys.check_lane(&TopicPartition::new("x".repeat(249), 0)).is_ok());
+        let longest = TopicPartition::new("x".repeat(249), 0);
+        assert!(keys.check_lane(&longest, ".json").is_ok());
+        assert!(keys.check_lane(&longest, "/../x").is_err());
     }
 
     #[test]

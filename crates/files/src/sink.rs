@@ -250,11 +250,6 @@ where
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         let parts = &self.0;
-        parts
-            .options
-            .keys
-            .check_lane(&at.lane)
-            .map_err(|error| StageError::fatal("begin", error))?;
         let codec = parts.options.compression;
         let content_type = codec
             .content_type()
@@ -264,6 +259,8 @@ where
             extension: format!("{}{}", parts.format.extension(), codec.extension()),
             content_type: content_type.to_owned(),
         };
+        let named = parts.options.keys.check_lane(&at.lane, &style.extension);
+        named.map_err(|error| StageError::fatal("begin", error))?;
         Ok(Begun::Fill(Box::new(ObjectWriter::new(
             Arc::clone(parts),
             style,

@@ -121,11 +121,8 @@ impl<F> S3SinkBuilder<F> {
         session_token: impl Into<SecretString>,
     ) -> Self {
         let session_token = Some(session_token.into());
-        self.connection.credentials = Some(StaticCredentials {
-            access_key: access_key.into(),
-            secret: secret.into(),
-            session_token,
-        });
+        self.connection.credentials =
+            Some(StaticCredentials { access_key: access_key.into(), secret: secret.into(), session_token });
         self
     }
 
@@ -287,12 +284,7 @@ impl<F> S3SinkBuilder<F> {
                 S3ConfigErrors(problems.into_iter().map(S3ConfigError::Files).collect())
             });
         }
-        problems.extend(
-            options
-                .problems(&target.limits())
-                .into_iter()
-                .map(S3ConfigError::Files),
-        );
+        problems.extend(options.problems(&target.limits()).into_iter().map(S3ConfigError::Files));
         Err(S3ConfigErrors(problems))
     }
 
@@ -307,16 +299,11 @@ impl<F> S3SinkBuilder<F> {
 
     fn problems(&self) -> Vec<S3ConfigError> {
         let mut problems = Vec::new();
-        let bucket = |problem| S3ConfigError::Bucket {
-            bucket: self.bucket.clone(),
-            problem,
-        };
+        let bucket = |problem| S3ConfigError::Bucket { bucket: self.bucket.clone(), problem };
         if self.bucket.is_empty() {
             problems.push(bucket("is empty; name the bucket to write to"));
         } else if self.bucket.contains("://") {
-            problems.push(bucket(
-                "is a URL; give the bucket's name alone, and the rest as prefix",
-            ));
+            problems.push(bucket("is a URL; give the bucket's name alone, and the rest as prefix"));
         } else if !self.bucket.starts_with("arn:") && self.bucket.contains('/') {
             problems.push(bucket("has a slash; give what follows it as prefix"));
         }
@@ -333,14 +320,9 @@ impl<F> S3SinkBuilder<F> {
             problems.extend(check_endpoint(url).map(|problem| S3ConfigError::Endpoint { problem }));
         }
         if let Some(region) = region
-            && (region.is_empty()
-                || !region
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
+            && (region.is_empty() || !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
         {
-            problems.push(S3ConfigError::Region {
-                region: region.clone(),
-            });
+            problems.push(S3ConfigError::Region { region: region.clone() });
         }
         if let Some(credentials) = credentials {
             use secrecy::ExposeSecret;
@@ -351,10 +333,8 @@ impl<F> S3SinkBuilder<F> {
                 problems.push(S3ConfigError::EmptyCredential { what: "secret" });
             }
         }
-        for (option, timeout) in [
-            ("connect_timeout", connect_timeout),
-            ("attempt_timeout", attempt_timeout),
-        ] {
+        for (option, timeout) in [("connect_timeout", connect_timeout), ("attempt_timeout", attempt_timeout)]
+        {
             if timeout.is_zero() {
                 problems.push(S3ConfigError::Zero { option });
             }
@@ -381,10 +361,7 @@ impl<F> S3SinkBuilder<F> {
 
 /// Never repeats the URL: it may hold a password.
 fn check_endpoint(url: &str) -> Option<&'static str> {
-    let Some(rest) = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"))
-    else {
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
         return Some("does not start with http:// or https://");
     };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();

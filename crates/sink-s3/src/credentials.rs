@@ -15,10 +15,7 @@ pub(crate) struct StaticCredentials {
 
 impl StaticCredentials {
     pub(crate) fn to_sdk(&self) -> Credentials {
-        let token = self
-            .session_token
-            .as_ref()
-            .map(|token| token.expose_secret().to_owned());
+        let token = self.session_token.as_ref().map(|token| token.expose_secret().to_owned());
         Credentials::new(
             self.access_key.clone(),
             self.secret.expose_secret().to_owned(),
@@ -31,8 +28,6 @@ impl StaticCredentials {
 
 impl fmt::Debug for StaticCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StaticCredentials")
-            .field("access_key", &self.access_key)
-            .finish_non_exhaustive()
+        f.debug_struct("StaticCredentials").field("access_key", &self.access_key).finish_non_exhaustive()
     }
 }

@@ -32,10 +32,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 /// An S3 operation failed. See the module for the table of classes and remedies.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "`at` is where it happened and `answer` the store's words, in every variant"
-)]
+#[expect(missing_docs, reason = "`at` is where it happened and `answer` the store's words, in every variant")]
 pub enum S3Error {
     /// The bucket does not exist.
     #[error("bucket {} does not exist at {}", .at.bucket, .at.endpoint)]
@@ -150,9 +147,7 @@ impl Classify for S3Error {
             | Self::Contended { .. }
             | Self::UploadGone { .. }
             | Self::Damaged { .. } => Class::RETRY,
-            Self::Unavailable { answer, .. } => Class::Retry {
-                after: answer.retry_after,
-            },
+            Self::Unavailable { answer, .. } => Class::Retry { after: answer.retry_after },
             Self::Unknown { .. } => Class::Unknown,
         }
     }
@@ -165,9 +160,7 @@ impl Classify for S3Error {
                     at.endpoint
                 )
             }
-            Self::WrongRegion {
-                region: Some(region), ..
-            } => format!("set the region to {region}"),
+            Self::WrongRegion { region: Some(region), .. } => format!("set the region to {region}"),
             Self::WrongRegion { region: None, .. } => "set the region the bucket was created in".to_owned(),
             Self::BadCredentials { .. } => {
                 "check the access key, its secret and the session token".to_owned()
@@ -216,15 +209,7 @@ impl S3Error {
                 let status = response.raw().status().as_u16();
                 if status >= 300 {
                     let retry_after = retry_after(response.raw());
-                    return Self::from_answer(
-                        at,
-                        Answer {
-                            status,
-                            retry_after,
-                            ..Answer::default()
-                        },
-                        None,
-                    );
+                    return Self::from_answer(at, Answer { status, retry_after, ..Answer::default() }, None);
                 }
             }
             _ => {}
@@ -232,34 +217,20 @@ impl S3Error {
         if let Some(credentials) = find::<CredentialsError>(&error) {
             return match credentials {
                 CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-                    Self::NoCredentials {
-                        at,
-                        source: error.into(),
-                    }
+                    Self::NoCredentials { at, source: error.into() }
                 }
-                _ => Self::CredentialsUnavailable {
-                    at,
-                    source: error.into(),
-                },
+                _ => Self::CredentialsUnavailable { at, source: error.into() },
             };
         }
         match &error {
-            SdkError::TimeoutError(_) => Self::Timeout {
-                at,
-                source: error.into(),
-            },
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout {
-                at,
-                source: error.into(),
-            },
-            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Self::Unreachable {
-                at,
-                source: error.into(),
-            },
-            _ => Self::Unknown {
-                at,
-                source: error.into(),
-            },
+            SdkError::TimeoutError(_) => Self::Timeout { at, source: error.into() },
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                Self::Timeout { at, source: error.into() }
+            }
+            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+                Self::Unreachable { at, source: error.into() }
+            }
+            _ => Self::Unknown { at, source: error.into() },
         }
     }
 
@@ -287,16 +258,10 @@ impl S3Error {
             )
             | (_, 401) => Self::BadCredentials { at, answer },
             ("ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException" | "RequestExpired", _) => {
-                Self::CredentialsUnavailable {
-                    at,
-                    source: answer.into(),
-                }
+                Self::CredentialsUnavailable { at, source: answer.into() }
             }
             // The client corrects its clock by the answer's date and tries again; a clock that jumps is no reason to stop at once.
-            ("RequestTimeTooSkewed", _) => Self::Unknown {
-                at,
-                source: answer.into(),
-            },
+            ("RequestTimeTooSkewed", _) => Self::Unknown { at, source: answer.into() },
             (
                 "BadDigest"
                 | "InvalidDigest"
@@ -322,10 +287,7 @@ impl S3Error {
             | (_, 408 | 429 | 500 | 502..=599) => Self::Unavailable { at, answer },
             (_, 403) => Self::AccessDenied { at, answer },
             (_, 400..=499 | 501) => Self::Refused { at, answer },
-            _ => Self::Unknown {
-                at,
-                source: answer.into(),
-            },
+            _ => Self::Unknown { at, source: answer.into() },
         }
     }
 }
@@ -347,11 +309,7 @@ fn header(raw: &HttpResponse, name: &str) -> Option<String> {
 
 /// Only seconds: a date would need a clock, and S3 does not send one.
 fn retry_after(raw: &HttpResponse) -> Option<Duration> {
-    header(raw, "retry-after")?
-        .trim()
-        .parse()
-        .ok()
-        .map(Duration::from_secs)
+    header(raw, "retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
@@ -370,20 +328,8 @@ mod tests {
     use super::*;
 
     fn classify(code: &str, status: u16) -> S3Error {
-        let at = At {
-            endpoint: "http://e".into(),
-            bucket: "b".into(),
-            key: "k".into(),
-        };
-        S3Error::from_answer(
-            at,
-            Answer {
-                status,
-                code: code.into(),
-                ..Answer::default()
-            },
-            None,
-        )
+        let at = At { endpoint: "http://e".into(), bucket: "b".into(), key: "k".into() };
+        S3Error::from_answer(at, Answer { status, code: code.into(), ..Answer::default() }, None)
     }
 
     const TABLE: [(&str, u16, &str, Class); 25] = [
@@ -418,38 +364,19 @@ mod tests {
     fn every_row_of_the_table() {
         for (code, status, variant, class) in TABLE {
             let error = classify(code, status);
-            assert!(
-                format!("{error:?}").starts_with(variant),
-                "{code} {status}: {error:?}"
-            );
+            assert!(format!("{error:?}").starts_with(variant), "{code} {status}: {error:?}");
             assert_eq!(error.class(), class, "{code} {status}");
         }
     }
 
     #[test]
     fn the_region_and_the_delay_are_passed_on() {
-        let at = At {
-            endpoint: "e".into(),
-            bucket: "b".into(),
-            key: String::new(),
-        };
-        let answer = Answer {
-            status: 400,
-            ..Answer::default()
-        };
+        let at = At { endpoint: "e".into(), bucket: "b".into(), key: String::new() };
+        let answer = Answer { status: 400, ..Answer::default() };
         let error = S3Error::from_answer(at.clone(), answer, Some("eu-west-3".into()));
         assert_eq!(error.hint().as_deref(), Some("set the region to eu-west-3"));
-        let answer = Answer {
-            status: 503,
-            retry_after: Some(Duration::from_secs(7)),
-            ..Answer::default()
-        };
+        let answer = Answer { status: 503, retry_after: Some(Duration::from_secs(7)), ..Answer::default() };
         let error = S3Error::from_answer(at, answer, None);
-        assert_eq!(
-            error.class(),
-            Class::Retry {
-                after: Some(Duration::from_secs(7))
-            }
-        );
+        assert_eq!(error.class(), Class::Retry { after: Some(Duration::from_secs(7)) });
     }
 }

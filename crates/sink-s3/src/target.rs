@@ -19,8 +19,9 @@ use bytes::Bytes;
 
 use crate::error::{At, S3Error};
 
-/// One attempt of [`check`](ObjectTarget::check) takes no longer; the pipeline asks again for up to ten seconds.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(8);
+/// One attempt of [`check`](ObjectTarget::check) takes no longer; the pipeline asks again, and gives up after eight seconds
+/// with what the last attempt said.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(6);
 /// Ends the key used by [`check`](ObjectTarget::check), which begins an upload there and aborts it.
 const CHECK_KEY: &str = "aqueduct-check";
 
@@ -111,11 +112,7 @@ impl S3Target {
     }
 
     fn at(&self, key: &str) -> At {
-        At {
-            endpoint: self.endpoint.clone(),
-            bucket: self.bucket.clone(),
-            key: key.to_owned(),
-        }
+        At { endpoint: self.endpoint.clone(), bucket: self.bucket.clone(), key: key.to_owned() }
     }
 
     fn failed<E>(&self, stage: &'static str, key: &str, error: SdkError<E, HttpResponse>) -> StageError
@@ -141,9 +138,7 @@ impl S3Target {
             .send()
             .await;
         if let Err(error) = bucket {
-            let absent = error
-                .as_service_error()
-                .is_some_and(HeadBucketError::is_not_found);
+            let absent = error.as_service_error().is_some_and(HeadBucketError::is_not_found);
             let error = match S3Error::from_sdk(self.at(""), error) {
                 _ if absent => S3Error::NoSuchBucket { at: self.at("") },
                 error => error,
@@ -205,10 +200,7 @@ impl ObjectTarget for S3Target {
         match tokio::time::timeout(CHECK_TIMEOUT, self.try_to_write()).await {
             Ok(result) => result,
             Err(elapsed) => {
-                let error = S3Error::Timeout {
-                    at: self.at(&self.check_key),
-                    source: elapsed.into(),
-                };
+                let error = S3Error::Timeout { at: self.at(&self.check_key), source: elapsed.into() };
                 Err(StageError::new("s3 check", error))
             }
         }
@@ -269,17 +261,9 @@ impl ObjectTarget for S3Target {
         for (name, value) in &meta.user {
             request = request.metadata(*name, value);
         }
-        let created = request
-            .send()
-            .await
-            .map_err(|error| self.failed("s3 create upload", key, error))?;
-        let id = created
-            .upload_id
-            .ok_or_else(|| missing("the upload's id", &self.at(key)))?;
-        Ok(Upload {
-            key: key.to_owned(),
-            id,
-        })
+        let created = request.send().await.map_err(|error| self.failed("s3 create upload", key, error))?;
+        let id = created.upload_id.ok_or_else(|| missing("the upload's id", &self.at(key)))?;
+        Ok(Upload { key: key.to_owned(), id })
     }
 
     async fn upload_part(
@@ -303,13 +287,8 @@ impl ObjectTarget for S3Target {
         if !self.sign_payloads {
             request = request.disable_payload_signing();
         }
-        let sent = request
-            .send()
-            .await
-            .map_err(|error| self.failed("s3 upload part", &upload.key, error))?;
-        let tag = sent
-            .e_tag
-            .ok_or_else(|| missing("the part's tag", &self.at(&upload.key)))?;
+        let sent = request.send().await.map_err(|error| self.failed("s3 upload part", &upload.key, error))?;
+        let tag = sent.e_tag.ok_or_else(|| missing("the part's tag", &self.at(&upload.key)))?;
         Ok(Part { number, tag, crc32c })
     }
 
@@ -328,9 +307,7 @@ impl ObjectTarget for S3Target {
             .key(&upload.key)
             .upload_id(&upload.id)
             .multipart_upload(
-                CompletedMultipartUpload::builder()
-                    .set_parts(Some(completed.collect()))
-                    .build(),
+                CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build(),
             )
             .set_expected_bucket_owner(self.expected_owner.clone());
         if self.conditional {
@@ -368,10 +345,7 @@ impl ObjectTarget for S3Target {
             .set_expected_bucket_owner(self.expected_owner.clone());
         match request.send().await {
             Ok(head) => Ok(Some(ObjectHead {
-                size: head
-                    .content_length
-                    .and_then(|size| u64::try_from(size).ok())
-                    .unwrap_or_default(),
+                size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
                 user: head
                     .metadata
                     .unwrap_or_default()
@@ -379,13 +353,7 @@ impl ObjectTarget for S3Target {
                     .map(|(name, value)| (name.to_ascii_lowercase(), value))
                     .collect(),
             })),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(HeadObjectError::is_not_found) =>
-            {
-                Ok(None)
-            }
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
             Err(error) => Err(self.failed("s3 head", key, error)),
         }
     }

@@ -300,4 +300,6 @@ where
 }
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod tests;

@@ -7,11 +7,11 @@
 //! What is created is remembered, so publishing again after an outage goes on where it stopped; what was created
 //! without our knowing (a lost answer, a former owner) is met and verified.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aqueduct_core::{Class, OffsetRange, Pool, Published, PublishedObject, StageError, TopicPartition};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
@@ -129,11 +129,7 @@ impl<O: ObjectTarget> Plan<O> {
             let Some(ended) = tasks.join_next().await else {
                 break;
             };
-            if let Err(error) = joined(ended)
-                && failure.as_ref().is_none_or(|known| known.class() != Class::Fatal)
-            {
-                failure = Some(error);
-            }
+            keep_worst(&mut failure, joined(ended));
         }
         failure.map_or(Ok(()), Err)
     }
@@ -189,14 +185,25 @@ impl<O: ObjectTarget> Plan<O> {
         let read = tokio::task::spawn_blocking(move || read::read_group(&spooled, &objects, codec, level));
         let bodies = joined(read.await.map(|bodies| bodies.map_err(read::failed)))?;
         // Bodies are slices of one buffer, so the permit stays until the last one has been sent.
-        futures::stream::iter(bodies)
-            .map(Ok)
-            .try_for_each_concurrent(self.options.requests, async |body| {
-                let stored = self.put(body.object, body.bytes, body.crc32c).await?;
-                self.stored(body.object, stored);
-                Ok(())
+        let failed = AtomicBool::new(false);
+        let mut sends = futures::stream::iter(bodies)
+            .map(async |body| {
+                if failed.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                let result = self.put(body.object, body.bytes, body.crc32c).await;
+                match result {
+                    Ok(stored) => self.stored(body.object, stored),
+                    Err(_) => failed.store(true, Ordering::Relaxed),
+                }
+                result.map(drop)
             })
-            .await
+            .buffer_unordered(self.options.requests);
+        let mut failure = None;
+        while let Some(result) = sends.next().await {
+            keep_worst(&mut failure, result);
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Key and identity of an object.
@@ -328,6 +335,14 @@ impl<O: ObjectTarget> Plan<O> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+fn keep_worst(failure: &mut Option<StageError>, result: Result<(), StageError>) {
+    if let Err(error) = result
+        && failure.as_ref().is_none_or(|known| known.class() != Class::Fatal)
+    {
+        *failure = Some(error);
     }
 }
 

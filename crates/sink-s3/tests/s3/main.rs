@@ -1,6 +1,8 @@
 //! The sink against an S3 server that is not ours.
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod segment;
 #[cfg(test)]
 mod support;

@@ -53,41 +53,23 @@ async fn staged(sink: &S3Sink<Delimited>, directory: &Path) -> Box<dyn SegmentWr
         scratch: spool.scratch(),
         memory: Pool::new(24 << 20),
     };
-    let Begun::Fill(mut writer) = sink.begin(at).await.unwrap() else {
-        panic!("this sink redoes")
-    };
+    let Begun::Fill(mut writer) = sink.begin(at).await.unwrap() else { panic!("this sink redoes") };
     let mut table = RouteTable::new();
     for first in (0..RECORDS).step_by(1000) {
         let mut builder = BatchBuilder::new(TopicPartition::new("orders", 2), 1 << 20);
         for offset in first..first + 1000 {
-            builder.push(
-                Offset::new(offset),
-                Timestamp::None,
-                None,
-                Some(&value(offset)),
-                [],
-            );
+            builder.push(Offset::new(offset), Timestamp::None, None, Some(&value(offset)), []);
         }
         let batch = builder.build(Permit::unlimited());
         for record in batch.iter() {
             let mut path = RoutePath::default();
             path.push(route(record.offset().get())).unwrap();
             let (route, value) = (table.intern(&path), record.value_bytes().unwrap());
-            writer
-                .append(Envelope {
-                    record: &record,
-                    route,
-                    path: &path,
-                    value,
-                })
-                .unwrap();
+            writer.append(Envelope { record: &record, route, path: &path, value }).unwrap();
         }
         writer.spill().await.unwrap();
     }
-    writer
-        .stage(OffsetRange::new(Offset::ZERO, Offset::new(RECORDS)).unwrap())
-        .await
-        .unwrap();
+    writer.stage(OffsetRange::new(Offset::ZERO, Offset::new(RECORDS)).unwrap()).await.unwrap();
     writer
 }
 
@@ -123,19 +105,10 @@ fn assert_complete(server: &Server) {
 async fn every_fault_ends_in_the_same_objects() {
     let faults: [&[(&str, Fault)]; 7] = [
         &[],
-        &[
-            ("PUT", Fault::Status(503, "SlowDown")),
-            ("partNumber=2", Fault::Status(500, "InternalError")),
-        ],
+        &[("PUT", Fault::Status(503, "SlowDown")), ("partNumber=2", Fault::Status(500, "InternalError"))],
         &[("partNumber=1", Fault::Reset), ("/orders/b/", Fault::Reset)],
-        &[(
-            "POST /archive/topics/orders/a/orders%2B2%2B0000000000.bin?uploadId",
-            Fault::LoseAnswer,
-        )],
-        &[
-            ("/orders/c/", Fault::LoseAnswer),
-            ("HEAD", Fault::Status(503, "SlowDown")),
-        ],
+        &[("POST /archive/topics/orders/a/orders%2B2%2B0000000000.bin?uploadId", Fault::LoseAnswer)],
+        &[("/orders/c/", Fault::LoseAnswer), ("HEAD", Fault::Status(503, "SlowDown"))],
         &[("uploadId", Fault::Status(404, "NoSuchUpload"))],
         &[("?uploadId", Fault::Status(409, "ConditionalRequestConflict"))],
     ];
@@ -155,9 +128,7 @@ async fn every_fault_ends_in_the_same_objects() {
 
         // A new owner that redoes the segment meets everything and changes nothing.
         let directory = tempfile::tempdir().unwrap();
-        let again = publish(&mut *staged(&sink, directory.path()).await)
-            .await
-            .unwrap();
+        let again = publish(&mut *staged(&sink, directory.path()).await).await.unwrap();
         assert_eq!(again.objects, published.objects);
         assert_complete(&server);
     }
@@ -169,18 +140,9 @@ async fn a_conflict_names_both_objects() {
     let sink = sink(&server).await;
     let client = sink.target().client();
     let key = "topics/orders/a/orders+2+0000000000.bin";
-    client
-        .put_object()
-        .bucket(BUCKET)
-        .key(key)
-        .body(Bytes::from("theirs").into())
-        .send()
-        .await
-        .unwrap();
+    client.put_object().bucket(BUCKET).key(key).body(Bytes::from("theirs").into()).send().await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let error = publish(&mut *staged(&sink, directory.path()).await)
-        .await
-        .unwrap_err();
+    let error = publish(&mut *staged(&sink, directory.path()).await).await.unwrap_err();
     let text = ErrorChain(&error).to_string();
     assert_eq!(error.class(), Class::Fatal);
     assert!(

@@ -38,12 +38,13 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
+
+/// The server checks a condition, writes the object and then its metadata, one after the other; S3 does it in one
+/// step. Requests that touch an object therefore pass one at a time.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Default)]
 struct State {
@@ -75,19 +76,14 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let task = tokio::spawn({
-            let state = Arc::clone(&state);
+            let (state, turn) = (Arc::clone(&state), Turn::default());
             async move {
                 while let Ok((socket, _)) = listener.accept().await {
-                    tokio::spawn(serve(socket, service.clone(), Arc::clone(&state)));
+                    tokio::spawn(serve(socket, service.clone(), Arc::clone(&state), Arc::clone(&turn)));
                 }
             }
         });
-        Self {
-            address,
-            root,
-            state,
-            task,
-        }
+        Self { address, root, state, task }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -129,16 +125,15 @@ impl Server {
     }
 }
 
-async fn serve(socket: TcpStream, service: S3Service, state: Arc<Mutex<State>>) {
+async fn serve(socket: TcpStream, service: S3Service, state: Arc<Mutex<State>>, turn: Turn) {
     let faulty = service_fn(move |request: Request<Incoming>| {
-        let (service, state) = (service.clone(), Arc::clone(&state));
+        let (service, state, turn) = (service.clone(), Arc::clone(&state), Arc::clone(&turn));
         async move {
             let fault = note(&request, &state);
+            let is_part = request.uri().query().is_some_and(|query| query.contains("partNumber"));
+            let _turn = if is_part { None } else { Some(turn.lock().await) };
             match fault {
-                None => service
-                    .call(request.map(s3s::Body::from))
-                    .await
-                    .map_err(std::io::Error::other),
+                None => service.call(request.map(s3s::Body::from)).await.map_err(std::io::Error::other),
                 Some(Fault::Status(status, code)) => {
                     let body = format!("<Error><Code>{code}</Code><Message>as scripted</Message></Error>");
                     let body = s3s::Body::from(Bytes::from(body));
@@ -146,10 +141,8 @@ async fn serve(socket: TcpStream, service: S3Service, state: Arc<Mutex<State>>) 
                 }
                 Some(Fault::Reset) => Err(std::io::Error::other("reset")),
                 Some(Fault::LoseAnswer) => {
-                    let answer = service
-                        .call(request.map(s3s::Body::from))
-                        .await
-                        .map_err(std::io::Error::other)?;
+                    let answer =
+                        service.call(request.map(s3s::Body::from)).await.map_err(std::io::Error::other)?;
                     // Completion answers before it is done; give it the time.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     drop(answer);
@@ -171,11 +164,6 @@ fn note(request: &Request<Incoming>, state: &Mutex<State>) -> Option<Fault> {
         headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()));
     let mut state = state.lock().unwrap();
     let position = state.faults.iter().position(|(part, _)| line.contains(part));
-    state.seen.push(Seen {
-        headers: headers.collect(),
-        line,
-    });
-    position
-        .and_then(|position| state.faults.remove(position))
-        .map(|(_, fault)| fault)
+    state.seen.push(Seen { headers: headers.collect(), line });
+    position.and_then(|position| state.faults.remove(position)).map(|(_, fault)| fault)
 }

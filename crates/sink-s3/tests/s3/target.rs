@@ -1,5 +1,7 @@
 //! The target against a server that is not ours.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aqueduct_core::{Class, ErrorChain, Sink, StageError};
@@ -24,19 +26,14 @@ async fn target(server: &Server) -> S3Target {
 /// CRC-32C, a bit at a time: not the implementation under test.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0x82f6_3b78 & 0_u32.wrapping_sub(crc & 1))
-        })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & 0_u32.wrapping_sub(crc & 1)))
     })
 }
 
 fn meta() -> ObjectMeta {
     ObjectMeta {
         content_type: "text/plain".to_owned(),
-        user: vec![
-            ("aqueduct-topic", "orders".to_owned()),
-            ("aqueduct-rows", "7".to_owned()),
-        ],
+        user: vec![("aqueduct-topic", "orders".to_owned()), ("aqueduct-rows", "7".to_owned())],
     }
 }
 
@@ -49,12 +46,7 @@ async fn an_object_is_created_once_and_carries_its_metadata() {
     let body = Bytes::from("{\"a\":1}\n");
     let put = |body: Bytes| {
         let target = &target;
-        async move {
-            target
-                .put(key, body.clone(), crc32c(&body), &meta())
-                .await
-                .unwrap()
-        }
+        async move { target.put(key, body.clone(), crc32c(&body), &meta()).await.unwrap() }
     };
     assert_eq!(put(body.clone()).await, Creation::Created);
     assert_eq!(put(Bytes::from("other")).await, Creation::AlreadyExists);
@@ -67,18 +59,9 @@ async fn an_object_is_created_once_and_carries_its_metadata() {
     let seen = server.seen();
     let put = seen.iter().find(|seen| seen.line.starts_with("PUT")).unwrap();
     assert_eq!(put.header("if-none-match"), Some("*"));
-    assert_eq!(
-        put.header("x-amz-content-sha256"),
-        Some("UNSIGNED-PAYLOAD"),
-        "the body is not hashed twice"
-    );
+    assert_eq!(put.header("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"), "the body is not hashed twice");
     assert!(put.header("x-amz-checksum-crc32c").is_some() && put.header("x-amz-trailer").is_none());
-    assert!(
-        put.header("authorization")
-            .unwrap()
-            .contains("x-amz-checksum-crc32c"),
-        "the checksum is signed"
-    );
+    assert!(put.header("authorization").unwrap().contains("x-amz-checksum-crc32c"), "the checksum is signed");
 }
 
 #[tokio::test]
@@ -86,10 +69,7 @@ async fn payloads_are_signed_on_request() {
     let server = Server::start().await;
     let sink = builder(&server).payload_signing(true).build().await.unwrap();
     let body = Bytes::from("row\n");
-    sink.target()
-        .put("k", body.clone(), crc32c(&body), &meta())
-        .await
-        .unwrap();
+    sink.target().put("k", body.clone(), crc32c(&body), &meta()).await.unwrap();
     let seen = server.seen();
     assert_eq!(seen[0].header("x-amz-content-sha256").map(str::len), Some(64));
 }
@@ -98,21 +78,12 @@ async fn payloads_are_signed_on_request() {
 async fn parts_become_one_object_once() {
     let server = Server::start().await;
     let target = target(&server).await;
-    let bodies = [
-        Bytes::from(vec![b'a'; 5 << 20]),
-        Bytes::from(vec![b'b'; 5 << 20]),
-        Bytes::from("end"),
-    ];
+    let bodies = [Bytes::from(vec![b'a'; 5 << 20]), Bytes::from(vec![b'b'; 5 << 20]), Bytes::from("end")];
     for expected in [Completion::Created, Completion::AlreadyExists] {
         let upload = target.create_multipart("large", &meta()).await.unwrap();
         let mut parts = Vec::new();
         for (number, body) in (1..).zip(&bodies) {
-            parts.push(
-                target
-                    .upload_part(&upload, number, body.clone(), crc32c(body))
-                    .await
-                    .unwrap(),
-            );
+            parts.push(target.upload_part(&upload, number, body.clone(), crc32c(body)).await.unwrap());
         }
         assert_eq!(target.complete(&upload, &parts).await.unwrap(), expected);
         target.abort(&upload).await.ok();
@@ -126,29 +97,17 @@ async fn parts_become_one_object_once() {
 async fn an_upload_that_is_gone_is_told_apart() {
     let server = Server::start().await;
     let target = target(&server).await;
-    let upload = Upload {
-        key: "k".to_owned(),
-        id: "gone".to_owned(),
-    };
+    let upload = Upload { key: "k".to_owned(), id: "gone".to_owned() };
     server.fault("POST", Fault::Status(404, "NoSuchUpload"));
-    assert_eq!(
-        target.complete(&upload, &[]).await.unwrap(),
-        Completion::UploadGone
-    );
+    assert_eq!(target.complete(&upload, &[]).await.unwrap(), Completion::UploadGone);
     server.fault("DELETE", Fault::Status(404, "NoSuchUpload"));
     target.abort(&upload).await.unwrap();
     server.fault("PUT", Fault::Status(404, "NoSuchUpload"));
     let body = Bytes::from("x");
-    let error = target
-        .upload_part(&upload, 1, body.clone(), crc32c(&body))
-        .await
-        .unwrap_err();
+    let error = target.upload_part(&upload, 1, body.clone(), crc32c(&body)).await.unwrap_err();
     assert_eq!(error.class(), Class::RETRY);
     server.fault("PUT", Fault::Status(409, "ConditionalRequestConflict"));
-    let error = target
-        .put("k", body.clone(), crc32c(&body), &meta())
-        .await
-        .unwrap_err();
+    let error = target.put("k", body.clone(), crc32c(&body), &meta()).await.unwrap_err();
     assert_eq!(error.class(), Class::RETRY);
     assert!(server.objects().is_empty());
 }
@@ -157,14 +116,9 @@ async fn an_upload_that_is_gone_is_told_apart() {
 async fn bytes_that_changed_on_the_way_are_refused() {
     let server = Server::start().await;
     let target = target(&server).await;
-    let result = target
-        .put("k", Bytes::from("sent"), crc32c(b"meant"), &meta())
-        .await;
+    let result = target.put("k", Bytes::from("sent"), crc32c(b"meant"), &meta()).await;
     let error = result.unwrap_err();
-    assert!(
-        ErrorChain(&error).to_string().contains("received other bytes"),
-        "{error}"
-    );
+    assert!(ErrorChain(&error).to_string().contains("received other bytes"), "{error}");
     assert_eq!(error.class(), Class::RETRY);
 }
 
@@ -175,23 +129,14 @@ async fn outages_are_retried_and_lost_answers_met() {
     let body = Bytes::from("row\n");
     let put = |key: &'static str| {
         let (target, body) = (&target, body.clone());
-        async move {
-            target
-                .put(key, body.clone(), crc32c(&body), &meta())
-                .await
-                .unwrap()
-        }
+        async move { target.put(key, body.clone(), crc32c(&body), &meta()).await.unwrap() }
     };
     server.fault("PUT", Fault::Status(503, "SlowDown"));
     assert_eq!(put("slow").await, Creation::Created);
     server.fault("PUT", Fault::Reset);
     assert_eq!(put("reset").await, Creation::Created);
     server.fault("PUT", Fault::LoseAnswer);
-    assert_eq!(
-        put("lost").await,
-        Creation::AlreadyExists,
-        "the second attempt meets the first one's object"
-    );
+    assert_eq!(put("lost").await, Creation::AlreadyExists, "the second attempt meets the first one's object");
     assert!(server.faults_are_used_up());
     assert_eq!(server.objects().len(), 3);
 }
@@ -220,12 +165,8 @@ async fn a_wrong_setting_is_named_with_its_remedy() {
         assert!(!text.contains(SECRET) && !format!("{error:?}").contains(SECRET));
     };
     let endpoint = server.endpoint();
-    expect(
-        builder(&server).bucket("missing"),
-        Class::Fatal,
-        &["missing", &endpoint, "create the bucket"],
-    )
-    .await;
+    expect(builder(&server).bucket("missing"), Class::Fatal, &["missing", &endpoint, "create the bucket"])
+        .await;
     expect(
         builder(&server).credentials("AKIAWRONG", SECRET),
         Class::Fatal,
@@ -233,34 +174,14 @@ async fn a_wrong_setting_is_named_with_its_remedy() {
     )
     .await;
     let wrong = builder(&server).credentials(ACCESS_KEY, "not-the-secret");
-    expect(
-        wrong,
-        Class::Fatal,
-        &["SignatureDoesNotMatch", "check the access key"],
-    )
-    .await;
-    let closed = {
-        std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-    };
+    expect(wrong, Class::Fatal, &["SignatureDoesNotMatch", "check the access key"]).await;
+    let closed = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
     let unreachable = builder(&server).endpoint(format!("http://{closed}"));
-    expect(
-        unreachable,
-        Class::RETRY,
-        &["cannot be reached", "check the endpoint"],
-    )
-    .await;
+    expect(unreachable, Class::RETRY, &["cannot be reached", "check the endpoint"]).await;
     server.fault("POST", Fault::Status(301, "PermanentRedirect"));
     expect(builder(&server), Class::Fatal, &["region", "set the region"]).await;
     server.fault("POST", Fault::Status(403, "AccessDenied"));
-    expect(
-        builder(&server),
-        Class::Fatal,
-        &["s3://archive/topics/aqueduct-check", "s3:PutObject"],
-    )
-    .await;
+    expect(builder(&server), Class::Fatal, &["s3://archive/topics/aqueduct-check", "s3:PutObject"]).await;
 }
 
 #[tokio::test]
@@ -278,15 +199,8 @@ async fn an_own_client_is_used_as_it_is() {
         .await
         .unwrap();
     Sink::<Bytes>::check(&sink).await.unwrap();
-    S3Target::from_client(client.clone(), BUCKET)
-        .check()
-        .await
-        .unwrap();
-    let both = S3Sink::builder()
-        .bucket(BUCKET)
-        .client(client)
-        .region("eu-west-1")
-        .endpoint("http://x");
+    S3Target::from_client(client.clone(), BUCKET).check().await.unwrap();
+    let both = S3Sink::builder().bucket(BUCKET).client(client).region("eu-west-1").endpoint("http://x");
     let problems = both.format(Delimited::lines()).build().await.unwrap_err();
     assert_eq!(problems.0.len(), 2, "{problems}");
 }
@@ -308,26 +222,54 @@ async fn all_problems_are_reported_at_once_and_without_secrets() {
     let problems = builder.build().await.unwrap_err();
     let text = problems.to_string();
     assert_eq!(problems.0.len(), 8, "{text}");
-    assert!(
-        !text.contains(SECRET) && !format!("{problems:?}").contains(SECRET),
-        "{text}"
-    );
-    let empty = S3Sink::builder()
-        .region("x")
-        .credentials(ACCESS_KEY, "")
-        .format(Delimited::lines())
-        .build()
-        .await;
+    assert!(!text.contains(SECRET) && !format!("{problems:?}").contains(SECRET), "{text}");
+    let empty =
+        S3Sink::builder().region("x").credentials(ACCESS_KEY, "").format(Delimited::lines()).build().await;
     assert_eq!(empty.unwrap_err().0.len(), 2, "bucket and secret");
+}
+
+/// Where the log goes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]
 async fn secrets_are_never_printed() {
+    let log = Log::default();
+    let writer = log.clone();
+    // Everything but the server, which runs in this process and may say what it likes.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("trace,s3s=off,s3s_fs=off")
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+
     let server = Server::start().await;
-    let builder = builder(&server);
-    assert!(!format!("{builder:?}").contains(SECRET));
-    let sink = builder.build().await.unwrap();
+    let configured = builder(&server);
+    assert!(!format!("{configured:?}").contains(SECRET));
+    let sink = configured.build().await.unwrap();
     assert!(!format!("{sink:?} {:?}", sink.target()).contains(SECRET));
     let session = S3Sink::builder().session_credentials("id", SECRET, SECRET);
     assert!(!format!("{session:?}").contains(SECRET));
+
+    Sink::<Bytes>::check(&sink).await.unwrap();
+    let body = Bytes::from("row\n");
+    server.fault("PUT", Fault::Status(503, "SlowDown"));
+    sink.target().put("k", body.clone(), crc32c(&body), &meta()).await.unwrap();
+    let denied = builder(&server).credentials("AKIAWRONG", SECRET).build().await.unwrap();
+    let error = denied.target().put("k", body.clone(), crc32c(&body), &meta()).await.unwrap_err();
+    tracing::error!(error = %ErrorChain(&error), debug = ?error, "refused");
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("AKIAWRONG") || log.contains("NotSignedUp"), "the log was recorded");
+    assert!(!log.contains(SECRET));
 }
