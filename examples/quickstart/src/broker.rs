@@ -16,7 +16,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::time::sleep;
 
-use crate::child::parent_gone;
+use crate::child::told_to_end;
 use crate::events::{Events, Identity};
 use crate::progress::Progress;
 
@@ -27,7 +27,7 @@ pub async fn serve(topic: &str, partitions: u32) -> Result<()> {
         .create_topic(topic, i32::try_from(partitions)?, 1)
         .with_context(|| format!("the embedded broker does not take the topic {topic}"))?;
     println!("{}", cluster.bootstrap_servers());
-    parent_gone().await;
+    told_to_end().await;
     Ok(())
 }
 

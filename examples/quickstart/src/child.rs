@@ -1,15 +1,15 @@
 //! Child processes of this same program.
 //!
-//! A child says one line (where it can be reached) and ends when its standard input closes, so it cannot outlive its
-//! parent, however that one ends. It has a process group of its own: Ctrl-C in the terminal reaches the parent alone,
-//! which then stops its children in order.
+//! A child says one line (where it can be reached) and ends when it reads one, or when its standard input closes, so
+//! it does not outlive its parent, however that one ends. It has a process group of its own: Ctrl-C in the terminal
+//! reaches the parent alone, which then stops its children in order.
 
 use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -69,7 +69,10 @@ impl Child {
 
     /// Asks it to end and waits; kills it if it takes longer than `patience`.
     pub async fn stop(&mut self, patience: Duration) {
-        drop(self.stdin.take());
+        if let Some(mut stdin) = self.stdin.take() {
+            // A child that is gone already cannot be told.
+            stdin.write_all(b"end\n").await.ok();
+        }
         if timeout(patience, self.process.wait()).await.is_err() {
             eprintln!(
                 "the {} process did not stop within {patience:?} and is killed",
@@ -82,16 +85,18 @@ impl Child {
     }
 }
 
-/// In a child: resolves when the parent has closed our standard input, or is gone.
-pub async fn parent_gone() {
-    let (gone, wait) = oneshot::channel::<()>();
+/// In a child: resolves when the parent asks it to end (`true`), or is gone (`false`).
+pub async fn told_to_end() -> bool {
+    let (tell, told) = oneshot::channel();
     // A plain thread: unlike tokio's, it does not keep the process from ending.
     std::thread::spawn(move || {
-        let read = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        drop((read, gone));
+        let asked = std::io::stdin()
+            .read_line(&mut String::new())
+            .is_ok_and(|bytes| bytes > 0);
+        // Nobody waits any more if the child has ended by itself.
+        tell.send(asked).ok();
     });
-    // The sender is only ever dropped.
-    wait.await.ok();
+    told.await.unwrap_or(false)
 }
 
 /// Ctrl-C or SIGTERM.

@@ -1,7 +1,6 @@
 //! The demo: two servers and a pipeline, each in a process of its own, and the audit.
 
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -85,7 +84,10 @@ async fn archive(
     let secrets = [(ACCESS_KEY_VAR, ACCESS_KEY), (SECRET_KEY_VAR, SECRET_KEY)];
     children.push(Child::start("pipeline", args.split_whitespace(), &secrets)?);
     let child = children.last_mut().context("just pushed")?;
-    let summary: Summary = serde_json::from_str(&child.line().await?).context("the pipeline's report")?;
+    let report = tokio::time::timeout(PIPELINE_TIMEOUT, child.line()).await;
+    let report =
+        report.with_context(|| format!("the pipeline did not end within {PIPELINE_TIMEOUT:?}"))??;
+    let summary: Summary = serde_json::from_str(&report).context("the pipeline's report")?;
     ensure!(
         summary.durable == events.total(),
         "the pipeline ended with {} of {} records durable",
@@ -96,46 +98,44 @@ async fn archive(
 }
 
 fn print(audit: &Audit, summary: &Summary, demo: &Demo, elapsed: Duration) {
-    let row = |name: &str, value: &dyn Display, note: &str| println!("{name:<12} {value:>12}  {note}");
-    let count = |name: &str, value: u64, note: &str| row(name, &HumanCount(value).to_string(), note);
-    println!();
-    count("objects", audit.objects, "");
-    count("records", audit.records, "");
-    row(
-        "row bytes",
-        &BinaryBytes(audit.row_bytes).to_string(),
-        "JSON lines",
-    );
-    row(
-        "stored bytes",
-        &BinaryBytes(audit.stored_bytes).to_string(),
-        "gzip",
-    );
-    count("lost", audit.lost, "");
-    count("duplicated", audit.duplicated, "");
-    count(
-        "misrouted",
-        audit.misrouted,
-        "in the directory of another service or hour",
-    );
-    count("altered", audit.altered, "not byte for byte as produced");
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a figure for people"
-    )]
-    let rate = summary.records_per_s().round() as u64;
+    let count = |count: u64| HumanCount(count).to_string();
+    let size = |bytes: u64| BinaryBytes(bytes).to_string();
     let (busy, waited) = (summary.busy_s, summary.waited_s);
-    count(
-        "records/s",
-        rate,
-        &format!("{busy:.1} s of work, after {waited:.1} s of joining the group"),
-    );
-    let peak = summary
-        .peak_memory
-        .map_or_else(|| "unknown".to_owned(), |peak| BinaryBytes(peak).to_string());
-    row("peak memory", &peak, "of the pipeline's process");
-    row("took", &format!("{:.1} s", elapsed.as_secs_f64()), "in all");
+    let rate = count(summary.records_per_s());
+    let took = format!("{:.1} s", elapsed.as_secs_f64());
+    let rows = [
+        ("objects", count(audit.objects), String::new()),
+        ("records", count(audit.records), String::new()),
+        ("row bytes", size(audit.row_bytes), "JSON lines".to_owned()),
+        ("stored bytes", size(audit.stored_bytes), "gzip".to_owned()),
+        ("lost", count(audit.lost), String::new()),
+        ("duplicated", count(audit.duplicated), String::new()),
+        (
+            "misrouted",
+            count(audit.misrouted),
+            "under another service or hour than theirs".to_owned(),
+        ),
+        (
+            "altered",
+            count(audit.altered),
+            "not byte for byte as produced".to_owned(),
+        ),
+        (
+            "records/s",
+            rate,
+            format!("{busy:.1} s of work, after {waited:.1} s of joining the group"),
+        ),
+        (
+            "peak memory",
+            summary.peak_memory.map_or("unknown".to_owned(), size),
+            "of the pipeline's process".to_owned(),
+        ),
+        ("took", took, "in all".to_owned()),
+    ];
+    println!();
+    for (name, value, note) in rows {
+        println!("{}", format!("{name:<12} {value:>12}  {note}").trim_end());
+    }
     println!();
     if let Some(key) = &audit.first_key {
         println!("first object s3://{BUCKET}/{key}");
@@ -162,5 +162,7 @@ const ZONE: &str = "Asia/Seoul";
 const PARTITIONS: u32 = 24;
 /// Several cuts a partition, so that the demo shows more than the one at the end.
 const CUT_RECORDS: u64 = 4_000;
+/// A run takes seconds; this is for a server that has gone away.
+const PIPELINE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The pipeline's own time to drain is 25 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);

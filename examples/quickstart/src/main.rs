@@ -18,9 +18,10 @@ mod progress;
 mod storage;
 mod verify;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use args::{Args, Role, Secrets, Servers};
 use clap::Parser as _;
 use indicatif::{BinaryBytes, HumanCount};
@@ -54,8 +55,15 @@ async fn start(args: Args) -> Result<bool> {
             let spool = tempfile::Builder::new().prefix("quickstart-spool-").tempdir()?;
             worker.servers.spool = Some(spool.path().to_owned());
             let pipeline = pipeline::build(&worker.servers, &worker.secrets).await?;
-            let summary = pipeline::run(pipeline, Some(worker.expect), child::parent_gone()).await?;
-            println!("{}", serde_json::to_string(&summary)?);
+            let handle = pipeline.handle();
+            let shutdown = async {
+                if !child::told_to_end().await {
+                    // Orphaned, and so are its servers: there is nothing left to publish to.
+                    handle.abort().await;
+                }
+            };
+            let summary = pipeline::run(pipeline, Some(worker.expect), shutdown).await?;
+            writeln!(std::io::stdout(), "{}", serde_json::to_string(&summary)?)?;
         }
     }
     Ok(true)
@@ -81,11 +89,19 @@ async fn own_servers(servers: &Servers, secrets: &Secrets) -> Result<()> {
     };
     let summary = pipeline::run(pipeline, None, shutdown).await?;
     println!(
-        "{} records in {} objects of {} together, {:.0} records/s",
+        "{} records in {} objects of {} together, {} records/s",
         HumanCount(summary.durable),
         HumanCount(summary.objects),
         BinaryBytes(summary.bytes),
-        summary.records_per_s()
+        HumanCount(summary.records_per_s())
+    );
+    // Nothing is lost, but whoever waits for the end should know that this is not it.
+    ensure!(
+        summary.durable >= summary.records,
+        "{} records were read and not archived by this process: run it again, unless another member of the group {} \
+         is at work on them",
+        summary.records - summary.durable,
+        servers.group
     );
     Ok(())
 }

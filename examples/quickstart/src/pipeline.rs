@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aqueduct::prelude::*;
+use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Secrets, Servers};
@@ -94,15 +95,15 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Records per second, once there were any.
-    pub fn records_per_s(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let records = self.durable as f64;
-        if self.busy_s > 0.0 {
-            records / self.busy_s
-        } else {
-            0.0
-        }
+    /// Records per second of work.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a figure for people"
+    )]
+    pub fn records_per_s(&self) -> u64 {
+        (self.durable as f64 / self.busy_s.max(0.001)).round() as u64
     }
 }
 
@@ -126,17 +127,18 @@ pub async fn run(
                 if status.totals.records > 0 {
                     first_record.get_or_insert_with(Instant::now);
                 }
-                let (objects, durable, mib) = (status.totals.objects, status.totals.durable, status.memory.0 >> 20);
+                let (durable, objects) = (HumanCount(status.totals.durable), HumanCount(status.totals.objects));
+                let in_flight = status.memory.0 >> 20;
                 progress.update(
                     status.totals.records,
-                    format_args!("read, {durable} durable in {objects} objects, {mib} MiB in flight"),
+                    format_args!("read, {durable} durable in {objects} objects, {in_flight} MiB in flight"),
                 );
             }
         }
     };
     progress.finish(
         report.durable,
-        format_args!("records durable in {} objects", report.objects),
+        format_args!("durable in {} objects", HumanCount(report.objects)),
     );
     let ended = Instant::now();
     let first_record = first_record.unwrap_or(ended);

@@ -1,9 +1,9 @@
 //! The embedded S3 server: `s3s` over a directory, on a free port of the loopback interface.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -14,7 +14,7 @@ use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 
-use crate::child::parent_gone;
+use crate::child::told_to_end;
 
 /// The one key pair the server lets in. It listens on the loopback interface only and keeps nothing worth stealing.
 pub const ACCESS_KEY: &str = "quickstart";
@@ -24,13 +24,31 @@ pub const SECRET_KEY: &str = "quickstart-secret";
 pub const REGION: &str = "ap-northeast-2";
 
 /// Serves `bucket` from a directory below `keep`, or from a temporary one that goes away with the process. Says where
-/// it listens, and where the files are, on standard output; ends when the parent does.
+/// it listens on standard output; ends when the parent does.
 pub async fn serve(bucket: &str, keep: Option<&Path>) -> Result<()> {
     let temporary = tempfile::Builder::new()
         .prefix("quickstart-s3-")
         .tempdir()
         .context("cannot make a directory")?;
-    let root: PathBuf = keep.unwrap_or(temporary.path()).to_owned();
+    let listener = TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .context("cannot listen on the loopback interface")?;
+    let address = listener.local_addr()?;
+    let server = accept(listener, keep.unwrap_or(temporary.path()), bucket)?;
+    println!("http://{address}");
+    tokio::select! {
+        () = server => {}
+        _ = told_to_end() => {}
+    }
+    Ok(())
+}
+
+/// Makes the empty bucket below `root` and serves it for as long as the future is polled.
+pub fn accept(
+    listener: TcpListener,
+    root: &Path,
+    bucket: &str,
+) -> Result<impl Future<Output = ()> + Send + use<>> {
     let directory = root.join(bucket);
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let mut found =
@@ -41,40 +59,31 @@ pub async fn serve(bucket: &str, keep: Option<&Path>) -> Result<()> {
         directory.display()
     );
 
-    let files = FileSystem::new(&root)
-        .map_err(|error| anyhow::anyhow!("cannot serve {}: {error:?}", root.display()))?;
+    let files =
+        FileSystem::new(root).map_err(|error| anyhow!("cannot serve {}: {error:?}", root.display()))?;
     let mut service = S3ServiceBuilder::new(files);
     service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
     let service = service.build();
-
-    let listener = TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .context("cannot listen on the loopback interface")?;
-    println!("http://{}", listener.local_addr()?);
-
-    let parent_gone = parent_gone();
-    tokio::pin!(parent_gone);
-    loop {
-        let socket = tokio::select! {
-            () = &mut parent_gone => return Ok(()),
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => socket,
+    Ok(async move {
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) => {
+                    let service = service.clone();
+                    tokio::spawn(async move {
+                        // Answers are small: without this, each waits for the client's delayed acknowledgement.
+                        socket.set_nodelay(true).ok();
+                        let server = Builder::new(TokioExecutor::new());
+                        // A connection that breaks off is its client's to report.
+                        server.serve_connection(TokioIo::new(socket), service).await.ok();
+                    });
+                }
                 Err(error) => {
                     eprintln!("the S3 server cannot accept a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
                 }
-            },
-        };
-        // Answers are small: without this, each waits for the client's delayed acknowledgement.
-        socket.set_nodelay(true)?;
-        let service = service.clone();
-        tokio::spawn(async move {
-            let server = Builder::new(TokioExecutor::new());
-            // A connection that breaks off is its client's to report.
-            server.serve_connection(TokioIo::new(socket), service).await.ok();
-        });
-    }
+            }
+        }
+    })
 }
 
 /// A client of Amazon's own for the embedded server: the audit shall not read with our code.

@@ -327,4 +327,51 @@ mod tests {
             .for_each(|(partition, seq)| seen.count(Identity { partition, seq }));
         assert_eq!(seen.lost_and_duplicated(), (1, 3));
     }
+
+    /// A bucket of the embedded server with these objects, audited.
+    async fn audited(expected: &Expected, objects: &[(String, Vec<u8>)]) -> Result<Audit> {
+        let root = tempfile::tempdir()?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let client = crate::storage::client(&format!("http://{}", listener.local_addr()?));
+        let server = tokio::spawn(crate::storage::accept(listener, root.path(), "bucket")?);
+        for (key, body) in objects {
+            client
+                .put_object()
+                .bucket("bucket")
+                .key(key)
+                .body(body.clone().into())
+                .send()
+                .await?;
+        }
+        let audit = audit(&client, "bucket", expected).await;
+        server.abort();
+        audit
+    }
+
+    #[tokio::test]
+    async fn a_clean_bucket_passes_and_every_damage_is_seen() {
+        let expected = expected();
+        let ids = (0..2).flat_map(|partition| (0..4).map(move |seq| (partition, seq)));
+        let mut objects: Vec<_> = ids
+            .map(|(partition, seq)| stored(&expected, partition, seq))
+            .map(|(key, row)| (key, gzip(&[&row])))
+            .collect();
+        let clean = audited(&expected, &objects).await.unwrap();
+        assert!(clean.is_clean(), "{clean:?}");
+        assert_eq!((clean.objects, clean.records), (8, 8));
+
+        let lost = audited(&expected, &objects[1..]).await.unwrap();
+        assert_eq!((lost.lost, lost.duplicated, lost.is_clean()), (1, 0, false));
+
+        let (_, body) = objects[0].clone();
+        objects.push((
+            "topics/logs/service=none/logs+0+0000000000.json.gz".to_owned(),
+            body,
+        ));
+        let twice = audited(&expected, &objects).await.unwrap();
+        assert_eq!(
+            (twice.lost, twice.duplicated, twice.misrouted, twice.is_clean()),
+            (0, 1, 1, false)
+        );
+    }
 }

@@ -6,7 +6,7 @@ mod args;
 mod example;
 mod pipeline;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use args::Args;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +28,11 @@ async fn main() -> Result<()> {
     }
     let report = pipeline.run(shutdown()?).await?;
     println!("{report}");
+    // Nothing is lost, but whoever waits for the end should know that this is not it.
+    ensure!(
+        report.durable >= report.records,
+        "not all records that were read are archived: run it again, unless another member of the group is at work on them"
+    );
     Ok(())
 }
 
