@@ -236,18 +236,18 @@ fn are_plain(levels: &str) -> bool {
     let bytes = levels.as_bytes();
     // No early exit in either pass: that is what lets them be vectorised.
     let escaped = bytes.iter().fold(false, |found, &byte| found | is_escaped(byte));
-    let after_slash = |byte: u8| (byte == b'/') | (byte == b'.');
+    let after_slash = |byte: u8| matches!(byte, b'/' | b'.');
     let odd_level = bytes
         .iter()
         .zip(bytes.get(1..).unwrap_or_default())
-        .fold(false, |found, (&one, &next)| found | ((one == b'/') & after_slash(next)));
+        .fold(false, |found, (&one, &next)| found | (one == b'/' && after_slash(next)));
     let odd_end = bytes.first().is_none_or(|&first| after_slash(first)) || bytes.last() == Some(&b'/');
     !escaped && !odd_level && !odd_end
 }
 
 /// Whether a byte is escaped wherever it stands.
 fn is_escaped(byte: u8) -> bool {
-    (byte < 0x20) | (byte == 0x7f) | (byte == b'%') | (byte == b'\\')
+    matches!(byte, 0..=0x1f | 0x7f | b'%' | b'\\')
 }
 
 fn is_dots(level: &str) -> bool {
@@ -255,8 +255,7 @@ fn is_dots(level: &str) -> bool {
 }
 
 fn escape_into(out: &mut String, text: &str, equals: bool) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let escaped = |byte: u8| is_escaped(byte) | (byte == b'/') | (equals & (byte == b'='));
+    let escaped = |byte: u8| is_escaped(byte) || byte == b'/' || (equals && byte == b'=');
     if !text.bytes().fold(false, |found, byte| found | escaped(byte)) {
         out.push_str(text);
         return;
@@ -265,12 +264,17 @@ fn escape_into(out: &mut String, text: &str, equals: bool) {
         match u8::try_from(character) {
             Ok(byte) if byte < 0x80 && escaped(byte) => {
                 out.push('%');
-                out.push(char::from(HEX[usize::from(byte >> 4)]));
-                out.push(char::from(HEX[usize::from(byte & 15)]));
+                out.push(hex_digit(byte >> 4));
+                out.push(hex_digit(byte & 15));
             }
             _ => out.push(character),
         }
     }
+}
+
+/// The digit of a number below 16.
+fn hex_digit(nibble: u8) -> char {
+    char::from(if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble })
 }
 
 /// A route's number within one segment: later stages never hash strings.
