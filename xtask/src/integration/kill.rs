@@ -13,6 +13,8 @@ use crate::worker::Rotation;
 /// How long each upload takes: the time between the cut and the commit in which a process can be killed.
 const UPLOAD: Duration = Duration::from_millis(60);
 
+const PUBLISHING: Duration = Duration::from_secs(30);
+
 /// SIGKILL, time and again, under rotation by age and by schedule alternately; two of three times as soon as a cut is written
 /// down, else at a random moment. Whether an intent was pending is read from the group's offsets afterwards.
 pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
@@ -40,12 +42,16 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         if round % 3 == 2 {
             tokio::time::sleep(Duration::from_millis(random.random_range(0..2_500))).await;
         } else {
-            // What a predecessor has left is finished first; then a cut of its own.
+            // What a predecessor has left is finished first; then a cut of its own, at the moment it is written down.
             let published = random.random_range(0..4);
             worker
-                .until("a pending intent", Duration::from_secs(30), |seen| {
-                    seen.published >= published && !seen.pending.is_empty()
+                .until("its first segments", PUBLISHING, |seen| {
+                    seen.published >= published
                 })
+                .await?;
+            let cuts = worker.seen().cuts;
+            worker
+                .until("a pending intent", PUBLISHING, |seen| seen.cuts > cuts)
                 .await?;
             tokio::time::sleep(Duration::from_millis(random.random_range(0..15))).await;
         }

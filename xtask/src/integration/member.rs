@@ -37,6 +37,8 @@ pub(super) struct Seen {
     pub(super) assignments: u64,
     /// Lanes with a pending intent now.
     pub(super) pending: BTreeSet<String>,
+    /// Times a cut was written down.
+    pub(super) cuts: u64,
     /// Segments it has published.
     pub(super) published: u64,
     /// What it tries again now.
@@ -232,7 +234,10 @@ impl Seen {
                 self.assignments += u64::from(lanes.difference(&self.lanes).next().is_some());
                 self.lanes = lanes;
             }
-            Event::Pending { lanes } => self.pending = lanes,
+            Event::Pending { lanes } => {
+                self.cuts += u64::from(lanes.difference(&self.pending).next().is_some());
+                self.pending = lanes;
+            }
             Event::Retrying { error } => self.retrying = error,
             Event::Published { .. } => self.published += 1,
             Event::Done(summary) => self.done = Some(summary),

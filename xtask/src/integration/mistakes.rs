@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tokio::net::TcpListener;
 
 use super::scenario::{Case, Outcome, Site};
 use crate::worker::Options;
@@ -10,47 +11,57 @@ use crate::worker::Options;
 /// The promise: an error within this time, the start of the process included.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// One mistake: what is changed, and what the error must say.
+/// One mistake: what is changed, and what the error must say. Both may need the address of something that never answers.
 struct Mistake {
     name: &'static str,
-    make: fn(&mut Options),
+    make: fn(&mut Options, &str),
     says: &'static [&'static str],
 }
 
 const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "bucket",
-        make: |options| options.bucket = "no-such-bucket".to_owned(),
+        make: |options, _| options.bucket = "no-such-bucket".to_owned(),
         says: &["no-such-bucket", "does not exist", "create the bucket"],
     },
     Mistake {
         name: "access key",
-        make: |options| options.endpoint.access_key = "stranger".to_owned(),
+        make: |options, _| options.endpoint.access_key = "stranger".to_owned(),
         says: &["refuses the credentials", "check the access key"],
     },
     Mistake {
         name: "secret key",
-        make: |options| options.endpoint.secret_key = "guessed-wrong".to_owned(),
+        make: |options, _| options.endpoint.secret_key = "guessed-wrong".to_owned(),
         says: &["refuses the credentials", "check the access key"],
     },
     Mistake {
         name: "endpoint",
-        make: |options| options.endpoint.url = "http://127.0.0.1:9".to_owned(),
+        make: |options, _| options.endpoint.url = "http://127.0.0.1:9".to_owned(),
         says: &["http://127.0.0.1:9", "cannot be reached", "endpoint"],
     },
     Mistake {
         name: "broker",
-        make: |options| options.brokers = "127.0.0.1:9".to_owned(),
+        make: |options, _| options.brokers = "127.0.0.1:9".to_owned(),
         says: &["127.0.0.1:9", "no broker", "check `brokers`"],
     },
     Mistake {
         name: "topic",
-        make: |options| options.topics = vec!["no-such-topic".to_owned()],
+        make: |options, _| options.topics = vec!["no-such-topic".to_owned()],
         says: &["no-such-topic", "does not exist", "create it"],
     },
     Mistake {
+        name: "endpoint that does not answer",
+        make: |options, silent| options.endpoint.url = format!("http://{silent}"),
+        says: &["http://{silent}", "did not answer", "endpoint"],
+    },
+    Mistake {
+        name: "broker that does not answer",
+        make: |options, silent| silent.clone_into(&mut options.brokers),
+        says: &["{silent}", "no broker", "check `brokers`"],
+    },
+    Mistake {
         name: "everything at once",
-        make: |options| {
+        make: |options, _| {
             options.bucket = String::new();
             options.endpoint.region = "eu central".to_owned();
             options.endpoint.url = "127.0.0.1:9000".to_owned();
@@ -63,10 +74,13 @@ const MISTAKES: &[Mistake] = &[
 pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let case = Case::new(site, "mistakes", 10_000).await?;
     case.produce().await?;
+    // Connections are taken by the kernel; nobody reads what comes.
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let silent = listener.local_addr()?.to_string();
     let mut slowest = Duration::ZERO;
     for mistake in MISTAKES {
         let mut options = case.options("worker");
-        (mistake.make)(&mut options);
+        (mistake.make)(&mut options, &silent);
         let mut worker = case.start(&options)?;
         let message = worker.failure(LIMIT * 2).await?;
         let took = worker.age();
@@ -76,8 +90,9 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
             took.as_secs_f64()
         );
         for part in mistake.says {
+            let part = part.replace("{silent}", &silent);
             ensure!(
-                message.contains(part),
+                message.contains(&part),
                 "the error of a wrong {} does not say {part:?}: {message}",
                 mistake.name
             );

@@ -1,6 +1,7 @@
 //! `cargo xtask integration`: pipelines in processes of their own against a real broker and a real S3 server, in all kinds of
 //! trouble. Every scenario ends with an audit of what is in the bucket against what is in the topic.
 
+mod broker;
 mod gate;
 mod kill;
 mod marks;
@@ -65,6 +66,8 @@ enum Scenario {
     Members848,
     /// The S3 server is stopped for a while
     Outage,
+    /// The broker is killed and comes back
+    Broker,
     /// SIGTERM, time and again
     Shutdown,
     /// Wrong bucket, credentials, endpoint, broker, topic
@@ -83,6 +86,7 @@ impl Scenario {
             Self::Members => Box::pin(members::run(site, "classic")).await,
             Self::Members848 => Box::pin(members::run(site, "consumer")).await,
             Self::Outage => Box::pin(outage::run(site)).await,
+            Self::Broker => Box::pin(broker::run(site)).await,
             Self::Shutdown => Box::pin(shutdown::run(site)).await,
             Self::Mistakes => Box::pin(mistakes::run(site)).await,
             Self::Poison => Box::pin(poison::run(site)).await,
@@ -227,7 +231,8 @@ impl fmt::Display for Verdict {
         )?;
         match &self.outcome {
             Ok(outcome) => write!(f, "  {}", outcome.audit),
-            Err(error) => write!(f, "  {error}"),
+            // The rest of it was printed when it happened.
+            Err(error) => write!(f, "  {}", error.to_string().lines().next().unwrap_or_default()),
         }
     }
 }

@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use super::kill::ASSIGNMENT;
 use super::scenario::{Case, Outcome, Site};
 
+const HANG: Duration = Duration::from_secs(5);
+
 /// The S3 server is stopped while events flow and started again later. The worker stays, says what it waits for, and goes on.
 pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let outage = Duration::from_secs(site.pick(30, 10));
@@ -16,7 +18,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     options.disk = Some(32 << 20);
     let mut worker = case.start(&options)?;
     worker
-        .until("its first segments", ASSIGNMENT, |seen| seen.lanes.len() == 4)
+        .until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4)
         .await?;
     let flow = case.flow(site.pick(10_000, 3_000));
     worker
@@ -48,6 +50,11 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
             seen.published > before.published
         })
         .await?;
+    // Then it hangs: it takes connections and does not answer.
+    let server = site.servers.s3.process()?;
+    server.suspend()?;
+    tokio::time::sleep(HANG).await;
+    server.resume()?;
     let produced = flow.stop().await?;
     case.drained(&[&worker], Duration::from_mins(1)).await?;
     let summary = worker.terminate().await?;
@@ -57,8 +64,9 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         "{produced} events were produced"
     );
     let detail = format!(
-        "down for {} s, {} retries, such as: {retrying}",
+        "down for {} s, then hanging for {} s; {} retries, such as: {retrying}",
         outage.as_secs(),
+        HANG.as_secs(),
         summary.retries
     );
     Ok(Outcome { audit, detail })

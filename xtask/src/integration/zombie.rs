@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::gate::Gate;
 use super::kill::ASSIGNMENT;
 use super::marks::Place;
-use super::member::Member;
+use super::member::{Member, Seen};
 use super::scenario::{Case, Listed, Outcome, Site};
 
 /// When the process is frozen.
@@ -51,7 +51,7 @@ pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
         })
         .await?;
     let flow = case.flow(site.pick(4_000, 2_000));
-    let has_published = |seen: &super::member::Seen| seen.published >= 4;
+    let has_published = |seen: &Seen| seen.published >= 4;
     zombie
         .until("its first segments", Duration::from_secs(30), has_published)
         .await?;
@@ -72,13 +72,13 @@ pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
     gate.release();
     tokio::time::sleep(Duration::from_secs(1)).await;
     zombie.thaw()?;
-    let back = |seen: &super::member::Seen| {
+    let back = |seen: &Seen| {
         seen.assignments > before.assignments && seen.published > before.published && !seen.lanes.is_empty()
     };
     zombie
         .until("new partitions and a segment of them", ASSIGNMENT, back)
         .await?;
-    let shared = |seen: &super::member::Seen| seen.lanes.len() < partitions && !seen.lanes.is_empty();
+    let shared = |seen: &Seen| seen.lanes.len() < partitions && !seen.lanes.is_empty();
     heir.until("a part of the partitions", Duration::from_secs(20), shared)
         .await?;
     flow.stop().await?;
@@ -100,48 +100,45 @@ pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
     Ok(Outcome { audit, detail })
 }
 
-/// Freezes `zombie` in that moment, and makes sure that it was that moment.
+/// Freezes `zombie` in that moment. Another segment may have been under way when the gate was closed; then it is thawed and
+/// frozen again later.
 async fn freeze(case: &Case, gate: &Gate, zombie: &mut Member, moment: Moment) -> Result<Vec<Place>> {
     let limit = Duration::from_secs(30);
-    let uploads = gate.state().passed;
-    gate.hold_after(moment.uploads());
     let deadline = Instant::now() + limit;
     loop {
         zombie
-            .until("a pending intent", limit, |seen| !seen.pending.is_empty())
+            .until("a moment without a pending intent", limit, |seen| {
+                seen.pending.is_empty()
+            })
             .await?;
-        let state = gate.state();
-        if state.held > 0 && state.answered >= uploads + moment.uploads() {
-            break;
+        let uploads = gate.state().passed + moment.uploads();
+        gate.hold_after(moment.uploads());
+        while gate.state().held == 0 || gate.state().answered < uploads {
+            zombie
+                .until("a pending intent", limit, |seen| !seen.pending.is_empty())
+                .await?;
+            ensure!(Instant::now() < deadline, "too few uploads: {:?}", gate.state());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        zombie.freeze()?;
+        let mut frozen = case.marks().await?;
+        frozen.retain(|place| place.intent.is_some());
+        let visible = visible(case, &frozen).await?;
+        if !frozen.is_empty() && (visible > 0) == (moment == Moment::Publishing) {
+            tracing::info!(visible, frozen = %Listed(&frozen), "frozen");
+            return Ok(frozen);
         }
         ensure!(
             Instant::now() < deadline,
-            "no upload has come to the gate: {state:?}"
+            "never at the right moment; now {visible} objects of {} are visible",
+            Listed(&frozen)
         );
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        gate.release();
+        zombie.thaw()?;
     }
-    zombie.freeze()?;
-    let places = case.marks().await?;
-    let frozen: Vec<Place> = places
-        .iter()
-        .filter(|place| place.intent.is_some())
-        .copied()
-        .collect();
-    ensure!(
-        !frozen.is_empty(),
-        "frozen without a pending intent: {}",
-        Listed(&places)
-    );
-    let visible = visible(case, &frozen).await?;
-    let wanted = usize::try_from(moment.uploads())?;
-    ensure!(
-        visible == wanted,
-        "{visible} objects of the pending segments are visible, not {wanted}"
-    );
-    Ok(frozen)
 }
 
-/// How many objects hold records that are at or above their partition's mark.
+/// How many objects of these pending segments are visible.
 async fn visible(case: &Case, places: &[Place]) -> Result<usize> {
     let mut visible = 0;
     for object in case.bucket.objects("").await? {
@@ -154,11 +151,9 @@ async fn visible(case: &Case, places: &[Place]) -> Result<usize> {
         let (partition, offset) = partition
             .zip(offset)
             .with_context(|| format!("key {} has another form than expected", object.key))?;
-        visible += usize::from(
-            places
-                .iter()
-                .any(|place| place.partition == partition && offset >= place.mark),
-        );
+        visible += usize::from(places.iter().any(|place| {
+            place.partition == partition && offset >= place.mark && Some(offset) < place.intent
+        }));
     }
     Ok(visible)
 }
