@@ -21,24 +21,18 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let mut options = case.options("worker");
     options.endpoint = gate.endpoint().clone();
     let mut worker = case.start(&options)?;
-    worker
-        .until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4)
-        .await?;
+    worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
     let flow = case.flow(site.pick(4_000, 2_000));
     for _ in 0..rounds {
         let before = worker.seen();
         worker
-            .until("a pending intent", Duration::from_secs(60), |seen| {
+            .until("a pending intent", Duration::from_mins(1), |seen| {
                 seen.published >= before.published + 4 && seen.cuts > before.cuts
             })
             .await?;
         site.servers.kafka.kill().await?;
         tokio::time::sleep(OUTAGE).await;
-        site.servers
-            .kafka
-            .start()
-            .await
-            .context("the broker does not come back")?;
+        site.servers.kafka.start().await.context("the broker does not come back")?;
         let before = worker.seen();
         worker
             .until("segments after the outage", Duration::from_secs(90), |seen| {
@@ -51,10 +45,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let assignments = worker.seen().assignments;
     worker.terminate().await?;
     let audit = case.audit(site).await?;
-    ensure!(
-        audit.records + audit.lost == produced,
-        "{produced} events were produced"
-    );
+    ensure!(audit.records + audit.lost == produced, "{produced} events were produced");
     let detail = format!(
         "killed {rounds} times for {} s; the worker was given its partitions {assignments} times",
         OUTAGE.as_secs()

@@ -48,18 +48,11 @@ impl Gate {
             .and_then(|address| address.parse().ok())
             .with_context(|| format!("{} is no http://ip:port", server.url))?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let endpoint = Endpoint {
-            url: format!("http://{}", listener.local_addr()?),
-            ..server.clone()
-        };
+        let endpoint = Endpoint { url: format!("http://{}", listener.local_addr()?), ..server.clone() };
         let state = Arc::new(watch::Sender::new(State::default()));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, upstream, Arc::clone(&state)));
-        Ok(Self {
-            endpoint,
-            state,
-            _tasks: tasks,
-        })
+        Ok(Self { endpoint, state, _tasks: tasks })
     }
 
     /// What a worker is given in place of the server.
@@ -230,19 +223,13 @@ mod tests {
                 });
             }
         });
-        let endpoint = Endpoint {
-            url,
-            region: String::new(),
-            access_key: String::new(),
-            secret_key: String::new(),
-        };
+        let endpoint =
+            Endpoint { url, region: String::new(), access_key: String::new(), secret_key: String::new() };
         (endpoint, shown)
     }
 
     async fn connect(gate: &Gate) -> TcpStream {
-        TcpStream::connect(gate.endpoint().url.strip_prefix("http://").unwrap())
-            .await
-            .unwrap()
+        TcpStream::connect(gate.endpoint().url.strip_prefix("http://").unwrap()).await.unwrap()
     }
 
     async fn ask(stream: &mut TcpStream, request: &[u8]) {

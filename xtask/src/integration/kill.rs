@@ -28,40 +28,24 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     for round in 0..kills {
         let mut options = case.options("worker");
         options.endpoint = gate.endpoint().clone();
-        options.rotation = vec![if round % 2 == 0 {
-            Rotation::AgeMs(700)
-        } else {
-            Rotation::ScheduleMs(1_000)
-        }];
+        options.rotation =
+            vec![if round % 2 == 0 { Rotation::AgeMs(700) } else { Rotation::ScheduleMs(1_000) }];
         let mut worker = case.start(&options)?;
         worker
-            .until("its partitions", ASSIGNMENT, |seen| {
-                seen.lanes.len() == case.partitions() as usize
-            })
+            .until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == case.partitions() as usize)
             .await?;
         if round % 3 == 2 {
             tokio::time::sleep(Duration::from_millis(random.random_range(0..2_500))).await;
         } else {
             // What a predecessor has left is finished first; then a cut of its own, at the moment it is written down.
             let published = random.random_range(0..4);
-            worker
-                .until("its first segments", PUBLISHING, |seen| {
-                    seen.published >= published
-                })
-                .await?;
+            worker.until("its first segments", PUBLISHING, |seen| seen.published >= published).await?;
             let cuts = worker.seen().cuts;
-            worker
-                .until("a pending intent", PUBLISHING, |seen| seen.cuts > cuts)
-                .await?;
+            worker.until("a pending intent", PUBLISHING, |seen| seen.cuts > cuts).await?;
             tokio::time::sleep(Duration::from_millis(random.random_range(0..15))).await;
         }
         worker.kill().await?;
-        let intents = case
-            .marks()
-            .await?
-            .iter()
-            .filter(|place| place.intent.is_some())
-            .count();
+        let intents = case.marks().await?.iter().filter(|place| place.intent.is_some()).count();
         tracing::info!(round, intents, "killed");
         pending += u64::from(intents > 0);
     }
@@ -76,10 +60,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     case.drained(&[&worker], Duration::from_mins(1)).await?;
     let summary = worker.terminate().await?;
     let audit = case.audit(site).await?;
-    ensure!(
-        audit.records + audit.lost == produced,
-        "{produced} events were produced"
-    );
+    ensure!(audit.records + audit.lost == produced, "{produced} events were produced");
     let detail = format!(
         "{kills} kills, {pending} with a pending intent; the last process finished {} segments of the one before",
         summary.recovered

@@ -78,12 +78,7 @@ fn read_blocking(brokers: &str, group: &str, topic: &str, partitions: u32) -> Re
             rdkafka::Offset::Invalid => (0, None),
             other => bail!("{topic}-{partition} is committed at {other:?}"),
         };
-        places.push(Place {
-            partition,
-            mark,
-            intent,
-            end,
-        });
+        places.push(Place { partition, mark, intent, end });
     }
     Ok(places)
 }

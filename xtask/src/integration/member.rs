@@ -79,15 +79,7 @@ impl Member {
         let process = process.with_context(|| format!("worker {name} ended at once"))?;
         let (sender, seen) = watch::channel(Seen::default());
         let reader = tokio::spawn(read(stdout, Arc::new(sender)));
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            process,
-            seen,
-            reader,
-            log,
-            started,
-        })
+        Ok(Self { name: name.to_owned(), child, process, seen, reader, log, started })
     }
 
     /// What it has said so far.
@@ -110,8 +102,8 @@ impl Member {
         limit: Duration,
         wanted: impl Fn(&Seen) -> bool,
     ) -> Result<()> {
-        let waited = self.seen.wait_for(|seen| wanted(seen) || seen.ended);
-        let outcome = match tokio::time::timeout(limit, waited).await {
+        let change = self.seen.wait_for(|seen| wanted(seen) || seen.ended);
+        let outcome = match tokio::time::timeout(limit, change).await {
             Ok(Ok(seen)) if wanted(&seen) => return Ok(()),
             Ok(_) => "ended before",
             Err(_) => "is still waited for:",
@@ -121,10 +113,7 @@ impl Member {
 
     /// Freezes it where it stands.
     pub(super) fn freeze(&self) -> Result<()> {
-        ensure!(
-            self.process.suspend()?,
-            self.trouble("is gone and cannot be frozen")
-        );
+        ensure!(self.process.suspend()?, self.trouble("is gone and cannot be frozen"));
         Ok(())
     }
 
@@ -139,10 +128,7 @@ impl Member {
     /// # Errors
     /// If it has ended before: then it is not this that it died of.
     pub(super) async fn kill(mut self) -> Result<()> {
-        ensure!(
-            self.process.is_alive(),
-            self.trouble("ended before it was killed")
-        );
+        ensure!(self.process.is_alive(), self.trouble("ended before it was killed"));
         self.process.kill().await?;
         self.child.wait().await?;
         Ok(())
@@ -150,10 +136,7 @@ impl Member {
 
     /// Asks it to end by SIGTERM; it has to end well, with nothing pending.
     pub(super) async fn terminate(mut self) -> Result<Summary> {
-        ensure!(
-            self.process.is_alive(),
-            self.trouble("ended before it was asked to")
-        );
+        ensure!(self.process.is_alive(), self.trouble("ended before it was asked to"));
         self.process.stop(STOP_LIMIT).await?;
         self.finish(Duration::from_secs(5)).await
     }
@@ -260,13 +243,7 @@ mod tests {
     #[test]
     fn losing_lanes_is_no_assignment_and_getting_them_back_is() {
         let mut seen = Seen::default();
-        for (names, assignments) in [
-            (&["a", "b"][..], 1),
-            (&["a"], 1),
-            (&[], 1),
-            (&["a"], 2),
-            (&["b"], 3),
-        ] {
+        for (names, assignments) in [(&["a", "b"][..], 1), (&["a"], 1), (&[], 1), (&["a"], 2), (&["b"], 3)] {
             seen.note(Event::Assigned { lanes: lanes(names) });
             assert_eq!((seen.lanes.len(), seen.assignments), (names.len(), assignments));
         }

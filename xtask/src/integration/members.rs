@@ -14,11 +14,7 @@ use crate::worker::Rotation;
 /// Two members of one group join and leave every few seconds, in any order, while events flow. Who leaves, publishes and commits
 /// what it has, whatever the rotation says.
 pub(super) async fn run(site: &mut Site, protocol: &'static str) -> Result<Outcome> {
-    let name = if protocol == "classic" {
-        "members"
-    } else {
-        "members-848"
-    };
+    let name = if protocol == "classic" { "members" } else { "members-848" };
     let changes = site.pick(16, 7);
     let mut random = StdRng::seed_from_u64(site.seed);
     let case = Case::new(site, name, 1_000_000).await?;
@@ -27,7 +23,7 @@ pub(super) async fn run(site: &mut Site, protocol: &'static str) -> Result<Outco
     let flow = case.flow(site.pick(4_000, 2_000));
     let start = |worker: &str| {
         let mut options = case.options(worker);
-        options.group_protocol = protocol.to_owned();
+        options.group_protocol = protocol.into();
         options.endpoint = gate.endpoint().clone();
         // Older than most memberships: what a member has when it goes was not cut by age.
         options.rotation = vec![Rotation::AgeMs(4_000)];

@@ -21,27 +21,27 @@ struct Mistake {
 const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "bucket",
-        make: |options, _| options.bucket = "no-such-bucket".to_owned(),
+        make: |options, _| options.bucket = "no-such-bucket".into(),
         says: &["no-such-bucket", "does not exist", "create the bucket"],
     },
     Mistake {
         name: "access key",
-        make: |options, _| options.endpoint.access_key = "stranger".to_owned(),
+        make: |options, _| options.endpoint.access_key = "stranger".into(),
         says: &["refuses the credentials", "check the access key"],
     },
     Mistake {
         name: "secret key",
-        make: |options, _| options.endpoint.secret_key = "guessed-wrong".to_owned(),
+        make: |options, _| options.endpoint.secret_key = "guessed-wrong".into(),
         says: &["refuses the credentials", "check the access key"],
     },
     Mistake {
         name: "endpoint",
-        make: |options, _| options.endpoint.url = "http://127.0.0.1:9".to_owned(),
+        make: |options, _| options.endpoint.url = "http://127.0.0.1:9".into(),
         says: &["http://127.0.0.1:9", "cannot be reached", "endpoint"],
     },
     Mistake {
         name: "broker",
-        make: |options, _| options.brokers = "127.0.0.1:9".to_owned(),
+        make: |options, _| options.brokers = "127.0.0.1:9".into(),
         says: &["127.0.0.1:9", "no broker", "check `brokers`"],
     },
     Mistake {
@@ -63,8 +63,8 @@ const MISTAKES: &[Mistake] = &[
         name: "everything at once",
         make: |options, _| {
             options.bucket = String::new();
-            options.endpoint.region = "eu central".to_owned();
-            options.endpoint.url = "127.0.0.1:9000".to_owned();
+            options.endpoint.region = "eu central".into();
+            options.endpoint.url = "127.0.0.1:9000".into();
         },
         says: &["bucket \"\" is empty", "region \"eu central\"", "http://"],
     },
@@ -84,11 +84,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         let mut worker = case.start(&options)?;
         let message = worker.failure(LIMIT * 2).await?;
         let took = worker.age();
-        tracing::info!(
-            "wrong {}, after {:.1} s: {message}",
-            mistake.name,
-            took.as_secs_f64()
-        );
+        tracing::info!("wrong {}, after {:.1} s: {message}", mistake.name, took.as_secs_f64());
         for part in mistake.says {
             let part = part.replace("{silent}", &silent);
             ensure!(
@@ -97,30 +93,16 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
                 mistake.name
             );
         }
-        ensure!(
-            !message.contains(&options.endpoint.secret_key),
-            "the error shows the secret: {message}"
-        );
-        ensure!(
-            took < LIMIT,
-            "the error of a wrong {} came after {:.1} s",
-            mistake.name,
-            took.as_secs_f64()
-        );
+        ensure!(!message.contains(&options.endpoint.secret_key), "the error shows the secret: {message}");
+        ensure!(took < LIMIT, "the error of a wrong {} came after {:.1} s", mistake.name, took.as_secs_f64());
         slowest = slowest.max(took);
     }
-    ensure!(
-        case.bucket.objects("").await?.is_empty(),
-        "a worker with wrong settings has stored something"
-    );
+    ensure!(case.bucket.objects("").await?.is_empty(), "a worker with wrong settings has stored something");
     let mut options = case.options("worker");
     options.until_end = true;
     case.start(&options)?.finish(Duration::from_mins(1)).await?;
     let audit = case.audit(site).await?;
-    let detail = format!(
-        "{} wrong settings named, the slowest after {:.1} s",
-        MISTAKES.len(),
-        slowest.as_secs_f64()
-    );
+    let detail =
+        format!("{} wrong settings named, the slowest after {:.1} s", MISTAKES.len(), slowest.as_secs_f64());
     Ok(Outcome { audit, detail })
 }

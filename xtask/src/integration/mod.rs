@@ -115,11 +115,8 @@ impl IntegrationCommand {
     }
 
     async fn run_all(self) -> Result<ExitCode> {
-        let scenarios = if self.only.is_empty() {
-            Scenario::value_variants().to_vec()
-        } else {
-            self.only.clone()
-        };
+        let scenarios =
+            if self.only.is_empty() { Scenario::value_variants().to_vec() } else { self.only.clone() };
         let seed = self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
         let dir = self.directory()?;
         say(format_args!(
@@ -152,10 +149,7 @@ impl IntegrationCommand {
         for verdict in &verdicts {
             say(format_args!("{verdict}"));
         }
-        say(format_args!(
-            "{} passed, {failed} failed",
-            verdicts.len() - failed
-        ));
+        say(format_args!("{} passed, {failed} failed", verdicts.len() - failed));
         stopped?;
         Ok(ExitCode::from(u8::from(failed > 0)))
     }
@@ -164,11 +158,7 @@ impl IntegrationCommand {
         let parent = self.data.clone().unwrap_or_else(|| {
             let memory = PathBuf::from("/dev/shm");
             let free = rustix::fs::statvfs(&memory).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize));
-            if free >= ROOM {
-                memory
-            } else {
-                std::env::temp_dir()
-            }
+            if free >= ROOM { memory } else { std::env::temp_dir() }
         });
         tempfile::Builder::new()
             .prefix("aqueduct-integration-")
@@ -205,30 +195,19 @@ impl Verdict {
             }
             Err(error) => say(format_args!("{scenario}: FAILED: {error:#}")),
         }
-        Self {
-            scenario,
-            took: started.elapsed(),
-            outcome,
-        }
+        Self { scenario, took: started.elapsed(), outcome }
     }
 
     /// A scenario without records has proven nothing.
     fn passed(&self) -> bool {
-        self.outcome
-            .as_ref()
-            .is_ok_and(|outcome| outcome.audit.is_clean() && outcome.audit.records > 0)
+        self.outcome.as_ref().is_ok_and(|outcome| outcome.audit.is_clean() && outcome.audit.records > 0)
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passed() { "passed" } else { "FAILED" };
-        write!(
-            f,
-            "{:<14} {:>7.1}  {verdict}",
-            self.scenario,
-            self.took.as_secs_f64()
-        )?;
+        write!(f, "{:<14} {:>7.1}  {verdict}", self.scenario, self.took.as_secs_f64())?;
         match &self.outcome {
             Ok(outcome) => write!(f, "  {}", outcome.audit),
             // The rest of it was printed when it happened.
@@ -237,10 +216,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "what a run finds out goes to its standard output"
-)]
+#[expect(clippy::print_stdout, reason = "what a run finds out goes to its standard output")]
 fn say(line: fmt::Arguments<'_>) {
     println!("{line}");
 }

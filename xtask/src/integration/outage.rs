@@ -17,22 +17,12 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     // Small: the worker has to slow its source down, not to fill the disk.
     options.disk = Some(32 << 20);
     let mut worker = case.start(&options)?;
-    worker
-        .until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4)
-        .await?;
+    worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
     let flow = case.flow(site.pick(10_000, 3_000));
-    worker
-        .until("its first segments", Duration::from_secs(30), |seen| {
-            seen.published >= 4
-        })
-        .await?;
+    worker.until("its first segments", Duration::from_secs(30), |seen| seen.published >= 4).await?;
 
     site.servers.s3.stop().await?;
-    worker
-        .until("the failure of an upload", Duration::from_secs(30), |seen| {
-            seen.retrying.is_some()
-        })
-        .await?;
+    worker.until("the failure of an upload", Duration::from_secs(30), |seen| seen.retrying.is_some()).await?;
     let retrying = worker.seen().retrying.unwrap_or_default();
     tokio::time::sleep(outage).await;
     let before = worker.seen();
@@ -40,15 +30,9 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         before.lanes.len() == 4 && before.failed.is_none(),
         "the worker has lost its partitions while the server was down: {before:?}"
     );
-    site.servers
-        .s3
-        .start()
-        .await
-        .context("the S3 server does not come back")?;
+    site.servers.s3.start().await.context("the S3 server does not come back")?;
     worker
-        .until("segments after the outage", Duration::from_secs(40), |seen| {
-            seen.published > before.published
-        })
+        .until("segments after the outage", Duration::from_secs(40), |seen| seen.published > before.published)
         .await?;
     // Then it hangs: it takes connections and does not answer.
     let server = site.servers.s3.process()?;
@@ -59,10 +43,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     case.drained(&[&worker], Duration::from_mins(1)).await?;
     let summary = worker.terminate().await?;
     let audit = case.audit(site).await?;
-    ensure!(
-        audit.records + audit.lost == produced,
-        "{produced} events were produced"
-    );
+    ensure!(audit.records + audit.lost == produced, "{produced} events were produced");
     let detail = format!(
         "down for {} s, then hanging for {} s; {} retries, such as: {retrying}",
         outage.as_secs(),

@@ -1,6 +1,6 @@
 //! Records that cannot be processed, among others that can.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,13 +66,7 @@ const BAD: &[Bad] = &[
         stage: "partition",
         reason: "invalid-timestamp",
     },
-    Bad {
-        name: "a tombstone",
-        value: || None,
-        timestamp: TIMESTAMP,
-        stage: "convert",
-        reason: "null-value",
-    },
+    Bad { name: "a tombstone", value: || None, timestamp: TIMESTAMP, stage: "convert", reason: "null-value" },
 ];
 
 /// Bad records in all partitions: dead-lettered with headers that say which and why, their neighbours stored. Then the same topic by
@@ -81,9 +75,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let case = Case::new(site, "poison", site.pick(200_000, 40_000)).await?;
     // Brokers refuse timestamps of the far future by default; not all brokers do.
     let far_future = [("message.timestamp.after.max.ms", "9223372036854775807")];
-    case.topics()
-        .recreate(&case.topic, case.partitions(), &far_future)
-        .await?;
+    case.topics().recreate(&case.topic, case.partitions(), &far_future).await?;
     let letters_topic = format!("{}-letters", case.topic);
     case.topics().recreate(&letters_topic, 1, &[]).await?;
     let half = case.spec.records / 2 / 4 * 4;
@@ -115,10 +107,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
 }
 
 fn layout() -> Vec<Layout> {
-    vec![
-        Layout::Field("service".to_owned()),
-        Layout::Hourly("Asia/Seoul".to_owned()),
-    ]
+    vec![Layout::Field("service".to_owned()), Layout::Hourly("Asia/Seoul".to_owned())]
 }
 
 /// Where a bad record is.
@@ -130,12 +119,10 @@ async fn stops_by_default(case: &Case, bad: &BTreeMap<Place, &'static Bad>) -> R
     let mut worker = case.start(&options)?;
     let message = worker.failure(Duration::from_mins(1)).await?;
     let first = |partition| bad.keys().filter(move |(it, _)| *it == partition).min().copied();
-    let named = (0..i32::try_from(case.partitions())?)
-        .filter_map(first)
-        .find(|(partition, offset)| {
-            message.contains(&format!("{}[{partition}]", case.topic))
-                && message.contains(&format!("offset {offset} "))
-        });
+    let named = (0..i32::try_from(case.partitions())?).filter_map(first).find(|(partition, offset)| {
+        message.contains(&format!("{}[{partition}]", case.topic))
+            && message.contains(&format!("offset {offset} "))
+    });
     let (partition, offset) =
         named.with_context(|| format!("the error names none of the first bad records: {message}"))?;
     ensure!(
@@ -164,14 +151,10 @@ async fn produce_bad(brokers: &str, topic: &str, partitions: u32) -> Result<BTre
             let (_, mut offset) = producer.client().fetch_watermarks(&topic, partition, TIMEOUT)?;
             for it in BAD {
                 let value = (it.value)();
-                let mut record = BaseRecord::to(&topic)
-                    .partition(partition)
-                    .key(it.name)
-                    .timestamp(it.timestamp)
-                    .headers(OwnedHeaders::new().insert(Header {
-                        key: "origin",
-                        value: Some("elsewhere"),
-                    }));
+                let mut record =
+                    BaseRecord::to(&topic).partition(partition).key(it.name).timestamp(it.timestamp).headers(
+                        OwnedHeaders::new().insert(Header { key: "origin", value: Some("elsewhere") }),
+                    );
                 record.payload = value.as_deref();
                 producer.send(record).map_err(|(error, _)| error)?;
                 bad.insert((partition, offset), it);
@@ -231,11 +214,7 @@ fn read_letters(brokers: &str, topic: &str) -> Result<Vec<Letter>> {
     let deadline = Instant::now() + TIMEOUT;
     let mut letters = Vec::new();
     while i64::try_from(letters.len())? < end {
-        ensure!(
-            Instant::now() < deadline,
-            "{} of {end} letters arrived",
-            letters.len()
-        );
+        ensure!(Instant::now() < deadline, "{} of {end} letters arrived", letters.len());
         if let Some(message) = consumer.poll(Duration::from_millis(200)) {
             letters.push(Letter::of(&message?));
         }
@@ -244,15 +223,12 @@ fn read_letters(brokers: &str, topic: &str) -> Result<Vec<Letter>> {
 }
 
 fn check_letters(case: &Case, bad: &BTreeMap<Place, &'static Bad>, letters: &[Letter]) -> Result<()> {
-    let mut found = BTreeMap::new();
+    let mut found = BTreeSet::new();
     for letter in letters {
-        let place: Place = (
-            letter.header("aqueduct.partition")?.parse()?,
-            letter.header("aqueduct.offset")?.parse()?,
-        );
-        let it = bad
-            .get(&place)
-            .with_context(|| format!("a letter of a record that is not bad: {letter:?}"))?;
+        let place: Place =
+            (letter.header("aqueduct.partition")?.parse()?, letter.header("aqueduct.offset")?.parse()?);
+        let it =
+            bad.get(&place).with_context(|| format!("a letter of a record that is not bad: {letter:?}"))?;
         let same = letter.key == it.name.as_bytes() && letter.value == (it.value)();
         ensure!(same, "the letter of {place:?} ({}) is not the record", it.name);
         let timestamp = it.timestamp.to_string();
@@ -279,17 +255,9 @@ fn check_letters(case: &Case, bad: &BTreeMap<Place, &'static Bad>, letters: &[Le
             );
         }
         letter.header("__connect.errors.exception.message")?;
-        ensure!(
-            found.insert(place, ()).is_none(),
-            "two letters of {place:?} without a crash"
-        );
+        ensure!(found.insert(place), "two letters of {place:?} without a crash");
     }
-    ensure!(
-        found.len() == bad.len(),
-        "{} of {} bad records have a letter",
-        found.len(),
-        bad.len()
-    );
+    ensure!(found.len() == bad.len(), "{} of {} bad records have a letter", found.len(), bad.len());
     Ok(())
 }
 

@@ -138,10 +138,7 @@ impl Case {
 
     /// Produces some of the spec's events as fast as it goes.
     pub(super) async fn produce_range(&self, range: Range<u64>) -> Result<()> {
-        let load = Load {
-            range,
-            ..Load::of(self.spec.clone(), &self.topic)
-        };
+        let load = Load { range, ..Load::of(self.spec.clone(), &self.topic) };
         let brokers = self.brokers.clone();
         spawn_blocking(move || load.produce(&brokers)).await??;
         Ok(())

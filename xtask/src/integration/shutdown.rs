@@ -27,9 +27,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let (mut slowest, mut slowest_start) = (Duration::ZERO, Duration::ZERO);
     for round in 0..rounds {
         let mut worker = case.start(&options)?;
-        worker
-            .until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4)
-            .await?;
+        worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
         slowest_start = slowest_start.max(worker.age());
         tokio::time::sleep(Duration::from_millis(random.random_range(500..3_000))).await;
         let asked = Instant::now();
@@ -40,10 +38,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
             "round {round} was to publish what it had: {summary:?}"
         );
         let places = case.marks().await?;
-        ensure!(
-            places.iter().all(|place| place.intent.is_none()),
-            "round {round} has left an intent"
-        );
+        ensure!(places.iter().all(|place| place.intent.is_none()), "round {round} has left an intent");
     }
     ensure!(
         slowest_start < Duration::from_secs(5),

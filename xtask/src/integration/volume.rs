@@ -14,10 +14,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let mut options = case.options("worker");
     options.until_end = true;
     options.compression = Compression::None;
-    options.rotation = vec![
-        Rotation::Records(site.pick(100_000, 60_000)),
-        Rotation::AgeMs(60_000),
-    ];
+    options.rotation = vec![Rotation::Records(site.pick(100_000, 60_000)), Rotation::AgeMs(60_000)];
     let mut worker = case.start(&options)?;
     let summary = worker.finish(Duration::from_mins(4)).await?;
     let took = worker.age();

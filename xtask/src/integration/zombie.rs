@@ -45,24 +45,15 @@ pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
     options.endpoint = gate.endpoint().clone();
     let mut zombie = case.start(&options)?;
     let partitions = case.partitions() as usize;
-    zombie
-        .until("its partitions", ASSIGNMENT, |seen| {
-            seen.lanes.len() == partitions
-        })
-        .await?;
+    zombie.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == partitions).await?;
     let flow = case.flow(site.pick(4_000, 2_000));
     let has_published = |seen: &Seen| seen.published >= 4;
-    zombie
-        .until("its first segments", Duration::from_secs(30), has_published)
-        .await?;
+    zombie.until("its first segments", Duration::from_secs(30), has_published).await?;
 
     let frozen = freeze(&case, &gate, &mut zombie, moment).await?;
     let since = Instant::now();
     let mut heir = case.start(&case.options("heir"))?;
-    heir.until("the zombie's partitions", ASSIGNMENT, |seen| {
-        seen.lanes.len() == partitions
-    })
-    .await?;
+    heir.until("the zombie's partitions", ASSIGNMENT, |seen| seen.lanes.len() == partitions).await?;
     passed(&case, &frozen, Duration::from_secs(30)).await?;
     let taken_over = since.elapsed();
 
@@ -75,12 +66,9 @@ pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
     let back = |seen: &Seen| {
         seen.assignments > before.assignments && seen.published > before.published && !seen.lanes.is_empty()
     };
-    zombie
-        .until("new partitions and a segment of them", ASSIGNMENT, back)
-        .await?;
+    zombie.until("new partitions and a segment of them", ASSIGNMENT, back).await?;
     let shared = |seen: &Seen| seen.lanes.len() < partitions && !seen.lanes.is_empty();
-    heir.until("a part of the partitions", Duration::from_secs(20), shared)
-        .await?;
+    heir.until("a part of the partitions", Duration::from_secs(20), shared).await?;
     flow.stop().await?;
     case.drained(&[&zombie, &heir], Duration::from_mins(1)).await?;
     zombie.terminate().await?;
@@ -106,17 +94,11 @@ async fn freeze(case: &Case, gate: &Gate, zombie: &mut Member, moment: Moment) -
     let limit = Duration::from_secs(30);
     let deadline = Instant::now() + limit;
     loop {
-        zombie
-            .until("a moment without a pending intent", limit, |seen| {
-                seen.pending.is_empty()
-            })
-            .await?;
+        zombie.until("a moment without a pending intent", limit, |seen| seen.pending.is_empty()).await?;
         let uploads = gate.state().passed + moment.uploads();
         gate.hold_after(moment.uploads());
         while gate.state().held == 0 || gate.state().answered < uploads {
-            zombie
-                .until("a pending intent", limit, |seen| !seen.pending.is_empty())
-                .await?;
+            zombie.until("a pending intent", limit, |seen| !seen.pending.is_empty()).await?;
             ensure!(Instant::now() < deadline, "too few uploads: {:?}", gate.state());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -145,9 +127,7 @@ async fn visible(case: &Case, places: &[Place]) -> Result<usize> {
         let name = object.key.rsplit('/').next().unwrap_or_default();
         let mut parts = name.split('+').skip(1);
         let partition: Option<i32> = parts.next().and_then(|part| part.parse().ok());
-        let offset = parts
-            .next()
-            .and_then(|part| part.split('.').next()?.parse::<i64>().ok());
+        let offset = parts.next().and_then(|part| part.split('.').next()?.parse::<i64>().ok());
         let (partition, offset) = partition
             .zip(offset)
             .with_context(|| format!("key {} has another form than expected", object.key))?;
@@ -164,9 +144,7 @@ async fn passed(case: &Case, pending: &[Place], limit: Duration) -> Result<()> {
     loop {
         let places = case.marks().await?;
         let passed = |was: &Place| {
-            places
-                .iter()
-                .any(|now| now.partition == was.partition && Some(now.mark) >= was.intent)
+            places.iter().any(|now| now.partition == was.partition && Some(now.mark) >= was.intent)
         };
         if pending.iter().all(passed) {
             return Ok(());

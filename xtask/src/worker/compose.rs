@@ -115,26 +115,14 @@ pub(crate) enum OnPoison {
 pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
     match options.format {
         Format::Json => {
-            let layout = levels(options, |path| {
-                Ok(Arc::new(ByField::new(path)?) as Level<JsonValue>)
-            })?;
-            assemble(
-                options,
-                Json::new(),
-                layout,
-                sink(options, JsonLines::new()).await?,
-            )
+            let layout = levels(options, |path| Ok(Arc::new(ByField::new(path)?) as Level<JsonValue>))?;
+            assemble(options, Json::new(), layout, sink(options, JsonLines::new()).await?)
         }
         Format::Bytes => {
             let no_field =
                 |path: &str| anyhow::bail!("field {path}: bytes have no fields, choose format json");
             let layout = levels(options, no_field)?;
-            assemble(
-                options,
-                RawBytes::new(),
-                layout,
-                sink(options, Delimited::lines()).await?,
-            )
+            assemble(options, RawBytes::new(), layout, sink(options, Delimited::lines()).await?)
         }
     }
 }
@@ -153,12 +141,7 @@ fn levels<T: 'static>(options: &Options, field: impl Fn(&str) -> Result<Level<T>
 }
 
 async fn sink<F: Clone>(options: &Options, format: F) -> Result<S3Sink<F>> {
-    let Endpoint {
-        url,
-        region,
-        access_key,
-        secret_key,
-    } = &options.endpoint;
+    let Endpoint { url, region, access_key, secret_key } = &options.endpoint;
     let sink = S3Sink::builder()
         .bucket(&options.bucket)
         .prefix(&options.prefix)
@@ -209,10 +192,8 @@ where
         OnPoison::Stop => aqueduct::OnPoison::Stop,
         OnPoison::Skip => aqueduct::OnPoison::Skip,
         OnPoison::DeadLetter(topic) => {
-            let letters = KafkaDeadLetters::builder()
-                .brokers(&options.brokers)
-                .topic(topic)
-                .pipeline(&options.name);
+            let letters =
+                KafkaDeadLetters::builder().brokers(&options.brokers).topic(topic).pipeline(&options.name);
             aqueduct::OnPoison::DeadLetter(Arc::new(letters.build()?))
         }
     };

@@ -113,17 +113,12 @@ mod tests {
 
     #[test]
     fn lines_are_flat_and_read_back() {
-        let done = Event::Done(Summary {
-            records: 3,
-            ..Summary::default()
-        });
+        let done = Event::Done(Summary { records: 3, ..Summary::default() });
         let line = serde_json::to_string(&done).unwrap();
         assert!(line.starts_with(r#"{"event":"done","records":3,"#), "{line}");
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), done);
         let failed = r#"{"event":"failed","message":"no"}"#;
-        let expected = Event::Failed {
-            message: "no".to_owned(),
-        };
+        let expected = Event::Failed { message: "no".to_owned() };
         assert_eq!(serde_json::from_str::<Event>(failed).unwrap(), expected);
     }
 }

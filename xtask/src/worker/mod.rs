@@ -37,10 +37,7 @@ impl WorkerCommand {
         };
         let outcome = match compose::pipeline(&options).await {
             Ok(pipeline) => {
-                Event::Started {
-                    guarantee: pipeline.guarantee().to_string(),
-                }
-                .say()?;
+                Event::Started { guarantee: pipeline.guarantee().to_string() }.say()?;
                 let watched = tokio::spawn(watch(pipeline.handle()));
                 let outcome = pipeline.run(shutdown).await;
                 watched.abort();
