@@ -120,10 +120,7 @@ impl ClientContext for Context {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         // Reaching the end of a partition comes as an error, once per catching up.
         if code != RDKafkaErrorCode::PartitionEOF {
-            *lock(&self.last_error) = Some(ClientError {
-                code,
-                detail: reason.to_owned(),
-            });
+            *lock(&self.last_error) = Some(ClientError { code, detail: reason.to_owned() });
         }
     }
 
@@ -138,11 +135,8 @@ impl ConsumerContext for Context {
         let assign = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
             // Nobody is left to answer later, and closing waits for the answer.
-            let answered = if assign {
-                give(consumer, &TopicPartitionList::new())
-            } else {
-                take_back(consumer, list)
-            };
+            let answered =
+                if assign { give(consumer, &TopicPartitionList::new()) } else { take_back(consumer, list) };
             if let Err(error) = answered {
                 tracing::warn!(%error, "a rebalance while leaving the group could not be answered");
             }
@@ -153,10 +147,7 @@ impl ConsumerContext for Context {
             signals.rebalances.push_back(if assign {
                 Rebalance::Assign(lanes)
             } else {
-                Rebalance::Revoke {
-                    lanes,
-                    lost: consumer.assignment_lost(),
-                }
+                Rebalance::Revoke { lanes, lost: consumer.assignment_lost() }
             });
         });
     }
@@ -189,17 +180,12 @@ pub(crate) fn take_back(consumer: &Consumer, list: &TopicPartitionList) -> Kafka
 pub(crate) fn retire(consumer: Arc<Consumer>, bound: Duration) {
     consumer.context().closing.store(true, Ordering::Release);
     let (done, gone) = mpsc::sync_channel::<()>(1);
-    let reaper = std::thread::Builder::new()
-        .name("aqueduct-kafka-leave".to_owned())
-        .spawn(move || {
-            leave(consumer);
-            drop(done);
-        });
+    let reaper = std::thread::Builder::new().name("aqueduct-kafka-leave".to_owned()).spawn(move || {
+        leave(consumer);
+        drop(done);
+    });
     if reaper.is_ok() && gone.recv_timeout(bound) == Err(mpsc::RecvTimeoutError::Timeout) {
-        tracing::warn!(
-            ?bound,
-            "the kafka consumer is still leaving its group; it goes on in the background"
-        );
+        tracing::warn!(?bound, "the kafka consumer is still leaving its group; it goes on in the background");
     }
 }
 

@@ -68,10 +68,7 @@ impl CommitSlot {
         } else if self.queued.is_none() && self.under_way.as_ref().is_some_and(|it| it.answer.is_none()) {
             self.queued = Some(request);
         } else {
-            refuse(
-                request.answer,
-                KafkaSourceError::CommitUnderWay { lane: request.lane },
-            );
+            refuse(request.answer, KafkaSourceError::CommitUnderWay { lane: request.lane });
         }
     }
 
@@ -80,23 +77,14 @@ impl CommitSlot {
     pub(crate) fn restate(&mut self, mark: &Mark, padded: bool) {
         let mut metadata = mark.encode();
         if padded {
-            metadata.extend(std::iter::repeat_n(
-                ' ',
-                METADATA_MAX.saturating_sub(metadata.len()),
-            ));
+            metadata.extend(std::iter::repeat_n(' ', METADATA_MAX.saturating_sub(metadata.len())));
         }
         self.start(mark.next, metadata, None);
     }
 
     /// Whether the coordinator has a commit it has not answered.
     pub(crate) fn is_sent(&self) -> bool {
-        matches!(
-            self.under_way,
-            Some(Commit {
-                state: State::Sent { .. },
-                ..
-            })
-        )
+        matches!(self.under_way, Some(Commit { state: State::Sent { .. }, .. }))
     }
 
     /// Whether the coordinator has kept a commit for longer than `timeout`.
@@ -122,12 +110,7 @@ impl CommitSlot {
         metadata: String,
         answer: Option<oneshot::Sender<Result<(), StageError>>>,
     ) {
-        self.under_way = Some(Commit {
-            offset,
-            metadata,
-            answer,
-            state: State::Ready,
-        });
+        self.under_way = Some(Commit { offset, metadata, answer, state: State::Ready });
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -190,16 +173,9 @@ pub(crate) fn settle(lane: &mut Lane, verdict: &Verdict, now: Instant) -> Conseq
         lane.commit.finish(Ok(()));
         return Consequence::None;
     };
-    let probe = lane
-        .commit
-        .under_way
-        .as_ref()
-        .is_some_and(|commit| commit.answer.is_none());
+    let probe = lane.commit.under_way.as_ref().is_some_and(|commit| commit.answer.is_none());
     tracing::debug!(lane = %lane.name, %code, probe, "commit refused");
-    let refusal = || KafkaSourceError::Commit {
-        lane: lane.name.clone(),
-        code,
-    };
+    let refusal = || KafkaSourceError::Commit { lane: lane.name.clone(), code };
     match code {
         // The group is changing. A lane that stays ours repeats the commit, one that leaves does not.
         Code::IllegalGeneration | Code::RebalanceInProgress | Code::StaleMemberEpoch if !lane.leaving => {
@@ -212,17 +188,11 @@ pub(crate) fn settle(lane: &mut Lane, verdict: &Verdict, now: Instant) -> Conseq
             Consequence::Evicted(code)
         }
         Code::OffsetMetadataTooLarge => {
-            let too_large = || KafkaSourceError::MetadataTooLarge {
-                lane: lane.name.clone(),
-                bytes: METADATA_MAX,
-            };
+            let too_large =
+                || KafkaSourceError::MetadataTooLarge { lane: lane.name.clone(), bytes: METADATA_MAX };
             let (for_lane, for_all) = (too_large(), too_large());
             lane.commit.finish(Err(StageError::new("kafka commit", for_lane)));
-            if probe {
-                Consequence::Fatal(for_all)
-            } else {
-                Consequence::None
-            }
+            if probe { Consequence::Fatal(for_all) } else { Consequence::None }
         }
         _ => {
             let refusal = refusal();
@@ -234,4 +204,112 @@ pub(crate) fn settle(lane: &mut Lane, verdict: &Verdict, now: Instant) -> Conseq
 
 pub(crate) fn refuse(answer: oneshot::Sender<Result<(), StageError>>, error: KafkaSourceError) {
     drop(answer.send(Err(StageError::new("kafka commit", error))));
+}
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_core::Class;
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<(), StageError>>;
+
+    fn lane() -> Lane {
+        Lane::new(TopicPartition::new("t", 0), Offset::ZERO, Offset::ZERO, None)
+    }
+
+    fn request(lane: &mut Lane, next: i64) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        lane.commit.request(CommitRequest {
+            lane: lane.name.clone(),
+            mark: Mark::at(Offset::new(next)),
+            answer,
+        });
+        answered
+    }
+
+    /// Sends what is due and gives back the verdict the coordinator would give.
+    fn send(lane: &mut Lane, now: Instant, refused: Option<RDKafkaErrorCode>) -> Verdict {
+        assert!(lane.commit.is_due(now));
+        let commit = lane.commit.under_way.as_mut().unwrap();
+        commit.state = State::Sent { at: now };
+        Verdict { lane: lane.name.clone(), offset: commit.offset, metadata: commit.metadata.clone(), refused }
+    }
+
+    fn class(mut answer: Answer) -> Option<Class> {
+        answer.try_recv().unwrap().err().map(|error| error.class())
+    }
+
+    #[test]
+    fn a_lane_that_stays_repeats_what_met_a_rebalance_and_one_that_leaves_does_not() {
+        let now = Instant::now();
+        for code in [
+            RDKafkaErrorCode::RebalanceInProgress,
+            RDKafkaErrorCode::IllegalGeneration,
+            RDKafkaErrorCode::StaleMemberEpoch,
+        ] {
+            let mut stays = lane();
+            let mut answer = request(&mut stays, 5);
+            let verdict = send(&mut stays, now, Some(code));
+            assert!(matches!(settle(&mut stays, &verdict, now), Consequence::None));
+            assert!(answer.try_recv().is_err() && !stays.commit.is_due(now));
+            let verdict = send(&mut stays, now + REPEAT, None);
+            assert!(matches!(settle(&mut stays, &verdict, now), Consequence::None));
+            assert_eq!(class(answer), None);
+
+            let mut leaves = lane();
+            let answer = request(&mut leaves, 5);
+            let verdict = send(&mut leaves, now, Some(code));
+            leaves.leaving = true;
+            assert!(matches!(settle(&mut leaves, &verdict, now), Consequence::None));
+            assert_eq!(class(answer), Some(Class::Fenced));
+        }
+    }
+
+    #[test]
+    fn an_answer_to_another_commit_is_nobodys() {
+        let now = Instant::now();
+        let mut lane = lane();
+        let first = request(&mut lane, 5);
+        let stale = send(&mut lane, now, None);
+        lane.commit.fence(&lane.name.clone());
+        assert_eq!(class(first), Some(Class::Fenced));
+        let mut second = request(&mut lane, 6);
+        send(&mut lane, now, None);
+        assert!(matches!(settle(&mut lane, &stale, now), Consequence::None));
+        assert!(second.try_recv().is_err(), "the first commit's answer is not the second's");
+    }
+
+    #[test]
+    fn a_lane_waits_for_the_probe_and_is_told_what_it_found() {
+        let now = Instant::now();
+        let mut lane = lane();
+        lane.commit.restate(&Mark::at(Offset::new(3)), true);
+        let answer = request(&mut lane, 5);
+        let verdict = send(&mut lane, now, None);
+        assert_eq!(verdict.metadata.len(), METADATA_MAX);
+        assert_eq!(Mark::decode(verdict.offset, &verdict.metadata), Ok(Mark::at(Offset::new(3))));
+        assert!(matches!(settle(&mut lane, &verdict, now), Consequence::None));
+        let verdict = send(&mut lane, now, None);
+        assert_eq!(verdict.offset, Offset::new(5));
+        assert!(matches!(settle(&mut lane, &verdict, now), Consequence::None));
+        assert_eq!(class(answer), None);
+
+        lane.commit.restate(&Mark::at(Offset::new(5)), true);
+        let verdict = send(&mut lane, now, Some(RDKafkaErrorCode::OffsetMetadataTooLarge));
+        let Consequence::Fatal(error) = settle(&mut lane, &verdict, now) else { panic!("not fatal") };
+        assert!(error.to_string().contains(&METADATA_MAX.to_string()), "{error}");
+    }
+
+    #[test]
+    fn only_the_coordinators_silence_is_overdue() {
+        let now = Instant::now();
+        let timeout = Duration::from_secs(3);
+        let mut lane = lane();
+        let _answer = request(&mut lane, 5);
+        assert!(!lane.commit.is_overdue(now + timeout, timeout));
+        send(&mut lane, now, None);
+        assert!(!lane.commit.is_overdue(now, timeout));
+        assert!(lane.commit.is_overdue(now + timeout, timeout));
+    }
 }

@@ -39,17 +39,12 @@ impl Committer {
     pub(crate) fn start(consumer: &Arc<Consumer>) -> Self {
         let (requests, received) = mpsc::sync_channel::<Vec<Entry>>(1);
         let busy = Arc::new(AtomicBool::new(false));
-        let worker = Worker {
-            consumer: Arc::clone(consumer),
-            busy: Arc::clone(&busy),
-        };
-        let spawned = std::thread::Builder::new()
-            .name("aqueduct-kafka-commit".to_owned())
-            .spawn(move || {
-                for entries in received {
-                    worker.commit(entries);
-                }
-            });
+        let worker = Worker { consumer: Arc::clone(consumer), busy: Arc::clone(&busy) };
+        let spawned = std::thread::Builder::new().name("aqueduct-kafka-commit".to_owned()).spawn(move || {
+            for entries in received {
+                worker.commit(entries);
+            }
+        });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread to commit from");
         }
@@ -112,10 +107,5 @@ impl Worker {
 }
 
 fn verdict(entry: Entry, refused: Option<RDKafkaErrorCode>) -> Verdict {
-    Verdict {
-        lane: entry.lane,
-        offset: entry.offset,
-        metadata: entry.metadata,
-        refused,
-    }
+    Verdict { lane: entry.lane, offset: entry.offset, metadata: entry.metadata, refused }
 }

@@ -147,28 +147,15 @@ impl KafkaSourceBuilder {
     /// All problems at once: what is missing, properties the source owns, properties librdkafka refuses.
     pub fn build(self) -> Result<KafkaSource, ConfigError> {
         let mut problems = Vec::new();
-        if self
-            .properties
-            .get("bootstrap.servers")
-            .or(self.properties.get("metadata.broker.list"))
-            .is_none()
+        if self.properties.get("bootstrap.servers").or(self.properties.get("metadata.broker.list")).is_none()
         {
-            problems.push(ConfigProblem::Missing {
-                what: "the broker list",
-                call: "brokers(\"host:port\")",
-            });
+            problems.push(ConfigProblem::Missing { what: "the broker list", call: "brokers(\"host:port\")" });
         }
         if self.properties.get("group.id").is_none_or(str::is_empty) {
-            problems.push(ConfigProblem::Missing {
-                what: "the consumer group",
-                call: "group(\"name\")",
-            });
+            problems.push(ConfigProblem::Missing { what: "the consumer group", call: "group(\"name\")" });
         }
         if self.topics.is_empty() {
-            problems.push(ConfigProblem::Missing {
-                what: "the topic list",
-                call: "topics([\"name\"])",
-            });
+            problems.push(ConfigProblem::Missing { what: "the topic list", call: "topics([\"name\"])" });
         }
         for topic in &self.topics {
             if !is_pattern(topic) && !is_topic_name(topic) {
@@ -188,10 +175,7 @@ impl KafkaSourceBuilder {
         }
         for (what, timeout) in [
             ("commit_timeout", self.commit_timeout),
-            (
-                "revoke_timeout",
-                self.revoke_timeout.unwrap_or(Duration::from_secs(1)),
-            ),
+            ("revoke_timeout", self.revoke_timeout.unwrap_or(Duration::from_secs(1))),
         ] {
             if timeout.is_zero() {
                 problems.push(ConfigProblem::Invalid {
@@ -207,18 +191,13 @@ impl KafkaSourceBuilder {
     }
 
     fn settings(self) -> Settings {
-        let max_poll: u64 = self
-            .properties
-            .get("max.poll.interval.ms")
-            .and_then(|ms| ms.parse().ok())
-            .unwrap_or(300_000);
+        let max_poll: u64 =
+            self.properties.get("max.poll.interval.ms").and_then(|ms| ms.parse().ok()).unwrap_or(300_000);
         let revoke_timeout = self
             .revoke_timeout
             .unwrap_or(Duration::from_millis(max_poll / 3).min(Self::MAX_DEFAULT_REVOKE_TIMEOUT));
-        let brokers = self
-            .properties
-            .get("bootstrap.servers")
-            .or(self.properties.get("metadata.broker.list"));
+        let brokers =
+            self.properties.get("bootstrap.servers").or(self.properties.get("metadata.broker.list"));
         Settings {
             brokers: brokers.unwrap_or_default().to_owned(),
             group: self.properties.get("group.id").unwrap_or_default().to_owned(),
@@ -253,10 +232,7 @@ impl Settings {
     /// The client configuration: our defaults, the user's properties over them, and what the protocol owns.
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut config = self.properties.client_config(DEFAULTS);
-        if self
-            .properties
-            .get("group.protocol")
-            .is_none_or(|protocol| protocol == "classic")
+        if self.properties.get("group.protocol").is_none_or(|protocol| protocol == "classic")
             && self.properties.get("partition.assignment.strategy").is_none()
         {
             // Only what moves is revoked; the other lanes go on.
@@ -289,9 +265,7 @@ pub(crate) fn is_pattern(topic: &str) -> bool {
 
 fn is_topic_name(topic: &str) -> bool {
     (1..=249).contains(&topic.len())
-        && topic
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 const MIN_BATCH_BYTES: usize = 64 << 10;
@@ -335,10 +309,7 @@ mod tests {
     use super::*;
 
     fn complete() -> KafkaSourceBuilder {
-        KafkaSourceBuilder::new()
-            .brokers("localhost:9092")
-            .group("g")
-            .topics(["orders"])
+        KafkaSourceBuilder::new().brokers("localhost:9092").group("g").topics(["orders"])
     }
 
     #[test]
@@ -356,46 +327,27 @@ mod tests {
             let error = complete().property(owned.name, "false").build().unwrap_err();
             assert_eq!(
                 error.problems(),
-                [ConfigProblem::Owned {
-                    name: owned.name.to_owned(),
-                    reason: owned.reason
-                }]
+                [ConfigProblem::Owned { name: owned.name.to_owned(), reason: owned.reason }]
             );
         }
     }
 
     #[test]
     fn the_users_properties_win_over_defaults_and_ours_over_theirs() {
-        let settings = complete()
-            .property("queued.max.messages.kbytes", "1024")
-            .settings();
+        let settings = complete().property("queued.max.messages.kbytes", "1024").settings();
         let config = settings.client_config();
         assert_eq!(config.get("queued.max.messages.kbytes"), Some("1024"));
         assert_eq!(config.get("auto.offset.reset"), Some("error"));
-        assert_eq!(
-            config.get("partition.assignment.strategy"),
-            Some("cooperative-sticky")
-        );
+        assert_eq!(config.get("partition.assignment.strategy"), Some("cooperative-sticky"));
         let settings = complete().property("group.protocol", "consumer").settings();
-        assert_eq!(
-            settings.client_config().get("partition.assignment.strategy"),
-            None
-        );
+        assert_eq!(settings.client_config().get("partition.assignment.strategy"), None);
     }
 
     #[test]
     fn a_second_group_or_broker_list_is_a_problem() {
-        let text = complete()
-            .property("group.id", "other")
-            .build()
-            .unwrap_err()
-            .to_string();
+        let text = complete().property("group.id", "other").build().unwrap_err().to_string();
         assert!(text.contains("group.id is set twice"), "{text}");
-        let text = complete()
-            .property("bootstrap.servers", "other:1")
-            .build()
-            .unwrap_err()
-            .to_string();
+        let text = complete().property("bootstrap.servers", "other:1").build().unwrap_err().to_string();
         assert!(text.contains("bootstrap.servers is set twice"), "{text}");
     }
 
@@ -403,18 +355,9 @@ mod tests {
     fn names_that_cannot_be_topics_are_refused() {
         for topic in ["", "a b", "orders-.*", &"x".repeat(250)] {
             let error = complete().topics([topic]).build().unwrap_err();
-            assert!(
-                matches!(error.problems(), [ConfigProblem::Invalid { what: "a topic", .. }]),
-                "{topic}"
-            );
+            assert!(matches!(error.problems(), [ConfigProblem::Invalid { what: "a topic", .. }]), "{topic}");
         }
-        assert!(
-            complete()
-                .topic_regex("^orders-.*")
-                .topics([&"x".repeat(249)])
-                .build()
-                .is_ok()
-        );
+        assert!(complete().topic_regex("^orders-.*").topics([&"x".repeat(249)]).build().is_ok());
     }
 
     #[test]

@@ -108,14 +108,10 @@ pub(crate) fn refusal(settings: &Settings, error: &ClientError) -> Option<KafkaS
         | RDKafkaErrorCode::SaslAuthenticationFailed
         | RDKafkaErrorCode::UnsupportedSASLMechanism
         | RDKafkaErrorCode::IllegalSASLState => Some(KafkaSourceError::Authentication { detail }),
-        RDKafkaErrorCode::SSL => Some(KafkaSourceError::Tls {
-            brokers: settings.brokers.clone(),
-            detail,
-        }),
-        RDKafkaErrorCode::TopicAuthorizationFailed => Some(KafkaSourceError::Unauthorized {
-            action: "reading",
-            resource: detail,
-        }),
+        RDKafkaErrorCode::SSL => Some(KafkaSourceError::Tls { brokers: settings.brokers.clone(), detail }),
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            Some(KafkaSourceError::Unauthorized { action: "reading", resource: detail })
+        }
         RDKafkaErrorCode::GroupAuthorizationFailed => Some(KafkaSourceError::Unauthorized {
             action: "joining",
             resource: format!("group {}", settings.group),
@@ -125,7 +121,5 @@ pub(crate) fn refusal(settings: &Settings, error: &ClientError) -> Option<KafkaS
 }
 
 fn attempt(deadline: Instant) -> Duration {
-    deadline
-        .saturating_duration_since(Instant::now())
-        .clamp(Duration::from_millis(100), ATTEMPT)
+    deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), ATTEMPT)
 }

@@ -26,12 +26,7 @@ pub(crate) struct Arena {
 impl Arena {
     /// `permit` pays for `bytes` bytes of records and their entries.
     pub(crate) fn new(lane: TopicPartition, bytes: usize, permit: Permit, now: Instant) -> Self {
-        Self {
-            builder: BatchBuilder::new(lane, bytes),
-            permit,
-            room: bytes,
-            opened: now,
-        }
+        Self { builder: BatchBuilder::new(lane, bytes), permit, room: bytes, opened: now }
     }
 
     /// Whether a record of this [`cost`](Copied::cost) fits.
@@ -58,13 +53,10 @@ impl Arena {
             rdkafka::Timestamp::LogAppendTime(ms) => Timestamp::LogAppend(ms),
         };
         match record.headers {
-            None => self
-                .builder
-                .push(offset, timestamp, message.key(), message.payload(), []),
+            None => self.builder.push(offset, timestamp, message.key(), message.payload(), []),
             Some(headers) => {
                 let headers = headers.iter().map(|header| (header.key, header.value));
-                self.builder
-                    .push(offset, timestamp, message.key(), message.payload(), headers);
+                self.builder.push(offset, timestamp, message.key(), message.payload(), headers);
             }
         }
         self.room = self.room.saturating_sub(record.cost);
@@ -102,11 +94,7 @@ impl<'a, M: Message> Copied<'a, M> {
                 headers = None;
             }
         }
-        Self {
-            message,
-            headers,
-            cost,
-        }
+        Self { message, headers, cost }
     }
 
     /// Bytes of memory the record takes in an arena.
@@ -120,10 +108,7 @@ impl<'a, M: Message> Copied<'a, M> {
 fn header_cost<H: rdkafka::message::Headers>(headers: &H) -> Option<usize> {
     const LENGTHS: usize = 9;
     catch_unwind(AssertUnwindSafe(|| {
-        headers
-            .iter()
-            .map(|header| LENGTHS + header.key.len() + header.value.map_or(0, <[u8]>::len))
-            .sum()
+        headers.iter().map(|header| LENGTHS + header.key.len() + header.value.map_or(0, <[u8]>::len)).sum()
     }))
     .ok()
 }
@@ -148,43 +133,25 @@ mod tests {
 
     #[test]
     fn everything_of_a_record_is_copied_and_paid_for() {
-        let headers = OwnedHeaders::new()
-            .insert(Header {
-                key: "a",
-                value: Some("1"),
-            })
-            .insert(Header::<&str> {
-                key: "none",
-                value: None,
-            });
+        let headers =
+            OwnedHeaders::new()
+                .insert(Header { key: "a", value: Some("1") })
+                .insert(Header::<&str> { key: "none", value: None });
         let message = message(Some(headers));
         let record = Copied::of(&message);
-        let mut arena = Arena::new(
-            TopicPartition::new("t", 3),
-            record.cost(),
-            Permit::unlimited(),
-            Instant::now(),
-        );
+        let mut arena =
+            Arena::new(TopicPartition::new("t", 3), record.cost(), Permit::unlimited(), Instant::now());
         assert!(arena.fits(record.cost()));
         arena.push(&record);
         assert!(!arena.fits(1), "the room is used up");
-        assert!(
-            arena.bytes() + ENTRY <= record.cost(),
-            "a record never takes more than it is charged"
-        );
+        assert!(arena.bytes() + ENTRY <= record.cost(), "a record never takes more than it is charged");
         let gauge = Arc::default();
         let batch = arena.finish(&gauge);
         let copied = batch.get(0).unwrap().to_owned();
         assert_eq!(copied.offset, Offset::new(7));
         assert_eq!(copied.timestamp, Timestamp::Create(5));
-        assert_eq!(
-            (copied.key.unwrap(), copied.value.unwrap()),
-            ("key".into(), "value".into())
-        );
-        assert_eq!(
-            copied.headers,
-            [("a".to_owned(), Some("1".into())), ("none".to_owned(), None)]
-        );
+        assert_eq!((copied.key.unwrap(), copied.value.unwrap()), ("key".into(), "value".into()));
+        assert_eq!(copied.headers, [("a".to_owned(), Some("1".into())), ("none".to_owned(), None)]);
         assert_eq!((gauge.batches(), gauge.bytes()), (1, batch.bytes() as u64));
     }
 }

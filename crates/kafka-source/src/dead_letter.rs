@@ -60,10 +60,7 @@ impl KafkaDeadLetters {
         let record = &letter.record;
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 17);
         for (name, value) in &record.headers {
-            headers = headers.insert(Header {
-                key: name,
-                value: value.as_deref(),
-            });
+            headers = headers.insert(Header { key: name, value: value.as_deref() });
         }
         let partition = record.lane.partition().to_string();
         let offset = record.offset.to_string();
@@ -121,8 +118,7 @@ impl KafkaDeadLetters {
             headers: Some(self.headers(letter)),
         };
         let sent = self.producer.send(record, Timeout::Never).await;
-        sent.map(drop)
-            .map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
+        sent.map(drop).map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
     }
 }
 
@@ -146,10 +142,9 @@ impl DeadLetterSink for KafkaDeadLetters {
             .map_err(|error| StageError::fatal("dead-letter check", error))?;
         let error = match answer {
             Ok(metadata) if metadata.topics().iter().any(|topic| topic.name() == self.topic) => return Ok(()),
-            Ok(_) => KafkaSourceError::UnknownTopic {
-                topic: self.topic.clone(),
-                brokers: self.brokers.clone(),
-            },
+            Ok(_) => {
+                KafkaSourceError::UnknownTopic { topic: self.topic.clone(), brokers: self.brokers.clone() }
+            }
             Err(error) => KafkaSourceError::Unreachable {
                 brokers: self.brokers.clone(),
                 waited: CHECK,
@@ -220,22 +215,12 @@ impl KafkaDeadLettersBuilder {
     /// All problems at once: what is missing, properties the producer owns, properties librdkafka refuses.
     pub fn build(self) -> Result<KafkaDeadLetters, ConfigError> {
         let mut problems = Vec::new();
-        let brokers = self
-            .properties
-            .get("bootstrap.servers")
-            .unwrap_or_default()
-            .to_owned();
+        let brokers = self.properties.get("bootstrap.servers").unwrap_or_default().to_owned();
         if brokers.is_empty() {
-            problems.push(ConfigProblem::Missing {
-                what: "the broker list",
-                call: "brokers(\"host:port\")",
-            });
+            problems.push(ConfigProblem::Missing { what: "the broker list", call: "brokers(\"host:port\")" });
         }
         if self.topic.is_empty() {
-            problems.push(ConfigProblem::Missing {
-                what: "the dead-letter topic",
-                call: "topic(\"name\")",
-            });
+            problems.push(ConfigProblem::Missing { what: "the dead-letter topic", call: "topic(\"name\")" });
         }
         problems.extend(self.properties.problems(OWNED));
         ConfigError::check(problems)?;
@@ -283,12 +268,6 @@ const OWNED: &[Owned] = &[
         name: "request.required.acks",
         reason: "a record is passed only when its letter is on all in-sync replicas; remove it",
     },
-    Owned {
-        name: "enable.idempotence",
-        reason: "letters keep their order and are not repeated; remove it",
-    },
-    Owned {
-        name: "transactional.id",
-        reason: "letters are not sent in transactions; remove it",
-    },
+    Owned { name: "enable.idempotence", reason: "letters keep their order and are not repeated; remove it" },
+    Owned { name: "transactional.id", reason: "letters are not sent in transactions; remove it" },
 ];

@@ -218,10 +218,9 @@ impl Classify for KafkaSourceError {
             Self::MetadataTooLarge { bytes, .. } => {
                 format!("set the broker property `offset.metadata.max.bytes` to at least {bytes}")
             }
-            Self::Commit {
-                code: RDKafkaErrorCode::GroupAuthorizationFailed,
-                ..
-            } => "grant the principal READ on the group".to_owned(),
+            Self::Commit { code: RDKafkaErrorCode::GroupAuthorizationFailed, .. } => {
+                "grant the principal READ on the group".to_owned()
+            }
             Self::Produce { code, topic, .. } if *code == RDKafkaErrorCode::MessageSizeTooLarge => format!(
                 "a letter is the record and its headers: raise `message.max.bytes` here and `max.message.bytes` of {topic}"
             ),
@@ -293,11 +292,7 @@ fn produce_class(code: RDKafkaErrorCode) -> Class {
 }
 
 fn in_parentheses(detail: &str) -> String {
-    if detail.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", detail.replace(['\n', '\r'], " "))
-    }
+    if detail.is_empty() { String::new() } else { format!(" ({})", detail.replace(['\n', '\r'], " ")) }
 }
 
 #[cfg(test)]
@@ -307,11 +302,7 @@ mod tests {
     use super::*;
 
     fn refused(code: RDKafkaErrorCode) -> Class {
-        KafkaSourceError::Commit {
-            lane: TopicPartition::new("t", 0),
-            code,
-        }
-        .class()
+        KafkaSourceError::Commit { lane: TopicPartition::new("t", 0), code }.class()
     }
 
     #[test]
@@ -334,9 +325,6 @@ mod tests {
             text.contains("no broker of kafka:1 answered within 8 s (connection refused again)"),
             "{text}"
         );
-        assert!(
-            text.contains("security.protocol") && !text.contains('\n'),
-            "{text}"
-        );
+        assert!(text.contains("security.protocol") && !text.contains('\n'), "{text}");
     }
 }

@@ -117,11 +117,7 @@ impl Poller {
         let Some(lane) = self.lanes.get(index) else { return };
         let lane = lane.name.clone();
         tracing::debug!(%lane, used = self.memory.used(), "no memory, all partitions are paused");
-        self.throttle.held = Some(Held {
-            lane,
-            record: message.detach(),
-            since: Instant::now(),
-        });
+        self.throttle.held = Some(Held { lane, record: message.detach(), since: Instant::now() });
         self.pauses_changed = true;
         self.apply_pauses(consumer);
     }
@@ -168,10 +164,7 @@ impl Poller {
         let lane = self.lanes.get(index)?;
         let bytes = lane.arena_bytes.min(largest).max(cost);
         let name = lane.name.clone();
-        let permit = self
-            .memory
-            .try_acquire(bytes as u64)
-            .filter(|_| self.outbox.len() < OUTBOX);
+        let permit = self.memory.try_acquire(bytes as u64).filter(|_| self.outbox.len() < OUTBOX);
         let permit = permit.or_else(|| {
             // What other lanes have begun holds permits too.
             self.flush_all();

@@ -53,9 +53,7 @@ impl Inbox {
 
     pub(crate) fn pause(&self, lanes: &[TopicPartition], paused: bool) {
         self.change(|requests| {
-            requests
-                .pauses
-                .extend(lanes.iter().map(|lane| (lane.clone(), paused)));
+            requests.pauses.extend(lanes.iter().map(|lane| (lane.clone(), paused)));
         });
     }
 
@@ -66,10 +64,7 @@ impl Inbox {
     /// Refuses all requests from now on.
     pub(crate) fn leave(&self) {
         let mut requests = self.lock();
-        *requests = Requests {
-            gone: true,
-            ..Requests::default()
-        };
+        *requests = Requests { gone: true, ..Requests::default() };
     }
 
     fn change(&self, change: impl FnOnce(&mut Requests)) {

@@ -12,10 +12,7 @@ use crate::copy::{ARENA_MIN, Arena};
 
 /// One owned partition.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent reasons to pause, each with its own end"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent reasons to pause, each with its own end")]
 pub(crate) struct Lane {
     pub(crate) name: TopicPartition,
     /// The offset after the last record taken.
@@ -156,12 +153,7 @@ impl Lanes {
     }
 
     fn index(&mut self) {
-        self.by_name = self
-            .all
-            .iter()
-            .enumerate()
-            .map(|(index, lane)| (lane.name.clone(), index))
-            .collect();
+        self.by_name = self.all.iter().enumerate().map(|(index, lane)| (lane.name.clone(), index)).collect();
         self.by_address.clear();
         self.last = None;
     }

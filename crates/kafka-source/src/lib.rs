@@ -19,6 +19,7 @@ pub use source::KafkaSource;
 mod client;
 mod commit;
 mod committer;
+mod complaints;
 mod config;
 mod connect;
 mod copy;

@@ -57,15 +57,13 @@ pub(crate) fn read(
         settings: Arc::clone(settings),
         cancelled: Arc::clone(&cancelled),
     };
-    let spawned = std::thread::Builder::new()
-        .name("aqueduct-kafka-marks".to_owned())
-        .spawn(move || {
-            if let Some(found) = reader.read_all(&lanes).transpose() {
-                // The consumer is let go first: whoever gets the answer may want to destroy it.
-                drop(reader);
-                drop(sender.send(found));
-            }
-        });
+    let spawned = std::thread::Builder::new().name("aqueduct-kafka-marks".to_owned()).spawn(move || {
+        if let Some(found) = reader.read_all(&lanes).transpose() {
+            // The consumer is let go first: whoever gets the answer may want to destroy it.
+            drop(reader);
+            drop(sender.send(found));
+        }
+    });
     if let Err(error) = spawned {
         // The receiver sees a closed channel and the poll thread asks again.
         tracing::warn!(%error, "no thread to read the marks");
@@ -107,41 +105,22 @@ impl Reader {
             };
             let (mark, origin) = match committed {
                 None => {
-                    let at = if self.settings.start == StartAt::Latest {
-                        end
-                    } else {
-                        start
-                    };
+                    let at = if self.settings.start == StartAt::Latest { end } else { start };
                     (Mark::at(at), MarkOrigin::Initial)
                 }
                 Some((_, Ok(mark))) => (mark.clone(), MarkOrigin::Committed),
                 Some((next, Err(MarkError::Foreign))) => (Mark::at(*next), MarkOrigin::Foreign),
                 Some((_, Err(error))) => {
-                    return Err(KafkaSourceError::Mark {
-                        lane,
-                        source: error.clone(),
-                    });
+                    return Err(KafkaSourceError::Mark { lane, source: error.clone() });
                 }
             };
-            let past = mark
-                .intent
-                .as_ref()
-                .map_or(mark.next, |intent| intent.range.end());
+            let past = mark.intent.as_ref().map_or(mark.next, |intent| intent.range.end());
             if past <= end {
-                let assignment = Assignment {
-                    lane,
-                    mark,
-                    origin,
-                    log_start: start,
-                };
+                let assignment = Assignment { lane, mark, origin, log_start: start };
                 return Ok(Some(Found { assignment, end }));
             }
             if Instant::now() >= lag_until {
-                return Err(KafkaSourceError::MarkPastEnd {
-                    lane,
-                    mark: past,
-                    end,
-                });
+                return Err(KafkaSourceError::MarkPastEnd { lane, mark: past, end });
             }
             if self.cancelled.load(Ordering::Acquire) {
                 return Ok(None);
@@ -157,15 +136,11 @@ impl Reader {
     ) -> Result<Vec<(TopicPartition, Option<(Offset, Result<Mark, MarkError>)>)>, RDKafkaErrorCode> {
         let code =
             |error: rdkafka::error::KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let list = self
-            .consumer
-            .committed_offsets(list_of(lanes), ATTEMPT)
-            .map_err(code)?;
+        let list = self.consumer.committed_offsets(list_of(lanes), ATTEMPT).map_err(code)?;
         let mut committed = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            let element = list
-                .find_partition(lane.topic(), lane.partition())
-                .ok_or(RDKafkaErrorCode::Fail)?;
+            let element =
+                list.find_partition(lane.topic(), lane.partition()).ok_or(RDKafkaErrorCode::Fail)?;
             element.error().map_err(code)?;
             let mark = match element.offset() {
                 rdkafka::Offset::Offset(next) => {

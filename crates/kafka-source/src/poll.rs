@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use aqueduct_core::{Offset, Pool, SourceEvent, StageError, TopicPartition};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::{self, Consumer, Rebalance};
@@ -41,10 +40,7 @@ const PROVEN: Duration = Duration::from_mins(1);
 pub(crate) type Event = Result<SourceEvent, StageError>;
 
 /// State of the poll thread.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not the states of one machine"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one machine")]
 pub(crate) struct Poller {
     pub(crate) settings: Arc<Settings>,
     pub(crate) memory: Pool,
@@ -77,7 +73,7 @@ pub(crate) struct Poller {
 }
 
 /// Why a membership ended.
-enum Ended {
+pub(crate) enum Ended {
     /// The source was closed.
     Closed,
     /// The partitions are, or may be, somebody else's.
@@ -152,10 +148,7 @@ impl Poller {
             pause = (pause * 2).min(REJOIN.1);
             let topics: Vec<&str> = self.settings.topics.iter().map(String::as_str).collect();
             let joining = client::connect(&self.settings).and_then(|consumer| {
-                consumer
-                    .subscribe(&topics)
-                    .map_err(KafkaSourceError::Client)
-                    .map(|()| consumer)
+                consumer.subscribe(&topics).map_err(KafkaSourceError::Client).map(|()| consumer)
             });
             consumer = match joining {
                 Ok(consumer) => consumer,
@@ -255,12 +248,8 @@ impl Poller {
             return Some(ended);
         }
         for request in self.early.drain(..).chain(requests.commits).collect::<Vec<_>>() {
-            let announced = || {
-                self.handover
-                    .iter()
-                    .flat_map(Handover::announced)
-                    .any(|name| *name == request.lane)
-            };
+            let announced =
+                || self.handover.iter().flat_map(Handover::announced).any(|name| *name == request.lane);
             match self.lanes.named(&request.lane) {
                 Some(lane) => lane.commit.request(request),
                 // A lane may commit what it has recovered before all lanes have said where they start.
@@ -283,10 +272,8 @@ impl Poller {
             return Some(ended);
         }
         commit::send_due(committer, &mut self.lanes, now);
-        if let Some(lane) = self
-            .lanes
-            .iter()
-            .find(|lane| lane.commit.is_overdue(now, self.settings.commit_timeout))
+        if let Some(lane) =
+            self.lanes.iter().find(|lane| lane.commit.is_overdue(now, self.settings.commit_timeout))
         {
             // It may still be sent later, under another membership: only a new client forgets it.
             let error = KafkaSourceError::CommitUnanswered {
@@ -327,11 +314,7 @@ impl Poller {
         if let Some(handover) = self.handover.take() {
             // Announced partitions have an owner's event too; closing the client waits for the answer to the rest.
             lost.extend(
-                handover
-                    .announced()
-                    .filter(|name| !lost.contains(name))
-                    .cloned()
-                    .collect::<Vec<_>>(),
+                handover.announced().filter(|name| !lost.contains(name)).cloned().collect::<Vec<_>>(),
             );
             handover.abort(consumer);
         }
@@ -362,84 +345,6 @@ impl Poller {
             std::thread::sleep(IDLE_POLL);
         }
         false
-    }
-
-    /// An error event of the client.
-    fn error(&mut self, consumer: &Consumer, error: &KafkaError) -> Option<Ended> {
-        use RDKafkaErrorCode as Code;
-        let (code, fatal) = match error {
-            KafkaError::PartitionEOF(partition) => {
-                self.mark_end(*partition);
-                return None;
-            }
-            KafkaError::MessageConsumptionFatal(code) => (*code, true),
-            other => (other.rdkafka_error_code().unwrap_or(Code::Unknown), false),
-        };
-        let event = consumer
-            .context()
-            .last_error()
-            .filter(|event| event.code == code || fatal);
-        let detail = event
-            .as_ref()
-            .map_or_else(|| error.to_string(), |event| event.detail.clone());
-        if code == Code::FencedInstanceId {
-            tracing::error!("another process uses the same `group.instance.id`: {detail}");
-            return Some(Ended::Lost("another process uses the same group.instance.id"));
-        }
-        match code {
-            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
-                let refused = event.and_then(|event| connect::refusal(&self.settings, &event));
-                self.fail(
-                    "kafka read",
-                    refused.unwrap_or(KafkaSourceError::Unreadable { detail }),
-                );
-            }
-            Code::InconsistentGroupProtocol
-            | Code::InvalidGroupId
-            | Code::InvalidSessionTimeout
-            | Code::GroupMaxSizeReached
-            | Code::UnsupportedAssignor
-            | Code::UnreleasedInstanceId
-            | Code::UnsupportedVersion => {
-                let group = self.settings.group.clone();
-                self.fail("kafka join", KafkaSourceError::Group { group, detail });
-            }
-            Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
-                let detail = format!("{}{detail}", self.out_of_range(consumer));
-                self.fail("kafka read", KafkaSourceError::OffsetGone { detail });
-            }
-            // The client goes on behind a batch it cannot read: going on with it would lose the batch.
-            Code::BadMessage
-            | Code::BadCompression
-            | Code::NotImplemented
-            | Code::Underflow
-            | Code::InvalidMessage
-            | Code::UnsupportedCompressionType
-            | Code::MessageSizeTooLarge => {
-                self.fail("kafka read", KafkaSourceError::Unreadable { detail });
-            }
-            _ if fatal => {
-                tracing::error!(%code, "the kafka client has given up: {detail}");
-                return Some(Ended::Lost("the client has given up"));
-            }
-            _ => tracing::warn!(%code, "{detail}"),
-        }
-        None
-    }
-
-    /// Names the lanes whose next offset is outside their partition.
-    fn out_of_range(&mut self, consumer: &Consumer) -> String {
-        let mut found = Vec::new();
-        for lane in self.lanes.iter() {
-            let ends =
-                consumer.fetch_watermarks(lane.name.topic(), lane.name.partition(), Duration::from_secs(1));
-            if let Ok((low, high)) = ends
-                && !(low..=high).contains(&lane.next.get())
-            {
-                found.push(format!("{} at {} of [{low}, {high}); ", lane.name, lane.next));
-            }
-        }
-        found.concat()
     }
 
     /// Tells the pipeline to stop, once. The membership goes on: lanes may still commit what they have published.

@@ -69,17 +69,11 @@ pub struct ConfigError {
 impl ConfigError {
     /// `Ok` if there is no problem.
     pub(crate) fn check(problems: Vec<ConfigProblem>) -> Result<(), Self> {
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Self { problems })
-        }
+        if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
     }
 
     pub(crate) fn single(problem: ConfigProblem) -> Self {
-        Self {
-            problems: vec![problem],
-        }
+        Self { problems: vec![problem] }
     }
 
     /// The problems, in the order they were set.
@@ -113,11 +107,7 @@ impl Properties {
     pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let name = name.into();
         let value = value.into();
-        if self
-            .values
-            .get(&name)
-            .is_some_and(|set| set.expose_secret() != value)
-        {
+        if self.values.get(&name).is_some_and(|set| set.expose_secret() != value) {
             self.clashes.push(name);
         } else {
             self.values.insert(name, SecretString::from(value));
@@ -139,36 +129,23 @@ impl Properties {
         }
         // Lines go through `tracing`, whose filters decide; librdkafka only writes debug lines when asked to.
         let debug = self.get("debug").is_some();
-        config.set_log_level(if debug {
-            RDKafkaLogLevel::Debug
-        } else {
-            RDKafkaLogLevel::Info
-        });
+        config.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
         config
     }
 
     /// Every property that is owned, set twice or unknown.
     pub(crate) fn problems(&self, owned: &[Owned]) -> Vec<ConfigProblem> {
-        let mut problems: Vec<_> = self
-            .clashes
-            .iter()
-            .map(|name| ConfigProblem::SetTwice { name: name.clone() })
-            .collect();
+        let mut problems: Vec<_> =
+            self.clashes.iter().map(|name| ConfigProblem::SetTwice { name: name.clone() }).collect();
         for (name, value) in &self.values {
             if let Some(owned) = owned.iter().find(|owned| owned.name == name) {
-                problems.push(ConfigProblem::Owned {
-                    name: name.clone(),
-                    reason: owned.reason,
-                });
+                problems.push(ConfigProblem::Owned { name: name.clone(), reason: owned.reason });
                 continue;
             }
             let mut single = ClientConfig::new();
             single.set(name, value.expose_secret());
             if let Err(error) = single.create_native_config() {
-                problems.push(ConfigProblem::Refused {
-                    name: name.clone(),
-                    detail: refusal(name, error),
-                });
+                problems.push(ConfigProblem::Refused { name: name.clone(), detail: refusal(name, error) });
             }
         }
         problems
@@ -177,36 +154,20 @@ impl Properties {
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.values.iter().map(|(name, value)| {
-            (
-                name,
-                if is_secret(name) {
-                    "<redacted>"
-                } else {
-                    value.expose_secret()
-                },
-            )
-        });
+        let shown = self
+            .values
+            .iter()
+            .map(|(name, value)| (name, if is_secret(name) { "<redacted>" } else { value.expose_secret() }));
         f.debug_map().entries(shown).finish()
     }
 }
 
 /// Whether a property's value may hold a credential: rather one too many than one too few.
 fn is_secret(name: &str) -> bool {
-    const PARTS: [&str; 8] = [
-        "password",
-        "secret",
-        "passphrase",
-        "private",
-        "token",
-        "oauthbearer.config",
-        "jaas",
-        "ssl_key",
-    ];
+    const PARTS: [&str; 8] =
+        ["password", "secret", "passphrase", "private", "token", "oauthbearer.config", "jaas", "ssl_key"];
     PARTS.iter().any(|part| name.contains(part))
-        || name
-            .strip_prefix("ssl.")
-            .is_some_and(|rest| rest.split('.').any(|word| word == "pem"))
+        || name.strip_prefix("ssl.").is_some_and(|rest| rest.split('.').any(|word| word == "pem"))
 }
 
 fn refusal(name: &str, error: KafkaError) -> String {
@@ -221,10 +182,7 @@ fn refusal(name: &str, error: KafkaError) -> String {
 mod tests {
     use super::*;
 
-    const OWNED: &[Owned] = &[Owned {
-        name: "enable.auto.commit",
-        reason: "offsets follow objects",
-    }];
+    const OWNED: &[Owned] = &[Owned { name: "enable.auto.commit", reason: "offsets follow objects" }];
 
     #[test]
     fn every_problem_is_reported_at_once() {
@@ -237,12 +195,9 @@ mod tests {
         let error = ConfigError::check(properties.problems(OWNED)).unwrap_err();
         let text = error.to_string();
         assert_eq!(error.problems().len(), 4, "{text}");
-        for part in [
-            "offsets follow objects",
-            "no.such.property",
-            "fetch.wait.max.ms",
-            "client.id is set twice",
-        ] {
+        for part in
+            ["offsets follow objects", "no.such.property", "fetch.wait.max.ms", "client.id is set twice"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains('\n'));
@@ -274,14 +229,8 @@ mod tests {
         // A value librdkafka refuses must not come back in its message either.
         properties.set("sasl.oauthbearer.client.secret.typo", secret);
         properties.set("sasl.username", "shown");
-        let text = format!(
-            "{properties:?} {:?}",
-            ConfigError::check(properties.problems(OWNED))
-        );
+        let text = format!("{properties:?} {:?}", ConfigError::check(properties.problems(OWNED)));
         assert!(!text.contains(secret), "{text}");
-        assert!(
-            text.contains("shown") && text.contains("client.secret.typo"),
-            "{text}"
-        );
+        assert!(text.contains("shown") && text.contains("client.secret.typo"), "{text}");
     }
 }

@@ -20,11 +20,7 @@ impl Poller {
     /// The client came to the end of a partition with this number, of whichever topic.
     pub(crate) fn mark_end(&mut self, partition: i32) {
         let now = Instant::now();
-        for lane in self
-            .lanes
-            .iter_mut()
-            .filter(|lane| lane.name.partition() == partition)
-        {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.name.partition() == partition) {
             lane.at_end = true;
         }
         self.positions_due = self.positions_due.min(now);
@@ -39,6 +35,10 @@ impl Poller {
         if self.settings.until_end && !self.finished && self.handover.is_none() {
             let finished = if self.lanes.is_empty() {
                 let joined = !matches!(consumer.rebalance_protocol(), RebalanceProtocol::None);
+                if !joined {
+                    // The group lets nobody in before a dead member's session is over: that wait is no quiet time.
+                    self.last_change = now;
+                }
                 joined && now.saturating_duration_since(self.last_change) >= QUIET
             } else {
                 self.lanes.iter().all(crate::lanes::Lane::is_finished)
@@ -98,10 +98,7 @@ impl Poller {
             self.finish_lane(index);
         } else if news && (ended || beyond_records) {
             lane.reached = Some(passed);
-            let event = SourceEvent::Reached {
-                lane: lane.name.clone(),
-                next: passed,
-            };
+            let event = SourceEvent::Reached { lane: lane.name.clone(), next: passed };
             self.flush(index, false);
             self.emit(Ok(event));
         }
@@ -114,10 +111,7 @@ impl Poller {
         let Some(lane) = self.lanes.get(index) else { return };
         if lane.reached.is_none_or(|reached| lane.next > reached) {
             lane.reached = Some(lane.next);
-            let event = SourceEvent::Reached {
-                lane: lane.name.clone(),
-                next: lane.next,
-            };
+            let event = SourceEvent::Reached { lane: lane.name.clone(), next: lane.next };
             self.emit(Ok(event));
         }
     }

@@ -32,22 +32,11 @@ const LAST_COMMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum Handover {
     /// The marks of new partitions are being read.
-    Reading {
-        lanes: Vec<TopicPartition>,
-        reading: Reading,
-    },
+    Reading { lanes: Vec<TopicPartition>, reading: Reading },
     /// The pipeline has been asked where to start.
-    Asking {
-        found: Vec<Found>,
-        answer: oneshot::Receiver<Vec<(TopicPartition, Offset)>>,
-        warn_at: Instant,
-    },
+    Asking { found: Vec<Found>, answer: oneshot::Receiver<Vec<(TopicPartition, Offset)>>, warn_at: Instant },
     /// Lanes are finishing.
-    Revoking {
-        lanes: Vec<TopicPartition>,
-        done: oneshot::Receiver<()>,
-        by: Instant,
-    },
+    Revoking { lanes: Vec<TopicPartition>, done: oneshot::Receiver<()>, by: Instant },
     /// Cannot go on; the pipeline was told.
     Stuck,
 }
@@ -114,17 +103,9 @@ impl Poller {
         if known.is_empty() {
             done.send(());
         } else {
-            self.emit(Ok(SourceEvent::Revoked {
-                lanes: known,
-                by,
-                done,
-            }));
+            self.emit(Ok(SourceEvent::Revoked { lanes: known, by, done }));
         }
-        Handover::Revoking {
-            lanes,
-            done: answer,
-            by,
-        }
+        Handover::Revoking { lanes, done: answer, by }
     }
 
     /// Moves the handover on: `true` if it is over, an error if the membership must end.
@@ -149,25 +130,14 @@ impl Poller {
                     Some(Handover::Stuck)
                 }
             },
-            Handover::Asking {
-                found,
-                mut answer,
-                warn_at,
-            } => match answer.try_recv() {
+            Handover::Asking { found, mut answer, warn_at } => match answer.try_recv() {
                 Err(TryRecvError::Empty) => {
                     let late = now >= warn_at;
                     if late {
-                        tracing::warn!(
-                            count = found.len(),
-                            "the pipeline has not said yet where to start"
-                        );
+                        tracing::warn!(count = found.len(), "the pipeline has not said yet where to start");
                     }
                     let warn_at = if late { now + LATE } else { warn_at };
-                    Some(Handover::Asking {
-                        found,
-                        answer,
-                        warn_at,
-                    })
+                    Some(Handover::Asking { found, answer, warn_at })
                 }
                 Ok(starts) => {
                     self.assign(consumer, found, &starts);
@@ -181,9 +151,8 @@ impl Poller {
             },
             Handover::Revoking { lanes, mut done, by } => {
                 let waiting = matches!(done.try_recv(), Err(TryRecvError::Empty)) && now < by;
-                let committing = lanes
-                    .iter()
-                    .any(|name| self.lanes.named(name).is_some_and(|it| it.commit.is_sent()));
+                let committing =
+                    lanes.iter().any(|name| self.lanes.named(name).is_some_and(|it| it.commit.is_sent()));
                 if waiting || (committing && now < by + LAST_COMMIT) {
                     Some(Handover::Revoking { lanes, done, by })
                 } else if committing {
@@ -205,31 +174,21 @@ impl Poller {
         let (reply, answer) = Reply::channel();
         let assignments = found.iter().map(|found| found.assignment.clone()).collect();
         self.emit(Ok(SourceEvent::Assigned(assignments, reply)));
-        Handover::Asking {
-            found,
-            answer,
-            warn_at: now + LATE,
-        }
+        Handover::Asking { found, answer, warn_at: now + LATE }
     }
 
     fn assign(&mut self, consumer: &Consumer, found: Vec<Found>, starts: &[(TopicPartition, Offset)]) {
         let mut list = TopicPartitionList::new();
         for Found { assignment, end } in found {
             let name = assignment.lane;
-            let start = starts
-                .iter()
-                .find(|(lane, _)| *lane == name)
-                .map(|(_, start)| *start);
+            let start = starts.iter().find(|(lane, _)| *lane == name).map(|(_, start)| *start);
             let at = start.unwrap_or(assignment.mark.next);
             let mut element = list.add_partition(name.topic(), name.partition());
             if let Err(error) = element.set_offset(rdkafka::Offset::Offset(at.get())) {
                 tracing::error!(lane = %name, %at, %error, "the pipeline's start is no offset");
                 continue;
             }
-            let stop_at = self
-                .settings
-                .until_end
-                .then(|| *self.stops.entry(name.clone()).or_insert(end));
+            let stop_at = self.settings.until_end.then(|| *self.stops.entry(name.clone()).or_insert(end));
             let mut lane = Lane::new(name, at, end, stop_at);
             // Without an answer the lane stays silent: assigned, because the group says so, and not read.
             lane.leaving = start.is_none();

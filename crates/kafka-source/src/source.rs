@@ -69,21 +69,14 @@ impl KafkaSource {
     }
 
     pub(crate) fn new(settings: Settings) -> Self {
-        Self {
-            settings: Arc::new(settings),
-            inbox: Arc::default(),
-            events: None,
-            gone: None,
-        }
+        Self { settings: Arc::new(settings), inbox: Arc::default(), events: None, gone: None }
     }
 }
 
 impl fmt::Debug for KafkaSource {
     /// Never prints credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSource")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("KafkaSource").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -100,12 +93,7 @@ impl Source for KafkaSource {
         let (sender, events) = mpsc::channel(EVENTS);
         let (opened, outcome) = oneshot::channel();
         let (leaving, gone) = oneshot::channel();
-        let poller = Poller::new(
-            Arc::clone(&self.settings),
-            context.memory,
-            Arc::clone(&self.inbox),
-            sender,
-        );
+        let poller = Poller::new(Arc::clone(&self.settings), context.memory, Arc::clone(&self.inbox), sender);
         std::thread::Builder::new()
             .name("aqueduct-kafka-poll".to_owned())
             .spawn(move || {
@@ -171,17 +159,10 @@ impl SourceControl for Control {
 
     async fn commit(&self, lane: &TopicPartition, mark: Mark) -> Result<(), StageError> {
         let (answer, answered) = oneshot::channel();
-        self.0.commit(CommitRequest {
-            lane: lane.clone(),
-            mark,
-            answer,
-        });
+        self.0.commit(CommitRequest { lane: lane.clone(), mark, answer });
         answered.await.unwrap_or_else(|_| {
             // The thread is gone, and the partition with it.
-            Err(StageError::new(
-                "kafka commit",
-                KafkaSourceError::NotOurs { lane: lane.clone() },
-            ))
+            Err(StageError::new("kafka commit", KafkaSourceError::NotOurs { lane: lane.clone() }))
         })
     }
 }

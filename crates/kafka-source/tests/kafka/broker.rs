@@ -27,10 +27,8 @@ fn unique(name: &str) -> String {
 
 async fn topic(name: &str, partitions: i32) -> String {
     let name = unique(name);
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers())
-        .create()
-        .unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
     let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
     for created in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {
         created.unwrap();
@@ -39,16 +37,11 @@ async fn topic(name: &str, partitions: i32) -> String {
 }
 
 async fn number(topic: &str, partition: i32, from: usize, count: usize) {
-    let producer: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers())
-        .create()
-        .unwrap();
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
     let mut sent = Vec::new();
     for number in from..from + count {
         let value = format!("{partition}-{number}");
-        let record = FutureRecord::<[u8], _>::to(topic)
-            .partition(partition)
-            .payload(&value);
+        let record = FutureRecord::<[u8], _>::to(topic).partition(partition).payload(&value);
         sent.push(producer.send_result(record).map_err(|(error, _)| error).unwrap());
     }
     for sent in sent {
@@ -75,14 +68,7 @@ async fn a_slow_handover_commits_to_the_last_moment(
         number(&topic, partition, 0, 100).await;
     }
     let group = unique("handover");
-    let open = || {
-        configure(
-            KafkaSource::builder()
-                .brokers(brokers())
-                .group(&group)
-                .topics([&topic]),
-        )
-    };
+    let open = || configure(KafkaSource::builder().brokers(brokers()).group(&group).topics([&topic]));
     let mut first = Driver::open(open()).await;
     first.until("the records", |driver| driver.count() == 400).await;
     let mut second = Driver::open(open()).await;
@@ -98,49 +84,26 @@ async fn a_slow_handover_commits_to_the_last_moment(
         }
     };
     let asked = Instant::now();
-    let staying: Vec<_> = first
-        .owned
-        .iter()
-        .filter(|name| !moving.contains(name))
-        .cloned()
-        .collect();
+    let staying: Vec<_> = first.owned.iter().filter(|name| !moving.contains(name)).cloned().collect();
     for (round, name) in moving.iter().chain(&staying).enumerate() {
         let mark = Mark::at(Offset::new(10 + i64::try_from(round).unwrap()));
         first.control.commit(name, mark).await.unwrap();
     }
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert!(
-        !second_had.is_finished(),
-        "the partitions have moved before they were handed over"
-    );
+    assert!(!second_had.is_finished(), "the partitions have moved before they were handed over");
     for name in &moving {
-        first
-            .control
-            .commit(name, Mark::at(Offset::new(100)))
-            .await
-            .unwrap();
+        first.control.commit(name, Mark::at(Offset::new(100))).await.unwrap();
         first.owned.remove(name);
     }
     done.send(());
     first.drive(Duration::from_secs(1)).await;
     let (had, mut second) = second_had.await.unwrap();
     assert!(had.duration_since(asked) >= Duration::from_secs(4));
-    let refused = first
-        .control
-        .commit(&moving[0], Mark::at(Offset::new(100)))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        refused.class(),
-        Class::Fenced,
-        "a partition that was handed over takes no commit"
-    );
+    let refused = first.control.commit(&moving[0], Mark::at(Offset::new(100))).await.unwrap_err();
+    assert_eq!(refused.class(), Class::Fenced, "a partition that was handed over takes no commit");
     second.drive(Duration::from_secs(1)).await;
     for assignment in &second.assigned {
-        assert_eq!(
-            (assignment.mark.next, assignment.origin),
-            (Offset::new(100), MarkOrigin::Committed)
-        );
+        assert_eq!((assignment.mark.next, assignment.origin), (Offset::new(100), MarkOrigin::Committed));
     }
     assert_eq!(second.count(), 0, "nothing is read twice");
     assert!(first.lost.is_empty() && second.lost.is_empty());
@@ -173,16 +136,10 @@ async fn a_handover_waits_for_the_lanes_in_the_next_generation_protocol() {
 #[ignore = "needs a broker"]
 async fn an_unknown_topic_is_not_created() {
     let mut source = source("g", &unique("missing")).build().unwrap();
-    let context = SourceContext {
-        memory: Pool::new(1 << 20),
-        adopt_foreign_marks: false,
-    };
+    let context = SourceContext { memory: Pool::new(1 << 20), adopt_foreign_marks: false };
     let started = Instant::now();
     let error = source.open(context).await.unwrap_err();
-    assert!(
-        ErrorChain(&error).to_string().contains("does not exist"),
-        "{error}"
-    );
+    assert!(ErrorChain(&error).to_string().contains("does not exist"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
@@ -221,11 +178,7 @@ async fn aborted_transactions_and_control_records_are_passed() {
     driver.source.close().await.unwrap();
 
     let mut driver = Driver::open(source(&unique("g"), &topic)).await;
-    driver
-        .until("the end", |driver| {
-            driver.reached.get(&lane(&topic, 0)) == Some(&Offset::new(46))
-        })
-        .await;
+    driver.until("the end", |driver| driver.reached.get(&lane(&topic, 0)) == Some(&Offset::new(46))).await;
     driver.source.close().await.unwrap();
 }
 
@@ -265,12 +218,7 @@ async fn one_lane_s_refused_commit_does_not_hide_another_s() {
     stored.unwrap();
     let refused = refused.unwrap_err();
     assert_eq!(refused.class(), Class::Fatal);
-    assert!(
-        ErrorChain(&refused)
-            .to_string()
-            .contains("offset.metadata.max.bytes"),
-        "{refused}"
-    );
+    assert!(ErrorChain(&refused).to_string().contains("offset.metadata.max.bytes"), "{refused}");
     driver.source.close().await.unwrap();
 }
 
@@ -283,20 +231,13 @@ async fn records_gone_before_they_were_read_stop_the_pipeline() {
     let group = unique("retention");
     let mut driver = Driver::open(source(&group, &topic)).await;
     driver.until("the records", |driver| driver.count() == 100).await;
-    driver
-        .control
-        .commit(&lane(&topic, 0), Mark::at(Offset::new(10)))
-        .await
-        .unwrap();
+    driver.control.commit(&lane(&topic, 0), Mark::at(Offset::new(10))).await.unwrap();
     driver.source.close().await.unwrap();
 
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers())
-        .create()
-        .unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
     let mut list = rdkafka::TopicPartitionList::new();
-    list.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(50))
-        .unwrap();
+    list.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(50)).unwrap();
     admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
 
     let mut driver = Driver::open(source(&group, &topic)).await;
@@ -319,49 +260,31 @@ async fn zombie() {
     let mut driver = Driver::open(zombie_source(&group, &topic, &protocol)).await;
     driver.until("the records", |driver| driver.count() == 100).await;
     let name = lane(&topic, 0);
-    driver
-        .control
-        .commit(&name, Mark::at(Offset::new(20)))
-        .await
-        .unwrap();
+    driver.control.commit(&name, Mark::at(Offset::new(20))).await.unwrap();
     println!("\nzombie: ready");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     // The process was stopped while it waited for that line: all of this is a member of the past.
-    let class = driver
-        .control
-        .commit(&name, Mark::at(Offset::new(30)))
-        .await
-        .map_err(|error| error.class());
+    let class = driver.control.commit(&name, Mark::at(Offset::new(30))).await.map_err(|error| error.class());
     println!("\nzombie: {class:?}");
     driver.until("the loss", |driver| !driver.lost.is_empty()).await;
     println!("\nzombie: lost");
-    driver
-        .until("a membership", |driver| driver.assigned.len() >= 2)
-        .await;
+    driver.until("a membership", |driver| driver.assigned.len() >= 2).await;
     println!("\nzombie: {}", driver.assigned[1].mark.next);
     driver.source.close().await.unwrap();
 }
 
 fn zombie_source(group: &str, topic: &str, protocol: &str) -> KafkaSourceBuilder {
-    let source = KafkaSource::builder()
-        .brokers(brokers())
-        .group(group)
-        .topics([topic]);
+    let source = KafkaSource::builder().brokers(brokers()).group(group).topics([topic]);
     match protocol {
         // The broker sets this protocol's session timeout, 45 s by default.
         "consumer" => source.property("group.protocol", "consumer"),
-        _ => source
-            .property("session.timeout.ms", "6000")
-            .property("heartbeat.interval.ms", "500"),
+        _ => source.property("session.timeout.ms", "6000").property("heartbeat.interval.ms", "500"),
     }
 }
 
 fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill")
-        .args([name, &child.id().to_string()])
-        .status()
-        .unwrap();
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
@@ -371,11 +294,7 @@ async fn a_stopped_member_changes_no_mark(protocol: &str) {
     number(&topic, 0, 0, 100).await;
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["broker::zombie", "--exact", "--ignored", "--nocapture"])
-        .envs([
-            ("ZOMBIE_TOPIC", &*topic),
-            ("ZOMBIE_GROUP", &*group),
-            ("ZOMBIE_PROTOCOL", protocol),
-        ])
+        .envs([("ZOMBIE_TOPIC", &*topic), ("ZOMBIE_GROUP", &*group), ("ZOMBIE_PROTOCOL", protocol)])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -390,10 +309,7 @@ async fn a_stopped_member_changes_no_mark(protocol: &str) {
     let mut heir = Driver::open(zombie_source(&group, &topic, protocol)).await;
     heir.until("the inheritance", |driver| driver.count() == 80).await;
     assert_eq!(heir.assigned[0].mark.next, Offset::new(20));
-    heir.control
-        .commit(&lane(&topic, 0), Mark::at(Offset::new(60)))
-        .await
-        .unwrap();
+    heir.control.commit(&lane(&topic, 0), Mark::at(Offset::new(60))).await.unwrap();
 
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     signal(&child, "-CONT");

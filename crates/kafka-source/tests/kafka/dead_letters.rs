@@ -19,10 +19,7 @@ fn letter(offset: i64, value: Option<&'static str>) -> DeadLetter {
             timestamp: Timestamp::Create(1_700_000_000_000),
             key: Some("key".into()),
             value: value.map(Into::into),
-            headers: vec![
-                ("trace".to_owned(), Some("abc".into())),
-                ("absent".to_owned(), None),
-            ],
+            headers: vec![("trace".to_owned(), Some("abc".into())), ("absent".to_owned(), None)],
         },
         stage: PoisonStage::Convert,
         poison: Poison::new(PoisonReason::Malformed, "expected a value at byte 3"),
@@ -39,10 +36,7 @@ async fn a_letter_is_the_record_with_its_identity_and_the_reason() {
         .build()
         .unwrap();
     letters.check().await.unwrap();
-    letters
-        .send(vec![letter(41, Some("{")), letter(42, None)])
-        .await
-        .unwrap();
+    letters.send(vec![letter(41, Some("{")), letter(42, None)]).await.unwrap();
 
     let consumer: BaseConsumer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", cluster.brokers())
@@ -50,18 +44,11 @@ async fn a_letter_is_the_record_with_its_identity_and_the_reason() {
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset("letters", 0, rdkafka::Offset::Beginning)
-        .unwrap();
+    list.add_partition_offset("letters", 0, rdkafka::Offset::Beginning).unwrap();
     consumer.assign(&list).unwrap();
     let mut read = Vec::new();
     while read.len() < 2 {
-        read.push(
-            consumer
-                .poll(Duration::from_secs(20))
-                .expect("a letter in time")
-                .unwrap()
-                .detach(),
-        );
+        read.push(consumer.poll(Duration::from_secs(20)).expect("a letter in time").unwrap().detach());
     }
     assert_eq!(read[0].payload(), Some(&b"{"[..]));
     assert_eq!(read[1].payload(), None, "a tombstone stays one");
@@ -72,18 +59,9 @@ async fn a_letter_is_the_record_with_its_identity_and_the_reason() {
             .headers()
             .unwrap()
             .iter()
-            .map(|it| {
-                (
-                    it.key.to_owned(),
-                    it.value.map(|value| String::from_utf8(value.to_vec()).unwrap()),
-                )
-            })
+            .map(|it| (it.key.to_owned(), it.value.map(|value| String::from_utf8(value.to_vec()).unwrap())))
             .collect();
-        assert_eq!(
-            headers[0],
-            ("trace".to_owned(), Some("abc".to_owned())),
-            "its own headers come first"
-        );
+        assert_eq!(headers[0], ("trace".to_owned(), Some("abc".to_owned())), "its own headers come first");
         assert_eq!(headers[1], ("absent".to_owned(), None));
         for (name, value) in [
             ("__connect.errors.topic", "orders"),
@@ -112,30 +90,19 @@ async fn a_letter_is_the_record_with_its_identity_and_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_cannot_be_stored_is_an_error_of_its_record() {
     let cluster = Cluster::new(&[("letters", 1)]);
-    let letters = KafkaDeadLetters::builder()
-        .brokers(cluster.brokers())
-        .topic("letters")
-        .build()
-        .unwrap();
+    let letters = KafkaDeadLetters::builder().brokers(cluster.brokers()).topic("letters").build().unwrap();
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     cluster.mock.request_errors(RDKafkaApiKey::Produce, &[denied]);
     let error = letters.send(vec![letter(41, Some("{"))]).await.unwrap_err();
     assert_eq!(error.class(), Class::Fatal);
     let text = aqueduct_core::ErrorChain(&error).to_string();
-    assert!(
-        text.contains("orders[3] at offset 41") && text.contains("letters"),
-        "{text}"
-    );
+    assert!(text.contains("orders[3] at offset 41") && text.contains("letters"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_the_topic_refuses_does_not_keep_a_letter_out() {
     let cluster = Cluster::new(&[("letters", 1)]);
-    let letters = KafkaDeadLetters::builder()
-        .brokers(cluster.brokers())
-        .topic("letters")
-        .build()
-        .unwrap();
+    let letters = KafkaDeadLetters::builder().brokers(cluster.brokers()).topic("letters").build().unwrap();
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
     cluster.mock.request_errors(RDKafkaApiKey::Produce, &[refused]);
     letters.send(vec![letter(41, Some("{"))]).await.unwrap();
@@ -147,20 +114,12 @@ async fn a_time_the_topic_refuses_does_not_keep_a_letter_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_topic_and_a_missing_broker_are_found_before_anything_is_read() {
     let cluster = Cluster::new(&[("letters", 1)]);
-    let letters = KafkaDeadLetters::builder()
-        .brokers(cluster.brokers())
-        .topic("leters")
-        .build()
-        .unwrap();
+    let letters = KafkaDeadLetters::builder().brokers(cluster.brokers()).topic("leters").build().unwrap();
     let error = letters.check().await.unwrap_err();
     let text = aqueduct_core::ErrorChain(&error).to_string();
     assert!(text.contains("topic leters does not exist"), "{text}");
 
-    let letters = KafkaDeadLetters::builder()
-        .brokers("127.0.0.1:1")
-        .topic("letters")
-        .build()
-        .unwrap();
+    let letters = KafkaDeadLetters::builder().brokers("127.0.0.1:1").topic("letters").build().unwrap();
     let started = std::time::Instant::now();
     assert_eq!(letters.check().await.unwrap_err().class(), Class::Fatal);
     assert!(started.elapsed() < Duration::from_secs(10));
@@ -174,11 +133,8 @@ fn what_durability_needs_cannot_be_changed() {
         .property("sasl.password", "canary")
         .build()
         .unwrap_err();
-    let owned: Vec<_> = error
-        .problems()
-        .iter()
-        .filter(|it| matches!(it, ConfigProblem::Owned { .. }))
-        .collect();
+    let owned: Vec<_> =
+        error.problems().iter().filter(|it| matches!(it, ConfigProblem::Owned { .. })).collect();
     assert_eq!((owned.len(), error.problems().len()), (2, 4), "{error}");
     assert!(!format!("{error:?}").contains("canary"));
 }

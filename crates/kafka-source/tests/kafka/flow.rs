@@ -15,16 +15,11 @@ async fn a_small_pool_bounds_what_is_in_flight_and_nothing_is_lost() {
     let memory = Pool::new(256 << 10);
     let mut driver = Driver::open_with(cluster.source("g", "orders"), memory.clone()).await;
     driver.hold = true;
-    driver
-        .until("the first batches", |driver| driver.count() > 100)
-        .await;
+    driver.until("the first batches", |driver| driver.count() > 100).await;
     // Nothing is given back for longer than the source waits before it pauses everything.
     driver.drive(Duration::from_secs(1)).await;
     let stopped_at = driver.count();
-    assert!(
-        stopped_at < 600,
-        "{stopped_at} records of 500 bytes in a pool of 256 KiB"
-    );
+    assert!(stopped_at < 600, "{stopped_at} records of 500 bytes in a pool of 256 KiB");
     assert!(memory.used() <= memory.capacity());
     driver.drive(Duration::from_secs(1)).await;
     assert_eq!(driver.count(), stopped_at, "no permit, no record");
@@ -39,9 +34,7 @@ async fn a_small_pool_bounds_what_is_in_flight_and_nothing_is_lost() {
     }
     driver.hold = false;
     driver.held.clear();
-    driver
-        .until("all records", |driver| driver.count() == 6_000)
-        .await;
+    driver.until("all records", |driver| driver.count() == 6_000).await;
     for partition in 0..3 {
         let records = &driver.records[&lane("orders", partition)];
         for (number, (offset, value)) in records.iter().enumerate() {
@@ -58,9 +51,7 @@ async fn a_small_pool_bounds_what_is_in_flight_and_nothing_is_lost() {
 async fn a_record_larger_than_the_pool_passes_alone() {
     let cluster = Cluster::new(&[("orders", 1)]);
     let large = vec![b'x'; 400 << 10];
-    cluster
-        .produce("orders", 0, [b"a".to_vec(), large.clone(), b"b".to_vec()])
-        .await;
+    cluster.produce("orders", 0, [b"a".to_vec(), large.clone(), b"b".to_vec()]).await;
     let mut driver = Driver::open_with(cluster.source("g", "orders"), Pool::new(64 << 10)).await;
     driver.until("all records", |driver| driver.count() == 3).await;
     assert_eq!(driver.records[&lane("orders", 0)][1].1.len(), large.len());
@@ -88,10 +79,7 @@ async fn one_lane_that_lags_does_not_stop_the_others() {
         driver.held.retain(|batch| *batch.lane() == slow);
     }
     let held: usize = driver.held.iter().map(aqueduct_core::Batch::bytes).sum();
-    assert!(
-        (3 << 20..6 << 20).contains(&held),
-        "{held} bytes of one lane in flight"
-    );
+    assert!((3 << 20..6 << 20).contains(&held), "{held} bytes of one lane in flight");
     driver.held.clear();
     driver.hold = false;
     driver.until("the rest", |driver| driver.count() == 9_800).await;
@@ -106,24 +94,18 @@ async fn paused_lanes_get_nothing_until_they_are_resumed() {
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
     // Asked for before the partition is ours.
     driver.control.pause(&[lane("orders", 0)]);
-    driver
-        .until("the other lane", |driver| driver.count() == 10)
-        .await;
+    driver.until("the other lane", |driver| driver.count() == 10).await;
     driver.drive(Duration::from_secs(1)).await;
     assert_eq!(driver.counts(), [("orders[1]".to_owned(), 10)].into());
     driver.control.resume(&[lane("orders", 0)]);
-    driver
-        .until("the paused lane", |driver| driver.count() == 20)
-        .await;
+    driver.until("the paused lane", |driver| driver.count() == 20).await;
     driver.control.pause(&[lane("orders", 0), lane("orders", 1)]);
     driver.drive(Duration::from_millis(300)).await;
     cluster.number("orders", 1, 10, 5).await;
     driver.drive(Duration::from_secs(1)).await;
     assert_eq!(driver.count(), 20);
     driver.control.resume(&[lane("orders", 0), lane("orders", 1)]);
-    driver
-        .until("the late records", |driver| driver.count() == 25)
-        .await;
+    driver.until("the late records", |driver| driver.count() == 25).await;
     driver.assert_complete("orders", 1, 10);
     driver.source.close().await.unwrap();
 }

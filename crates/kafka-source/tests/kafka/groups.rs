@@ -10,11 +10,7 @@ async fn members_come_and_go(strategy: &str, incremental: bool) {
     for partition in 0..4 {
         cluster.number("orders", partition, 0, 200).await;
     }
-    let source = || {
-        cluster
-            .source("g", "orders")
-            .property("partition.assignment.strategy", strategy)
-    };
+    let source = || cluster.source("g", "orders").property("partition.assignment.strategy", strategy);
     let mut first = Driver::open(source()).await;
     first.until("the records", |driver| driver.count() == 800).await;
     // The in-process broker, unlike a real one, refuses commits while members of the eager protocol hand over.
@@ -28,21 +24,12 @@ async fn members_come_and_go(strategy: &str, incremental: bool) {
     let mut second = Driver::open(source()).await;
     let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
     while first.owned.len() != 2 || second.owned.len() != 2 {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{:?} {:?}",
-            first.owned,
-            second.owned
-        );
+        assert!(tokio::time::Instant::now() < deadline, "{:?} {:?}", first.owned, second.owned);
         first.drive(Duration::from_millis(50)).await;
         second.drive(Duration::from_millis(50)).await;
     }
     let moved = if incremental { 2 } else { 4 };
-    assert_eq!(
-        first.revoked.len(),
-        moved,
-        "only what moves is revoked by an incremental protocol"
-    );
+    assert_eq!(first.revoked.len(), moved, "only what moves is revoked by an incremental protocol");
     assert!(first.lost.is_empty() && second.lost.is_empty());
     // What the first has committed is not read again.
     second.drive(Duration::from_millis(500)).await;
@@ -51,28 +38,22 @@ async fn members_come_and_go(strategy: &str, incremental: bool) {
     for partition in 0..4 {
         cluster.number("orders", partition, 200, 100).await;
     }
-    first
-        .until("new records", |driver| driver.count() == 800 + 200)
-        .await;
+    first.until("new records", |driver| driver.count() == 800 + 200).await;
     second.until("new records", |driver| driver.count() == 200).await;
-    for name in &second.owned {
-        second.commit_read(name).await;
+    for member in [&first, &second] {
+        for name in &member.owned {
+            member.commit_read(name).await;
+        }
     }
     second.source.close().await.unwrap();
-    first
-        .until("all partitions again", |driver| driver.owned.len() == 4)
-        .await;
+    first.until("all partitions again", |driver| driver.owned.len() == 4).await;
     for partition in 0..4 {
         cluster.number("orders", partition, 300, 10).await;
     }
-    first
-        .until("the rest", |driver| driver.count() == 1000 + 40)
-        .await;
+    first.until("the rest", |driver| driver.count() == 1000 + 40).await;
     let mut all = first.records.clone();
     for (name, records) in &second.records {
-        all.entry(name.clone())
-            .or_default()
-            .extend(records.iter().cloned());
+        all.entry(name.clone()).or_default().extend(records.iter().cloned());
     }
     for records in all.values_mut() {
         records.sort();
@@ -120,22 +101,12 @@ async fn a_source_that_is_only_dropped_leaves_its_group() {
     drop(second);
     let mut third = cluster.source("g", "orders").build().unwrap();
     let memory = aqueduct_core::Pool::new(1 << 20);
-    let context = aqueduct_core::SourceContext {
-        memory,
-        adopt_foreign_marks: false,
-    };
+    let context = aqueduct_core::SourceContext { memory, adopt_foreign_marks: false };
     third.open(context).await.unwrap();
-    let assigned = tokio::time::timeout(crate::support::PATIENCE, third.next())
-        .await
-        .unwrap()
-        .unwrap();
+    let assigned = tokio::time::timeout(crate::support::PATIENCE, third.next()).await.unwrap().unwrap();
     assert!(matches!(assigned, aqueduct_core::SourceEvent::Assigned(..)));
     let started = std::time::Instant::now();
     third.close().await.unwrap();
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     drop(assigned);
 }

@@ -59,15 +59,8 @@ async fn a_successor_finds_the_intent_and_starts_where_it_says() {
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
     driver.until("the rest", |driver| driver.count() == 70 + 45).await;
     for assignment in &driver.assigned {
-        let expected = if assignment.lane.partition() == 0 {
-            &with_intent
-        } else {
-            &plain
-        };
-        assert_eq!(
-            (&assignment.mark, assignment.origin),
-            (expected, MarkOrigin::Committed)
-        );
+        let expected = if assignment.lane.partition() == 0 { &with_intent } else { &plain };
+        assert_eq!((&assignment.mark, assignment.origin), (expected, MarkOrigin::Committed));
     }
     assert_eq!(driver.records[&lane("orders", 0)][0].0, 30);
     driver.source.close().await.unwrap();
@@ -82,9 +75,7 @@ async fn marks_of_others_are_foreign_and_unreadable_ones_stop() {
     commit_foreign(&cluster, "past", 400, "aq1");
 
     let mut driver = Driver::open(cluster.source("foreign", "orders")).await;
-    driver
-        .until("the assignment", |driver| !driver.assigned.is_empty())
-        .await;
+    driver.until("the assignment", |driver| !driver.assigned.is_empty()).await;
     assert_eq!(driver.assigned[0].origin, MarkOrigin::Foreign);
     assert_eq!(driver.assigned[0].mark, Mark::at(Offset::new(4)));
     driver.source.close().await.unwrap();
@@ -106,9 +97,7 @@ async fn a_failed_read_of_marks_is_not_taken_for_no_mark() {
     cluster.number("orders", 0, 0, 10).await;
     commit_foreign(&cluster, "g", 6, "aq1");
     let failure = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN;
-    cluster
-        .mock
-        .request_errors(RDKafkaApiKey::OffsetFetch, &[failure, failure]);
+    cluster.mock.request_errors(RDKafkaApiKey::OffsetFetch, &[failure, failure]);
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
     driver.until("the records", |driver| driver.count() == 4).await;
     assert_eq!(driver.assigned[0].mark, Mark::at(Offset::new(6)));
@@ -122,21 +111,13 @@ async fn a_commit_that_meets_a_rebalance_is_repeated() {
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
     driver.until("the records", |driver| driver.count() == 10).await;
     let rebalancing = RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
-    cluster
-        .mock
-        .request_errors(RDKafkaApiKey::OffsetCommit, &[rebalancing, rebalancing]);
-    driver
-        .control
-        .commit(&lane("orders", 0), Mark::at(Offset::new(10)))
-        .await
-        .unwrap();
+    cluster.mock.request_errors(RDKafkaApiKey::OffsetCommit, &[rebalancing, rebalancing]);
+    driver.control.commit(&lane("orders", 0), Mark::at(Offset::new(10))).await.unwrap();
     assert!(driver.lost.is_empty());
     driver.source.close().await.unwrap();
 
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
-    driver
-        .until("the assignment", |driver| !driver.assigned.is_empty())
-        .await;
+    driver.until("the assignment", |driver| !driver.assigned.is_empty()).await;
     assert_eq!(driver.assigned[0].mark, Mark::at(Offset::new(10)));
     driver.source.close().await.unwrap();
 }
@@ -149,30 +130,16 @@ async fn a_member_the_group_does_not_know_loses_everything_and_joins_again() {
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
     driver.until("the records", |driver| driver.count() == 20).await;
     let stranger = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID;
-    cluster
-        .mock
-        .request_errors(RDKafkaApiKey::OffsetCommit, &[stranger]);
-    let refused = driver
-        .control
-        .commit(&lane("orders", 0), Mark::at(Offset::new(10)))
-        .await
-        .unwrap_err();
+    cluster.mock.request_errors(RDKafkaApiKey::OffsetCommit, &[stranger]);
+    let refused = driver.control.commit(&lane("orders", 0), Mark::at(Offset::new(10))).await.unwrap_err();
     assert_eq!(refused.class(), Class::Fenced);
     driver.until("the loss", |driver| driver.lost.len() == 2).await;
     assert!(driver.owned.is_empty());
     // A commit between two memberships is nobody's.
-    let refused = driver
-        .control
-        .commit(&lane("orders", 1), Mark::at(Offset::new(10)))
-        .await
-        .unwrap_err();
+    let refused = driver.control.commit(&lane("orders", 1), Mark::at(Offset::new(10))).await.unwrap_err();
     assert_eq!(refused.class(), Class::Fenced);
     driver.records.clear();
-    driver
-        .until("the new membership", |driver| {
-            driver.owned.len() == 2 && driver.count() == 20
-        })
-        .await;
+    driver.until("the new membership", |driver| driver.owned.len() == 2 && driver.count() == 20).await;
     driver.commit_read(&lane("orders", 0)).await;
     driver.source.close().await.unwrap();
 }
@@ -182,17 +149,11 @@ async fn a_limit_too_low_for_intents_is_found_at_start() {
     let cluster = Cluster::new(&[("orders", 1)]);
     cluster.number("orders", 0, 0, 10).await;
     let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE;
-    cluster
-        .mock
-        .request_errors(RDKafkaApiKey::OffsetCommit, &[too_large]);
+    cluster.mock.request_errors(RDKafkaApiKey::OffsetCommit, &[too_large]);
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
     driver.until("an error", |driver| !driver.errors.is_empty()).await;
     assert_eq!(driver.errors[0].class(), Class::Fatal);
-    assert!(
-        driver.errors[0].to_string().contains("offset.metadata.max.bytes"),
-        "{}",
-        driver.errors[0]
-    );
+    assert!(driver.errors[0].to_string().contains("offset.metadata.max.bytes"), "{}", driver.errors[0]);
     driver.source.close().await.unwrap();
 }
 
@@ -200,28 +161,17 @@ async fn a_limit_too_low_for_intents_is_found_at_start() {
 async fn an_unanswered_commit_ends_the_membership() {
     let cluster = Cluster::new(&[("orders", 1)]);
     cluster.number("orders", 0, 0, 10).await;
-    let source = cluster
-        .source("g", "orders")
-        .commit_timeout(Duration::from_secs(1));
+    let source = cluster.source("g", "orders").commit_timeout(Duration::from_secs(1));
     let mut driver = Driver::open(source).await;
     driver.until("the records", |driver| driver.count() == 10).await;
     driver.drive(Duration::from_millis(500)).await;
     // The broker stays, its answers take longer than we wait.
-    cluster
-        .mock
-        .broker_round_trip_time(-1, Duration::from_secs(4))
-        .unwrap();
-    let refused = driver
-        .control
-        .commit(&lane("orders", 0), Mark::at(Offset::new(10)))
-        .await
-        .unwrap_err();
+    cluster.mock.broker_round_trip_time(-1, Duration::from_secs(4)).unwrap();
+    let refused = driver.control.commit(&lane("orders", 0), Mark::at(Offset::new(10))).await.unwrap_err();
     assert_eq!(refused.class(), Class::Fenced);
     driver.until("the loss", |driver| driver.lost.len() == 1).await;
     cluster.mock.broker_round_trip_time(-1, Duration::ZERO).unwrap();
-    driver
-        .until("the new membership", |driver| driver.owned.len() == 1)
-        .await;
+    driver.until("the new membership", |driver| driver.owned.len() == 1).await;
     driver.source.close().await.unwrap();
 }
 
@@ -232,16 +182,9 @@ async fn a_lane_has_one_commit_under_way_and_strangers_have_none() {
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
     driver.until("the records", |driver| driver.count() == 10).await;
     driver.drive(Duration::from_millis(500)).await;
-    let refused = driver
-        .control
-        .commit(&lane("orders", 9), Mark::at(Offset::ZERO))
-        .await
-        .unwrap_err();
+    let refused = driver.control.commit(&lane("orders", 9), Mark::at(Offset::ZERO)).await.unwrap_err();
     assert_eq!(refused.class(), Class::Fenced);
-    cluster
-        .mock
-        .broker_round_trip_time(-1, Duration::from_millis(300))
-        .unwrap();
+    cluster.mock.broker_round_trip_time(-1, Duration::from_millis(300)).unwrap();
     let name = lane("orders", 0);
     let (first, second) = tokio::join!(
         driver.control.commit(&name, Mark::at(Offset::new(5))),
@@ -250,11 +193,7 @@ async fn a_lane_has_one_commit_under_way_and_strangers_have_none() {
     first.unwrap();
     assert_eq!(second.unwrap_err().class(), Class::Unknown);
     // A task of an earlier assignment cannot move the mark back.
-    let refused = driver
-        .control
-        .commit(&name, Mark::at(Offset::new(4)))
-        .await
-        .unwrap_err();
+    let refused = driver.control.commit(&name, Mark::at(Offset::new(4))).await.unwrap_err();
     assert_eq!(refused.class(), Class::Fenced);
     cluster.mock.broker_round_trip_time(-1, Duration::ZERO).unwrap();
     driver.source.close().await.unwrap();

@@ -9,10 +9,7 @@ use crate::support::Cluster;
 async fn refused(builder: KafkaSourceBuilder) -> (String, Duration) {
     let mut source = builder.build().unwrap();
     let started = Instant::now();
-    let context = SourceContext {
-        memory: Pool::new(1 << 20),
-        adopt_foreign_marks: false,
-    };
+    let context = SourceContext { memory: Pool::new(1 << 20), adopt_foreign_marks: false };
     let error: StageError = source.open(context).await.unwrap_err();
     assert_eq!(error.class(), Class::Fatal);
     source.close().await.unwrap();
@@ -22,10 +19,7 @@ async fn refused(builder: KafkaSourceBuilder) -> (String, Duration) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_broker_is_an_error_within_ten_seconds() {
     // Nothing listens on port 1.
-    let source = KafkaSource::builder()
-        .brokers("127.0.0.1:1")
-        .group("g")
-        .topics(["orders"]);
+    let source = KafkaSource::builder().brokers("127.0.0.1:1").group("g").topics(["orders"]);
     let (text, took) = refused(source).await;
     assert!(text.contains("127.0.0.1:1") && text.contains("brokers"), "{text}");
     assert!(took < Duration::from_secs(11), "{took:?}");
@@ -55,10 +49,7 @@ async fn a_topic_that_may_not_be_read_is_named() {
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     cluster.mock.topic_error("orders", denied).unwrap();
     let (text, _) = refused(cluster.source("g", "orders")).await;
-    assert!(
-        text.contains("do not allow") && text.contains("topic orders"),
-        "{text}"
-    );
+    assert!(text.contains("do not allow") && text.contains("topic orders"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,8 +76,5 @@ fn a_source_prints_no_secret() {
         .build()
         .unwrap();
     let text = format!("{source:?}");
-    assert!(
-        !text.contains("canary") && text.contains("sasl.password"),
-        "{text}"
-    );
+    assert!(!text.contains("canary") && text.contains("sasl.password"), "{text}");
 }

@@ -12,16 +12,11 @@ async fn every_partition_arrives_whole_and_in_order() {
         cluster.number("orders", partition, 0, 3_000).await;
     }
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
-    driver
-        .until("all records", |driver| driver.count() == 12_000)
-        .await;
+    driver.until("all records", |driver| driver.count() == 12_000).await;
     driver.assert_complete("orders", 4, 3_000);
     for assignment in &driver.assigned {
         assert_eq!(assignment.origin, MarkOrigin::Initial);
-        assert_eq!(
-            (assignment.mark.next, assignment.log_start),
-            (Offset::ZERO, Offset::ZERO)
-        );
+        assert_eq!((assignment.mark.next, assignment.log_start), (Offset::ZERO, Offset::ZERO));
     }
 
     // The ends are told, and records that come later arrive by themselves.
@@ -46,10 +41,7 @@ async fn expressions_subscribe_to_all_topics_that_match() {
     let mut driver = Driver::open(source).await;
     driver.until("both topics", |driver| driver.count() == 20).await;
     driver.drive(Duration::from_millis(500)).await;
-    assert_eq!(
-        driver.counts(),
-        [("orders-eu[0]".to_owned(), 10), ("orders-us[0]".to_owned(), 10)].into()
-    );
+    assert_eq!(driver.counts(), [("orders-eu[0]".to_owned(), 10), ("orders-us[0]".to_owned(), 10)].into());
     driver.source.close().await.unwrap();
 }
 
@@ -66,9 +58,7 @@ async fn latest_starts_at_the_end_and_stays_there_over_a_restart() {
 
     cluster.number("orders", 0, 10, 5).await;
     let mut driver = Driver::open(cluster.source("g", "orders").start(StartAt::Latest)).await;
-    driver
-        .until("what came in between", |driver| driver.count() == 5)
-        .await;
+    driver.until("what came in between", |driver| driver.count() == 5).await;
     assert_eq!(driver.assigned[0].origin, MarkOrigin::Committed);
     assert_eq!(driver.records[&lane("orders", 0)][0].0, 10);
     driver.source.close().await.unwrap();
@@ -81,15 +71,10 @@ async fn a_bounded_run_ends_at_the_end_as_of_start() {
     cluster.number("orders", 1, 0, 7).await;
     // Partition 2 is empty.
     let mut driver = Driver::open(cluster.source("g", "orders").until_end()).await;
-    driver
-        .until("the assignment", |driver| driver.owned.len() == 3)
-        .await;
+    driver.until("the assignment", |driver| driver.owned.len() == 3).await;
     cluster.number("orders", 0, 500, 100).await;
     driver.until("the end", |driver| driver.finished == 1).await;
-    assert_eq!(
-        driver.counts(),
-        [("orders[0]".to_owned(), 500), ("orders[1]".to_owned(), 7)].into()
-    );
+    assert_eq!(driver.counts(), [("orders[0]".to_owned(), 500), ("orders[1]".to_owned(), 7)].into());
     assert_eq!(
         driver.reached,
         [
@@ -100,11 +85,7 @@ async fn a_bounded_run_ends_at_the_end_as_of_start() {
         .into()
     );
     driver.drive(Duration::from_secs(1)).await;
-    assert_eq!(
-        (driver.count(), driver.finished),
-        (507, 1),
-        "nothing comes after the end"
-    );
+    assert_eq!((driver.count(), driver.finished), (507, 1), "nothing comes after the end");
     driver.source.close().await.unwrap();
 }
 
@@ -115,29 +96,18 @@ async fn keys_headers_timestamps_and_tombstones_are_kept() {
     use rdkafka::producer::{FutureProducer, FutureRecord};
 
     let cluster = Cluster::new(&[("orders", 1)]);
-    let producer: FutureProducer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", cluster.brokers())
-        .create()
-        .unwrap();
-    let headers = OwnedHeaders::new()
-        .insert(Header {
-            key: "trace",
-            value: Some("abc"),
-        })
-        .insert(Header::<&str> {
-            key: "absent",
-            value: None,
-        });
-    let record = FutureRecord::<str, str>::to("orders")
-        .key("k")
-        .timestamp(1_700_000_000_000)
-        .headers(headers);
+    let producer: FutureProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", cluster.brokers()).create().unwrap();
+    let headers =
+        OwnedHeaders::new()
+            .insert(Header { key: "trace", value: Some("abc") })
+            .insert(Header::<&str> { key: "absent", value: None });
+    let record =
+        FutureRecord::<str, str>::to("orders").key("k").timestamp(1_700_000_000_000).headers(headers);
     producer.send(record, Duration::from_secs(10)).await.unwrap();
 
     let mut driver = Driver::open(cluster.source("g", "orders")).await;
-    driver
-        .until("the assignment", |driver| !driver.owned.is_empty())
-        .await;
+    driver.until("the assignment", |driver| !driver.owned.is_empty()).await;
     let batch = loop {
         if let SourceEvent::Batch(batch) = driver.source.next().await.unwrap() {
             break batch;

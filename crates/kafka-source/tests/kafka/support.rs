@@ -14,7 +14,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 
 /// Long enough for the mock broker's 3 s before a group's first assignment, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Cluster {
     pub(crate) mock: MockCluster<'static, DefaultProducerContext>,
@@ -28,10 +28,8 @@ impl Cluster {
         for (topic, partitions) in topics {
             mock.create_topic(topic, *partitions, 1).unwrap();
         }
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", mock.bootstrap_servers())
-            .create()
-            .unwrap();
+        let producer =
+            ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().unwrap();
         Self { mock, producer }
     }
 
@@ -48,15 +46,8 @@ impl Cluster {
     ) {
         let mut sent = Vec::new();
         for value in values {
-            let record = FutureRecord::<[u8], [u8]>::to(topic)
-                .partition(partition)
-                .payload(value.as_ref());
-            sent.push(
-                self.producer
-                    .send_result(record)
-                    .map_err(|(error, _)| error)
-                    .unwrap(),
-            );
+            let record = FutureRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value.as_ref());
+            sent.push(self.producer.send_result(record).map_err(|(error, _)| error).unwrap());
         }
         for sent in sent {
             sent.await.unwrap().unwrap();
@@ -108,13 +99,7 @@ impl Driver {
 
     pub(crate) async fn open_with(builder: KafkaSourceBuilder, memory: Pool) -> Self {
         let mut source = builder.build().unwrap();
-        source
-            .open(SourceContext {
-                memory,
-                adopt_foreign_marks: false,
-            })
-            .await
-            .unwrap();
+        source.open(SourceContext { memory, adopt_foreign_marks: false }).await.unwrap();
         let control = source.control();
         Self {
             source,
@@ -140,9 +125,7 @@ impl Driver {
                 assert!(self.owned.contains(batch.lane()), "{} is not owned", batch.lane());
                 let records = self.records.entry(batch.lane().clone()).or_default();
                 records.extend(
-                    batch
-                        .iter()
-                        .map(|it| (it.offset().get(), it.value().unwrap_or_default().to_vec())),
+                    batch.iter().map(|it| (it.offset().get(), it.value().unwrap_or_default().to_vec())),
                 );
                 if self.hold {
                     self.held.push(batch);
@@ -152,10 +135,7 @@ impl Driver {
                 for assignment in &assignments {
                     assert!(self.owned.insert(assignment.lane.clone()), "assigned twice");
                 }
-                let starts = assignments
-                    .iter()
-                    .map(|it| (it.lane.clone(), it.mark.next))
-                    .collect();
+                let starts = assignments.iter().map(|it| (it.lane.clone(), it.mark.next)).collect();
                 self.assigned.extend(assignments);
                 reply.send(starts);
             }
@@ -179,10 +159,7 @@ impl Driver {
             }
             Ok(SourceEvent::Reached { lane, next }) => {
                 let before = self.reached.insert(lane.clone(), next);
-                assert!(
-                    before.is_none_or(|before| before < next),
-                    "{lane} reached {next} after {before:?}"
-                );
+                assert!(before.is_none_or(|before| before < next), "{lane} reached {next} after {before:?}");
             }
             Ok(SourceEvent::Finished) => self.finished += 1,
             Ok(other) => panic!("unknown event {other:?}"),
@@ -194,16 +171,16 @@ impl Driver {
     pub(crate) async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !done(self) {
-            if tokio::time::timeout_at(deadline, self.step()).await.is_err() {
-                panic!(
-                    "not in time: {what}; owned {:?}, records {:?}, reached {:?}, lost {:?}, errors {:?}",
-                    self.owned,
-                    self.counts(),
-                    self.reached,
-                    self.lost,
-                    self.errors
-                );
-            }
+            let timely = tokio::time::timeout_at(deadline, self.step()).await.is_ok();
+            assert!(
+                timely,
+                "not in time: {what}; owned {:?}, records {:?}, reached {:?}, lost {:?}, errors {:?}",
+                self.owned,
+                self.counts(),
+                self.reached,
+                self.lost,
+                self.errors
+            );
         }
     }
 
@@ -214,10 +191,7 @@ impl Driver {
     }
 
     pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
-        self.records
-            .iter()
-            .map(|(lane, records)| (lane.to_string(), records.len()))
-            .collect()
+        self.records.iter().map(|(lane, records)| (lane.to_string(), records.len())).collect()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -227,10 +201,7 @@ impl Driver {
     /// Commits everything read of the lane.
     pub(crate) async fn commit_read(&self, lane: &TopicPartition) {
         if let Some((offset, _)) = self.records.get(lane).and_then(|records| records.last()) {
-            self.control
-                .commit(lane, Mark::at(Offset::new(offset + 1)))
-                .await
-                .unwrap();
+            self.control.commit(lane, Mark::at(Offset::new(offset + 1))).await.unwrap();
         }
     }
 
@@ -239,18 +210,9 @@ impl Driver {
         for partition in 0..partitions {
             let records = &self.records[&lane(topic, partition)];
             let expected: Vec<_> = (0..count)
-                .map(|number| {
-                    (
-                        i64::try_from(number).unwrap(),
-                        format!("{partition}-{number}").into_bytes(),
-                    )
-                })
+                .map(|number| (i64::try_from(number).unwrap(), format!("{partition}-{number}").into_bytes()))
                 .collect();
-            assert!(
-                *records == expected,
-                "partition {partition}: {} of {count} records",
-                records.len()
-            );
+            assert!(*records == expected, "partition {partition}: {} of {count} records", records.len());
         }
     }
 }

@@ -1,0 +1,83 @@
+//! Error events of the client: what passes by itself, what ends the membership, what stops the pipeline.
+
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::client::Consumer;
+use crate::connect;
+use crate::error::KafkaSourceError;
+use crate::poll::{Ended, Poller};
+
+impl Poller {
+    /// An error event of the client.
+    pub(crate) fn error(&mut self, consumer: &Consumer, error: &KafkaError) -> Option<Ended> {
+        use RDKafkaErrorCode as Code;
+        let (code, fatal) = match error {
+            KafkaError::PartitionEOF(partition) => {
+                self.mark_end(*partition);
+                return None;
+            }
+            KafkaError::MessageConsumptionFatal(code) => (*code, true),
+            other => (other.rdkafka_error_code().unwrap_or(Code::Unknown), false),
+        };
+        let event = consumer.context().last_error().filter(|event| event.code == code || fatal);
+        let detail = event.as_ref().map_or_else(|| error.to_string(), |event| event.detail.clone());
+        if code == Code::FencedInstanceId {
+            tracing::error!("another process uses the same `group.instance.id`: {detail}");
+            return Some(Ended::Lost("another process uses the same group.instance.id"));
+        }
+        match code {
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
+                let refused = event.and_then(|event| connect::refusal(&self.settings, &event));
+                self.fail("kafka read", refused.unwrap_or(KafkaSourceError::Unreadable { detail }));
+            }
+            Code::InconsistentGroupProtocol
+            | Code::InvalidGroupId
+            | Code::InvalidSessionTimeout
+            | Code::GroupMaxSizeReached
+            | Code::UnsupportedAssignor
+            | Code::UnreleasedInstanceId
+            | Code::UnsupportedVersion => {
+                let group = self.settings.group.clone();
+                self.fail("kafka join", KafkaSourceError::Group { group, detail });
+            }
+            Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
+                let detail = format!("{}{detail}", self.out_of_range(consumer));
+                self.fail("kafka read", KafkaSourceError::OffsetGone { detail });
+            }
+            // The client goes on behind a batch it cannot read: going on with it would lose the batch.
+            Code::BadMessage
+            | Code::BadCompression
+            | Code::NotImplemented
+            | Code::Underflow
+            | Code::InvalidMessage
+            | Code::UnsupportedCompressionType
+            | Code::MessageSizeTooLarge => {
+                self.fail("kafka read", KafkaSourceError::Unreadable { detail });
+            }
+            _ if fatal => {
+                tracing::error!(%code, "the kafka client has given up: {detail}");
+                return Some(Ended::Lost("the client has given up"));
+            }
+            _ => tracing::warn!(%code, "{detail}"),
+        }
+        None
+    }
+
+    /// Names the lanes whose next offset is outside their partition.
+    fn out_of_range(&mut self, consumer: &Consumer) -> String {
+        let mut found = Vec::new();
+        for lane in self.lanes.iter() {
+            let ends =
+                consumer.fetch_watermarks(lane.name.topic(), lane.name.partition(), Duration::from_secs(1));
+            if let Ok((low, high)) = ends
+                && !(low..=high).contains(&lane.next.get())
+            {
+                found.push(format!("{} at {} of [{low}, {high}); ", lane.name, lane.next));
+            }
+        }
+        found.concat()
+    }
+}
