@@ -8,13 +8,15 @@ use super::gate::Gate;
 use super::kill::ASSIGNMENT;
 use super::scenario::{Case, Outcome, Site};
 
-/// How long it is down.
-const OUTAGE: Duration = Duration::from_secs(8);
+/// Longer than the session timeout.
+const DOWN: Duration = Duration::from_secs(8);
+/// Longer than a commit is waited for, which is 30 s.
+const UNANSWERED: Duration = Duration::from_secs(36);
 
-/// The broker is killed while cuts are pending, longer than the session timeout, and started again on its data: commits were
-/// under way, answers are lost, the membership is over. The worker joins again by itself.
+/// The broker is killed while cuts are pending, and started again on its data; then it is frozen, so that commits are under way
+/// without an answer. Either lasts longer than the session timeout, the freeze also longer than a commit is waited for: what was
+/// under way belongs to a membership that is over when it is answered. The worker joins again by itself.
 pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
-    let rounds = site.pick(3, 1);
     let case = Case::new(site, "broker", 1_000_000).await?;
     let gate = Gate::open(site.servers.s3.endpoint()).await?;
     gate.delay(Duration::from_millis(60));
@@ -23,32 +25,38 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let mut worker = case.start(&options)?;
     worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
     let flow = case.flow(site.pick(4_000, 2_000));
-    for _ in 0..rounds {
+    for (frozen, lasts) in [(false, DOWN), (true, site.pick(UNANSWERED, DOWN))] {
         let before = worker.seen();
         worker
-            .until("a pending intent", Duration::from_mins(1), |seen| {
+            .until("a pending intent", PATIENCE, |seen| {
                 seen.published >= before.published + 4 && seen.cuts > before.cuts
             })
             .await?;
-        site.servers.kafka.kill().await?;
-        tokio::time::sleep(OUTAGE).await;
-        site.servers.kafka.start().await.context("the broker does not come back")?;
+        if frozen {
+            let broker = site.servers.kafka.process()?;
+            broker.suspend()?;
+            tokio::time::sleep(lasts).await;
+            broker.resume()?;
+        } else {
+            site.servers.kafka.kill().await?;
+            tokio::time::sleep(lasts).await;
+            site.servers.kafka.start().await.context("the broker does not come back")?;
+        }
         let before = worker.seen();
         worker
-            .until("segments after the outage", Duration::from_secs(90), |seen| {
+            .until("segments after the outage", PATIENCE, |seen| {
                 seen.published > before.published + 4 && seen.lanes.len() == 4
             })
             .await?;
     }
     let produced = flow.stop().await?;
-    case.drained(&[&worker], Duration::from_mins(1)).await?;
+    case.drained(&[&worker], PATIENCE).await?;
     let assignments = worker.seen().assignments;
     worker.terminate().await?;
     let audit = case.audit(site).await?;
     ensure!(audit.records + audit.lost == produced, "{produced} events were produced");
-    let detail = format!(
-        "killed {rounds} times for {} s; the worker was given its partitions {assignments} times",
-        OUTAGE.as_secs()
-    );
+    let detail = format!("killed, then frozen; the worker was given its partitions {assignments} times");
     Ok(Outcome { audit, detail })
 }
+
+const PATIENCE: Duration = Duration::from_secs(90);

@@ -59,6 +59,9 @@ enum Scenario {
     ZombieA,
     /// SIGSTOP between the first object and the last, past the session timeout, then SIGCONT
     ZombieB,
+    /// The same under the consumer protocol of KIP-848
+    #[value(name = "zombie-848")]
+    Zombie848,
     /// Two members join and leave
     Members,
     /// The same under the consumer protocol of KIP-848
@@ -81,8 +84,13 @@ impl Scenario {
         match self {
             Self::Volume => Box::pin(volume::run(site)).await,
             Self::Kill => Box::pin(kill::run(site)).await,
-            Self::ZombieA => Box::pin(zombie::run(site, Moment::BeforePublishing)).await,
-            Self::ZombieB => Box::pin(zombie::run(site, Moment::Publishing)).await,
+            Self::ZombieA => {
+                Box::pin(zombie::run(site, "zombie-a", Moment::BeforePublishing, "classic")).await
+            }
+            Self::ZombieB => Box::pin(zombie::run(site, "zombie-b", Moment::Publishing, "classic")).await,
+            Self::Zombie848 => {
+                Box::pin(zombie::run(site, "zombie-848", Moment::Publishing, "consumer")).await
+            }
             Self::Members => Box::pin(members::run(site, "classic")).await,
             Self::Members848 => Box::pin(members::run(site, "consumer")).await,
             Self::Outage => Box::pin(outage::run(site)).await,
@@ -162,6 +170,7 @@ impl IntegrationCommand {
         });
         tempfile::Builder::new()
             .prefix("aqueduct-integration-")
+            .disable_cleanup(self.keep)
             .tempdir_in(&parent)
             .with_context(|| format!("no directory can be made in {}", parent.display()))
     }
@@ -219,4 +228,34 @@ impl fmt::Display for Verdict {
 #[expect(clippy::print_stdout, reason = "what a run finds out goes to its standard output")]
 fn say(line: fmt::Arguments<'_>) {
     println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use xtask::load::audit::Audit;
+
+    use super::*;
+
+    fn verdict(outcome: Result<Outcome>) -> Verdict {
+        Verdict { scenario: Scenario::ZombieA, took: Duration::from_secs(7), outcome }
+    }
+
+    fn found(records: u64, lost: u64) -> Result<Outcome> {
+        let audit = Audit { records, lost, ..Audit::default() };
+        Ok(Outcome { audit, detail: String::new() })
+    }
+
+    #[test]
+    fn only_a_clean_audit_of_something_passes() {
+        assert!(verdict(found(5, 0)).passed());
+        assert!(!verdict(found(5, 1)).passed());
+        assert!(!verdict(found(0, 0)).passed(), "nothing was audited");
+        assert!(!verdict(Err(anyhow::anyhow!("it hangs"))).passed());
+    }
+
+    #[test]
+    fn a_verdict_is_one_line() {
+        let failed = verdict(Err(anyhow::anyhow!("worker one is gone\nand its log\nhas lines"))).to_string();
+        assert_eq!(failed, "zombie-a           7.0  FAILED  worker one is gone");
+    }
 }

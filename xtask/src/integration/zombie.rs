@@ -20,13 +20,6 @@ pub(super) enum Moment {
 }
 
 impl Moment {
-    fn name(self) -> &'static str {
-        match self {
-            Self::BeforePublishing => "zombie-a",
-            Self::Publishing => "zombie-b",
-        }
-    }
-
     /// How many uploads reach the server before the freeze.
     fn uploads(self) -> u64 {
         match self {
@@ -38,10 +31,16 @@ impl Moment {
 
 /// The zombie's uploads are held on their way, so that the moment is exact. They arrive when its successor has published the same
 /// segments, and after that the zombie itself wakes up.
-pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
-    let case = Case::new(site, moment.name(), 1_000_000).await?;
+pub(super) async fn run(
+    site: &mut Site,
+    name: &'static str,
+    moment: Moment,
+    protocol: &'static str,
+) -> Result<Outcome> {
+    let case = Case::new(site, name, 1_000_000).await?;
     let gate = Gate::open(site.servers.s3.endpoint()).await?;
     let mut options = case.options("zombie");
+    options.group_protocol = protocol.into();
     options.endpoint = gate.endpoint().clone();
     let mut zombie = case.start(&options)?;
     let partitions = case.partitions() as usize;
@@ -52,7 +51,9 @@ pub(super) async fn run(site: &mut Site, moment: Moment) -> Result<Outcome> {
 
     let frozen = freeze(&case, &gate, &mut zombie, moment).await?;
     let since = Instant::now();
-    let mut heir = case.start(&case.options("heir"))?;
+    let mut options = case.options("heir");
+    options.group_protocol = protocol.into();
+    let mut heir = case.start(&options)?;
     heir.until("the zombie's partitions", ASSIGNMENT, |seen| seen.lanes.len() == partitions).await?;
     passed(&case, &frozen, Duration::from_secs(30)).await?;
     let taken_over = since.elapsed();

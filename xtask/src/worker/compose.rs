@@ -238,3 +238,57 @@ impl From<Compression> for aqueduct::Compression {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            name: "worker".to_owned(),
+            brokers: "127.0.0.1:1".to_owned(),
+            topics: vec!["t".to_owned()],
+            group: "g".to_owned(),
+            group_protocol: "classic".to_owned(),
+            endpoint: Endpoint {
+                url: "http://127.0.0.1:1".to_owned(),
+                region: "us-east-1".to_owned(),
+                access_key: "a".to_owned(),
+                secret_key: "b".to_owned(),
+            },
+            bucket: "b".to_owned(),
+            prefix: "topics".to_owned(),
+            spool_dir: PathBuf::from("/nowhere"),
+            format: Format::Json,
+            compression: Compression::Zstd,
+            layout: vec![Layout::Field("a.b".to_owned()), Layout::Hourly("Asia/Seoul".to_owned())],
+            rotation: vec![Rotation::AgeMs(700), Rotation::ScheduleMs(1_000)],
+            on_poison: OnPoison::DeadLetter("letters".to_owned()),
+            until_end: true,
+            memory: Some(24 << 20),
+            disk: Some(32 << 20),
+        }
+    }
+
+    #[test]
+    fn options_survive_the_command_line() {
+        let text = serde_json::to_string(&options()).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options());
+    }
+
+    #[tokio::test]
+    async fn both_protocols_and_formats_build_and_are_exactly_once() {
+        for protocol in ["classic", "consumer"] {
+            let json = Options { group_protocol: protocol.to_owned(), ..options() };
+            assert_eq!(pipeline(&json).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
+            let bytes = Options { format: Format::Bytes, layout: vec![Layout::Partition], ..json };
+            assert_eq!(pipeline(&bytes).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_have_no_fields() {
+        let error = pipeline(&Options { format: Format::Bytes, ..options() }).await.unwrap_err();
+        assert!(error.to_string().contains("field a.b"), "{error}");
+    }
+}
