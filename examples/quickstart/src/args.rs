@@ -180,23 +180,15 @@ mod tests {
     fn no_argument_is_the_demo_and_three_are_your_own_servers() {
         assert!(parse("quickstart").unwrap().servers.is_none());
         assert!(parse("quickstart --events 2000").unwrap().servers.is_none());
-        let own = parse("quickstart --brokers a:9092 --topic t --bucket b --until-end")
-            .unwrap()
-            .servers
-            .unwrap();
-        assert_eq!(
-            (own.brokers.as_str(), own.prefix.as_str(), own.until_end),
-            ("a:9092", "topics", true)
-        );
+        let own =
+            parse("quickstart --brokers a:9092 --topic t --bucket b --until-end").unwrap().servers.unwrap();
+        assert_eq!((own.brokers.as_str(), own.prefix.as_str(), own.until_end), ("a:9092", "topics", true));
     }
 
     #[test]
     fn a_missing_server_is_named() {
         let message = parse("quickstart --brokers a:9092").unwrap_err().to_string();
-        assert!(
-            message.contains("--topic") && message.contains("--bucket"),
-            "{message}"
-        );
+        assert!(message.contains("--topic") && message.contains("--bucket"), "{message}");
         let message = parse("quickstart --zone UTC").unwrap_err().to_string();
         assert!(message.contains("--brokers"), "{message}");
     }
@@ -206,10 +198,7 @@ mod tests {
         let line = "quickstart --property a=b=c --property d=";
         assert_eq!(
             parse(line).unwrap().secrets.properties,
-            [
-                ("a".to_owned(), "b=c".to_owned()),
-                ("d".to_owned(), String::new())
-            ]
+            [("a".to_owned(), "b=c".to_owned()), ("d".to_owned(), String::new())]
         );
         assert!(parse("quickstart --property nonsense").is_err());
     }

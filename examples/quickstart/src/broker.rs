@@ -73,11 +73,7 @@ pub async fn produce(brokers: &str, topic: &str, events: &Events) -> Result<()> 
     }
     let delivered = deliveries.check()?;
     progress.finish(delivered, "events, zstd, timestamps over three hours");
-    ensure!(
-        delivered == events.total(),
-        "{delivered} of {} events were delivered",
-        events.total()
-    );
+    ensure!(delivered == events.total(), "{delivered} of {} events were delivered", events.total());
     let (topic, events) = (topic.to_owned(), *events);
     // Blocking requests, one a partition.
     tokio::task::spawn_blocking(move || check_watermarks(&producer, &topic, &events)).await?

@@ -44,12 +44,7 @@ impl Child {
             .with_context(|| format!("cannot start the {role} process"))?;
         let stdin = process.stdin.take();
         let stdout = process.stdout.take().context("a child without standard output")?;
-        Ok(Self {
-            role,
-            process,
-            stdin,
-            lines: BufReader::new(stdout).lines(),
-        })
+        Ok(Self { role, process, stdin, lines: BufReader::new(stdout).lines() })
     }
 
     /// The next line it says.
@@ -74,10 +69,7 @@ impl Child {
             stdin.write_all(b"end\n").await.ok();
         }
         if timeout(patience, self.process.wait()).await.is_err() {
-            eprintln!(
-                "the {} process did not stop within {patience:?} and is killed",
-                self.role
-            );
+            eprintln!("the {} process did not stop within {patience:?} and is killed", self.role);
             if let Err(error) = self.process.kill().await {
                 eprintln!("the {} process cannot be killed: {error}", self.role);
             }
@@ -90,9 +82,7 @@ pub async fn told_to_end() -> bool {
     let (tell, told) = oneshot::channel();
     // A plain thread: unlike tokio's, it does not keep the process from ending.
     std::thread::spawn(move || {
-        let asked = std::io::stdin()
-            .read_line(&mut String::new())
-            .is_ok_and(|bytes| bytes > 0);
+        let asked = std::io::stdin().read_line(&mut String::new()).is_ok_and(|bytes| bytes > 0);
         // Nobody waits any more if the child has ended by itself.
         tell.send(asked).ok();
     });

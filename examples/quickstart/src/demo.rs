@@ -46,12 +46,7 @@ async fn tour(demo: &Demo, children: &mut Vec<Child>) -> Result<bool> {
     broker::produce(&brokers, TOPIC, &events).await?;
     let summary = archive(&brokers, &endpoint, &events, children).await?;
     let zone = TimeZone::get(ZONE).context("the time zone data is incomplete")?;
-    let expected = Expected {
-        events,
-        topic: TOPIC.to_owned(),
-        prefix: PREFIX.to_owned(),
-        zone,
-    };
+    let expected = Expected { events, topic: TOPIC.to_owned(), prefix: PREFIX.to_owned(), zone };
     let audit = audit(&storage::client(&endpoint), BUCKET, &expected).await?;
 
     print(&audit, &summary, demo, started.elapsed());
@@ -110,21 +105,9 @@ fn print(audit: &Audit, summary: &Summary, demo: &Demo, elapsed: Duration) {
         ("stored bytes", size(audit.stored_bytes), "gzip".to_owned()),
         ("lost", count(audit.lost), String::new()),
         ("duplicated", count(audit.duplicated), String::new()),
-        (
-            "misrouted",
-            count(audit.misrouted),
-            "under another service or hour than theirs".to_owned(),
-        ),
-        (
-            "altered",
-            count(audit.altered),
-            "not byte for byte as produced".to_owned(),
-        ),
-        (
-            "records/s",
-            rate,
-            format!("{busy:.1} s of work, after {waited:.1} s of joining the group"),
-        ),
+        ("misrouted", count(audit.misrouted), "under another service or hour than theirs".to_owned()),
+        ("altered", count(audit.altered), "not byte for byte as produced".to_owned()),
+        ("records/s", rate, format!("{busy:.1} s of work, after {waited:.1} s of joining the group")),
         (
             "peak memory",
             summary.peak_memory.map_or("unknown".to_owned(), size),
@@ -141,10 +124,7 @@ fn print(audit: &Audit, summary: &Summary, demo: &Demo, elapsed: Duration) {
         println!("first object s3://{BUCKET}/{key}");
     }
     match &demo.keep {
-        Some(keep) => println!(
-            "all objects  {}",
-            keep.join(BUCKET).join(PREFIX).join(TOPIC).display()
-        ),
+        Some(keep) => println!("all objects  {}", keep.join(BUCKET).join(PREFIX).join(TOPIC).display()),
         None => println!("all objects  gone with the embedded server; --keep DIR keeps them"),
     }
     if audit.is_clean() {

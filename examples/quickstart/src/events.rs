@@ -61,10 +61,7 @@ struct Client {
 impl Events {
     /// At least `total` events, spread evenly.
     pub fn at_least(total: u32, partitions: u32) -> Self {
-        Self {
-            partitions,
-            per_partition: total.div_ceil(partitions),
-        }
+        Self { partitions, per_partition: total.div_ceil(partitions) }
     }
 
     /// How many there are.
@@ -89,17 +86,11 @@ impl Events {
             975..992 => ("WARN", 429, "turned away, too many requests"),
             _ => ("ERROR", 503, "gave up after three attempts upstream"),
         };
-        let path = format!(
-            "/v1/{}/{}",
-            pick(&mut rng, &RESOURCES),
-            rng.u32(1_000..10_000_000)
-        );
+        let path = format!("/v1/{}/{}", pick(&mut rng, &RESOURCES), rng.u32(1_000..10_000_000));
         let duration_us = rng.u32(180..950_000);
         Event {
             id,
-            time: Timestamp::from_millisecond(time_ms)
-                .map(|time| time.to_string())
-                .unwrap_or_default(),
+            time: Timestamp::from_millisecond(time_ms).map(|time| time.to_string()).unwrap_or_default(),
             service,
             level,
             host: format!("{service}-{:02}.ap-northeast-2.internal", rng.u32(0..24)),
@@ -141,14 +132,8 @@ impl Event {
 
     /// The directory it belongs in, worked out here a second time: by service, then by the hour in `zone`.
     pub fn route(&self, zone: &TimeZone) -> Option<String> {
-        let local = Timestamp::from_millisecond(self.time_ms)
-            .ok()?
-            .to_zoned(zone.clone());
-        Some(format!(
-            "service={}/{}",
-            self.service,
-            local.strftime("year=%Y/month=%m/day=%d/hour=%H")
-        ))
+        let local = Timestamp::from_millisecond(self.time_ms).ok()?.to_zoned(zone.clone());
+        Some(format!("service={}/{}", self.service, local.strftime("year=%Y/month=%m/day=%d/hour=%H")))
     }
 }
 
@@ -164,11 +149,8 @@ const SERVICES: [&str; 6] = ["gateway", "checkout", "orders", "riders", "search"
 const RESOURCES: [&str; 5] = ["shops", "carts", "menus", "coupons", "reviews"];
 const METHODS: [&str; 4] = ["GET", "GET", "POST", "PUT"];
 const COUNTRIES: [&str; 4] = ["KR", "KR", "JP", "VN"];
-const AGENTS: [&str; 3] = [
-    "app/8.4.1 (Android 15)",
-    "app/8.4.0 (iOS 18.5)",
-    "Mozilla/5.0 (X11; Linux x86_64)",
-];
+const AGENTS: [&str; 3] =
+    ["app/8.4.1 (Android 15)", "app/8.4.0 (iOS 18.5)", "Mozilla/5.0 (X11; Linux x86_64)"];
 
 #[cfg(test)]
 mod tests {
@@ -200,13 +182,7 @@ mod tests {
         let ids = (0..events.per_partition).map(|seq| Identity { partition: 1, seq });
         let routes: BTreeSet<_> = ids.map(|id| events.event(id).route(&zone).unwrap()).collect();
         assert_eq!(routes.len(), SERVICES.len() * 3);
-        assert_eq!(
-            routes.first().unwrap(),
-            "service=checkout/year=2025/month=06/day=28/hour=22"
-        );
-        assert_eq!(
-            routes.last().unwrap(),
-            "service=search/year=2025/month=06/day=29/hour=00"
-        );
+        assert_eq!(routes.first().unwrap(), "service=checkout/year=2025/month=06/day=28/hour=22");
+        assert_eq!(routes.last().unwrap(), "service=search/year=2025/month=06/day=29/hour=00");
     }
 }

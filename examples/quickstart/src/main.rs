@@ -30,10 +30,7 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> ExitCode {
     let log = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(log)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     match start(Args::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -72,13 +69,7 @@ async fn start(args: Args) -> Result<bool> {
 /// The pipeline on servers that are not ours: no events are made up, nothing is audited.
 async fn own_servers(servers: &Servers, secrets: &Secrets) -> Result<()> {
     let pipeline = pipeline::build(servers, secrets).await?;
-    println!(
-        "{} → s3://{}/{}, {}",
-        servers.topic,
-        servers.bucket,
-        servers.prefix,
-        pipeline.guarantee()
-    );
+    println!("{} → s3://{}/{}, {}", servers.topic, servers.bucket, servers.prefix, pipeline.guarantee());
     if !servers.until_end {
         println!("Ctrl-C publishes what has been read and ends");
     }

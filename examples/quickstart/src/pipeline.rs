@@ -17,15 +17,9 @@ pub async fn build(servers: &Servers, secrets: &Secrets) -> Result<Pipeline> {
     let spool = servers.spool.clone().unwrap_or_else(std::env::temp_dir);
     let pipeline = Pipeline::from(source(servers, secrets)?)
         .convert(Json::new())
-        .partition(chain((
-            ByField::new(&servers.field)?,
-            ByTime::hourly(&servers.zone)?,
-        )))
+        .partition(chain((ByField::new(&servers.field)?, ByTime::hourly(&servers.zone)?)))
         .sink(sink(servers, secrets).await?)
-        .rotate(any((
-            MaxRecords(servers.cut_records),
-            MaxAge::minutes(servers.cut_minutes.into()),
-        )))
+        .rotate(any((MaxRecords(servers.cut_records), MaxAge::minutes(servers.cut_minutes.into()))))
         .name(&servers.group)
         .spool_dir(spool)
         .require(Guarantee::ExactlyOnce)
@@ -136,10 +130,7 @@ pub async fn run(
             }
         }
     };
-    progress.finish(
-        report.durable,
-        format_args!("durable in {} objects", HumanCount(report.objects)),
-    );
+    progress.finish(report.durable, format_args!("durable in {} objects", HumanCount(report.objects)));
     let ended = Instant::now();
     let first_record = first_record.unwrap_or(ended);
     Ok(Summary {

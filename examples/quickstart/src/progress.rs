@@ -21,25 +21,16 @@ impl Progress {
     pub fn new(label: &'static str, total: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let (bar, template) = match total {
-                Some(total) => (
-                    ProgressBar::new(total),
-                    "{prefix:>10} {bar:28} {human_pos}/{human_len} {msg}",
-                ),
-                None => (
-                    ProgressBar::new_spinner(),
-                    "{prefix:>10} {spinner} {human_pos} {msg}",
-                ),
+                Some(total) => {
+                    (ProgressBar::new(total), "{prefix:>10} {bar:28} {human_pos}/{human_len} {msg}")
+                }
+                None => (ProgressBar::new_spinner(), "{prefix:>10} {spinner} {human_pos} {msg}"),
             };
             let style =
                 ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.with_style(style).with_prefix(label)
         });
-        Self {
-            label,
-            total,
-            bar,
-            next_line: Instant::now() + LINE_EVERY,
-        }
+        Self { label, total, bar, next_line: Instant::now() + LINE_EVERY }
     }
 
     /// `done` records are through; `detail` says more.
@@ -67,10 +58,7 @@ impl Progress {
     }
 
     fn line(&self, done: u64, detail: impl Display) {
-        let of = self
-            .total
-            .map(|total| format!(" of {}", HumanCount(total)))
-            .unwrap_or_default();
+        let of = self.total.map(|total| format!(" of {}", HumanCount(total))).unwrap_or_default();
         eprintln!("{:>10} {}{of} {detail}", self.label, HumanCount(done));
     }
 }

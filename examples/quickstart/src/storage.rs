@@ -26,13 +26,10 @@ pub const REGION: &str = "ap-northeast-2";
 /// Serves `bucket` from a directory below `keep`, or from a temporary one that goes away with the process. Says where
 /// it listens on standard output; ends when the parent does.
 pub async fn serve(bucket: &str, keep: Option<&Path>) -> Result<()> {
-    let temporary = tempfile::Builder::new()
-        .prefix("quickstart-s3-")
-        .tempdir()
-        .context("cannot make a directory")?;
-    let listener = TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .context("cannot listen on the loopback interface")?;
+    let temporary =
+        tempfile::Builder::new().prefix("quickstart-s3-").tempdir().context("cannot make a directory")?;
+    let listener =
+        TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on the loopback interface")?;
     let address = listener.local_addr()?;
     let server = accept(listener, keep.unwrap_or(temporary.path()), bucket)?;
     println!("http://{address}");
@@ -53,11 +50,7 @@ pub fn accept(
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let mut found =
         std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    ensure!(
-        found.next().is_none(),
-        "{} is not empty: give --keep another directory",
-        directory.display()
-    );
+    ensure!(found.next().is_none(), "{} is not empty: give --keep another directory", directory.display());
 
     let files =
         FileSystem::new(root).map_err(|error| anyhow!("cannot serve {}: {error:?}", root.display()))?;
@@ -89,9 +82,8 @@ pub fn accept(
 /// A client of Amazon's own for the embedded server: the audit shall not read with our code.
 pub fn client(endpoint: &str) -> Client {
     // Without the SDK's default features it has no HTTP client of its own.
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)

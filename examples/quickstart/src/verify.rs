@@ -60,10 +60,7 @@ pub struct Expected {
 /// Reads every object of `bucket` and holds it against what is expected.
 pub async fn audit(client: &Client, bucket: &str, expected: &Expected) -> Result<Audit> {
     let listed = list(client, bucket).await?;
-    let mut audit = Audit {
-        first_key: listed.first().cloned(),
-        ..Audit::default()
-    };
+    let mut audit = Audit { first_key: listed.first().cloned(), ..Audit::default() };
     let mut seen = Seen::new(&expected.events);
     let mut progress = Progress::new("auditing", Some(expected.events.total()));
 
@@ -90,11 +87,7 @@ async fn list(client: &Client, bucket: &str) -> Result<Vec<String>> {
     let mut pages = client.list_objects_v2().bucket(bucket).into_paginator().send();
     while let Some(page) = pages.next().await {
         let page = page.with_context(|| format!("cannot list the bucket {bucket}"))?;
-        keys.extend(
-            page.contents()
-                .iter()
-                .filter_map(|object| object.key().map(str::to_owned)),
-        );
+        keys.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
     }
     keys.sort_unstable();
     Ok(keys)
@@ -115,11 +108,7 @@ struct Object {
 async fn read(client: &Client, bucket: &str, key: String, expected: &Expected) -> Result<Object> {
     let get = client.get_object().bucket(bucket).key(&key).send().await;
     let body = get.with_context(|| format!("cannot read {key}"))?.body;
-    let stored = body
-        .collect()
-        .await
-        .with_context(|| format!("{key} broke off"))?
-        .into_bytes();
+    let stored = body.collect().await.with_context(|| format!("{key} broke off"))?.into_bytes();
     let expected = expected.clone();
     // Inflating and parsing is work for a CPU, not for the threads that wait for the network.
     tokio::task::spawn_blocking(move || decode(&key, &stored, &expected)).await?
@@ -127,25 +116,18 @@ async fn read(client: &Client, bucket: &str, key: String, expected: &Expected) -
 
 fn decode(key: &str, stored: &[u8], expected: &Expected) -> Result<Object> {
     let place = Place::of(key, expected)?;
-    let mut object = Object {
-        stored_bytes: stored.len() as u64,
-        ..Object::default()
-    };
+    let mut object = Object { stored_bytes: stored.len() as u64, ..Object::default() };
     let mut rows = BufReader::new(MultiGzDecoder::new(stored));
     let (mut row, mut original) = (Vec::new(), Vec::new());
     loop {
         row.clear();
-        let length = rows
-            .read_until(b'\n', &mut row)
-            .with_context(|| format!("{key} cannot be inflated"))?;
+        let length = rows.read_until(b'\n', &mut row).with_context(|| format!("{key} cannot be inflated"))?;
         if length == 0 {
             return Ok(object);
         }
         object.rows += 1;
         object.row_bytes += length as u64;
-        let id = serde_json::from_slice::<Identity>(&row)
-            .ok()
-            .filter(|id| expected.events.contains(*id));
+        let id = serde_json::from_slice::<Identity>(&row).ok().filter(|id| expected.events.contains(*id));
         let Some(id) = id else {
             object.altered += 1;
             continue;
@@ -158,9 +140,7 @@ fn decode(key: &str, stored: &[u8], expected: &Expected) -> Result<Object> {
         } else {
             object.altered += 1;
         }
-        let belongs = event
-            .route(&expected.zone)
-            .is_some_and(|route| route == place.route);
+        let belongs = event.route(&expected.zone).is_some_and(|route| route == place.route);
         if !belongs || place.partition != id.partition {
             object.misrouted += 1;
         }
@@ -177,16 +157,9 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn of(key: &'a str, expected: &Expected) -> Result<Self> {
         let Expected { topic, prefix, .. } = expected;
-        let below = key
-            .strip_prefix(&format!("{prefix}/{topic}/"))
-            .and_then(|rest| rest.rsplit_once('/'));
+        let below = key.strip_prefix(&format!("{prefix}/{topic}/")).and_then(|rest| rest.rsplit_once('/'));
         let place = below.and_then(|(route, name)| {
-            let partition = name
-                .strip_prefix(&format!("{topic}+"))?
-                .split('+')
-                .next()?
-                .parse()
-                .ok()?;
+            let partition = name.strip_prefix(&format!("{topic}+"))?.split('+').next()?.parse().ok()?;
             Some(Self { route, partition })
         });
         ensure!(
@@ -207,10 +180,7 @@ struct Seen {
 impl Seen {
     fn new(events: &Events) -> Self {
         let per_partition = events.per_partition as usize;
-        Self {
-            counts: vec![0; per_partition * events.partitions as usize],
-            per_partition,
-        }
+        Self { counts: vec![0; per_partition * events.partitions as usize], per_partition }
     }
 
     fn count(&mut self, id: Identity) {
@@ -222,11 +192,7 @@ impl Seen {
 
     fn lost_and_duplicated(&self) -> (u64, u64) {
         let lost = self.counts.iter().filter(|count| **count == 0).count() as u64;
-        let duplicated = self
-            .counts
-            .iter()
-            .map(|count| u64::from(count.saturating_sub(1)))
-            .sum();
+        let duplicated = self.counts.iter().map(|count| u64::from(count.saturating_sub(1))).sum();
         (lost, duplicated)
     }
 }
@@ -241,12 +207,7 @@ mod tests {
 
     fn expected() -> Expected {
         let (topic, prefix) = ("logs".to_owned(), "topics".to_owned());
-        Expected {
-            events: Events::at_least(8, 2),
-            topic,
-            prefix,
-            zone: TimeZone::get("Asia/Seoul").unwrap(),
-        }
+        Expected { events: Events::at_least(8, 2), topic, prefix, zone: TimeZone::get("Asia/Seoul").unwrap() }
     }
 
     /// The right key of an event's object, and its row.
@@ -256,10 +217,7 @@ mod tests {
         event.write_to(&mut row).unwrap();
         row.push(b'\n');
         let route = event.route(&expected.zone).unwrap();
-        (
-            format!("topics/logs/{route}/logs+{partition}+{seq:010}.json.gz"),
-            row,
-        )
+        (format!("topics/logs/{route}/logs+{partition}+{seq:010}.json.gz"), row)
     }
 
     fn gzip(members: &[&[u8]]) -> Vec<u8> {
@@ -289,10 +247,7 @@ mod tests {
         let object = decode(&elsewhere, &gzip(&[&row]), &expected).unwrap();
         assert_eq!((object.misrouted, object.altered), (1, 0));
 
-        let changed = String::from_utf8(row)
-            .unwrap()
-            .replace("2025", "2024")
-            .into_bytes();
+        let changed = String::from_utf8(row).unwrap().replace("2025", "2024").into_bytes();
         let object = decode(&key, &gzip(&[&changed, b"not json\n"]), &expected).unwrap();
         assert_eq!((object.rows, object.altered), (2, 2));
         assert!(object.intact.is_empty());
@@ -311,20 +266,8 @@ mod tests {
     fn a_missing_and_a_repeated_event_are_counted() {
         let expected = expected();
         let mut seen = Seen::new(&expected.events);
-        let ids = [
-            (0, 0),
-            (0, 1),
-            (0, 1),
-            (0, 2),
-            (0, 3),
-            (1, 0),
-            (1, 1),
-            (1, 2),
-            (1, 2),
-            (1, 2),
-        ];
-        ids.into_iter()
-            .for_each(|(partition, seq)| seen.count(Identity { partition, seq }));
+        let ids = [(0, 0), (0, 1), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 2), (1, 2)];
+        ids.into_iter().for_each(|(partition, seq)| seen.count(Identity { partition, seq }));
         assert_eq!(seen.lost_and_duplicated(), (1, 3));
     }
 
@@ -335,13 +278,7 @@ mod tests {
         let client = crate::storage::client(&format!("http://{}", listener.local_addr()?));
         let server = tokio::spawn(crate::storage::accept(listener, root.path(), "bucket")?);
         for (key, body) in objects {
-            client
-                .put_object()
-                .bucket("bucket")
-                .key(key)
-                .body(body.clone().into())
-                .send()
-                .await?;
+            client.put_object().bucket("bucket").key(key).body(body.clone().into()).send().await?;
         }
         let audit = audit(&client, "bucket", expected).await;
         server.abort();
@@ -364,14 +301,8 @@ mod tests {
         assert_eq!((lost.lost, lost.duplicated, lost.is_clean()), (1, 0, false));
 
         let (_, body) = objects[0].clone();
-        objects.push((
-            "topics/logs/service=none/logs+0+0000000000.json.gz".to_owned(),
-            body,
-        ));
+        objects.push(("topics/logs/service=none/logs+0+0000000000.json.gz".to_owned(), body));
         let twice = audited(&expected, &objects).await.unwrap();
-        assert_eq!(
-            (twice.lost, twice.duplicated, twice.misrouted, twice.is_clean()),
-            (0, 1, 1, false)
-        );
+        assert_eq!((twice.lost, twice.duplicated, twice.misrouted, twice.is_clean()), (0, 1, 1, false));
     }
 }

@@ -16,12 +16,7 @@ pub struct Args {
     #[arg(long)]
     pub until_end: bool,
     /// Kafka brokers.
-    #[arg(
-        long,
-        value_name = "HOST:PORT,…",
-        env = "ARCHIVE_BROKERS",
-        default_value = "localhost:9092"
-    )]
+    #[arg(long, value_name = "HOST:PORT,…", env = "ARCHIVE_BROKERS", default_value = "localhost:9092")]
     pub brokers: String,
     /// The consumer group: who continues where. Connect calls it connect-NAME.
     #[arg(long, env = "ARCHIVE_GROUP", default_value = "examples-s3-archive")]
@@ -48,12 +43,7 @@ pub struct Args {
     )]
     pub access_key: Option<String>,
     /// Its secret.
-    #[arg(
-        long,
-        value_name = "KEY",
-        env = "ARCHIVE_SECRET_ACCESS_KEY",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "KEY", env = "ARCHIVE_SECRET_ACCESS_KEY", hide_env_values = true)]
     #[arg(requires = "access_key")]
     pub secret_key: Option<String>,
     /// Local disk for records on their way [default: the system's temporary directory].
@@ -74,9 +64,7 @@ mod tests {
 
     #[test]
     fn a_key_without_its_secret_is_refused() {
-        let message = Args::try_parse_from(["s3-archive", "--access-key", "user"])
-            .unwrap_err()
-            .to_string();
+        let message = Args::try_parse_from(["s3-archive", "--access-key", "user"]).unwrap_err().to_string();
         assert!(message.contains("--secret-key"), "{message}");
     }
 }

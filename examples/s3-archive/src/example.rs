@@ -10,13 +10,7 @@ use crate::pipeline::{PREFIX, layout};
 pub fn key(topic: &str) -> Result<String> {
     let (lane, offset) = (TopicPartition::new(topic, 0), Offset::new(95_403));
     let mut batch = BatchBuilder::new(lane.clone(), 64);
-    batch.push(
-        offset,
-        Timestamp::Create(1_624_832_800_000),
-        None,
-        Some(b"{}"),
-        [],
-    );
+    batch.push(offset, Timestamp::Create(1_624_832_800_000), None, Some(b"{}"), []);
     let batch = batch.build(Permit::unlimited());
     let record = batch.get(0).context("the record just pushed")?;
     let mut route = RoutePath::default();

@@ -14,10 +14,7 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> Result<()> {
     let log = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(log)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let args = Args::parse();
     let pipeline = pipeline::build(&args).await?;
     println!("guarantee  {}", pipeline.guarantee());
