@@ -3,11 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fs::{Disk, DiskFile};
-use super::scratch::Account;
+use super::fs::DiskFile;
+use super::scratch::{Account, Directory};
 
-/// An append-only file of one segment, readable at any position. Removed when the last clone is dropped.
+/// An append-only file of one segment, readable at any position below what was written. When the last clone is
+/// dropped it is removed, or kept to be written over by a later segment.
 #[derive(Clone, Debug)]
 pub struct ScratchFile {
     inner: Arc<Inner>,
@@ -16,16 +18,23 @@ pub struct ScratchFile {
 #[derive(Debug)]
 struct Inner {
     file: Arc<dyn DiskFile>,
-    disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// Bytes the file has on disk.
+    length: AtomicU64,
+    directory: Arc<Directory>,
     account: Arc<Account>,
 }
 
 impl ScratchFile {
-    pub(super) fn create(disk: &Arc<dyn Disk>, path: PathBuf, account: &Arc<Account>) -> io::Result<Self> {
-        let file = disk.create(&path)?;
-        let inner = Inner { file, disk: Arc::clone(disk), path, account: Arc::clone(account) };
-        Ok(Self { inner: Arc::new(inner) })
+    pub(super) fn new(
+        file: Arc<dyn DiskFile>,
+        path: PathBuf,
+        length: u64,
+        directory: &Arc<Directory>,
+        account: &Arc<Account>,
+    ) -> Self {
+        let (directory, account) = (Arc::clone(directory), Arc::clone(account));
+        Self { inner: Arc::new(Inner { file, path, length: AtomicU64::new(length), directory, account }) }
     }
 
     /// Writes `bytes` at `offset`, off the async threads, and gives the buffer back. Writing the same place again
@@ -43,6 +52,7 @@ impl ScratchFile {
         match task.await {
             Ok((bytes, Ok(()))) => {
                 self.inner.account.wrote(length);
+                self.inner.length.fetch_max(offset + length, Ordering::Relaxed);
                 (bytes, Ok(()))
             }
             Ok(failed) => failed,
@@ -61,10 +71,7 @@ impl ScratchFile {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Err(error) = self.disk.remove(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.path.display(), %error, "could not remove a scratch file; its space stays used until the next start");
-        }
+        let length = self.length.load(Ordering::Relaxed);
+        self.directory.close(Arc::clone(&self.file), std::mem::take(&mut self.path), length);
     }
 }

@@ -50,13 +50,85 @@ pub enum SpoolError {
 pub struct Spool(Arc<Directory>);
 
 #[derive(Debug)]
-struct Directory {
+pub(super) struct Directory {
     path: PathBuf,
     disk: Arc<dyn Disk>,
     pool: Pool,
     next_file: AtomicU64,
+    idle: Mutex<Vec<IdleFile>>,
     /// Held for its lock.
     _marker: Arc<dyn DiskFile>,
+}
+
+/// A file whose segment is done. Writing over blocks that a file already has costs the kernel less than half of what
+/// new ones cost: no page to find, to clear and to charge, and none to give back.
+#[derive(Debug)]
+struct IdleFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    /// Bytes on disk, paid by `permit`.
+    length: u64,
+    permit: Permit,
+}
+
+impl Directory {
+    /// Idle files keep at most this part of the disk budget.
+    const IDLE_PART: u64 = 4;
+    /// Smaller files are not worth keeping.
+    const IDLE_MIN: u64 = 1 << 20;
+
+    /// An idle file, the largest first, or a new one.
+    fn open(&self, account: &Account) -> io::Result<(Arc<dyn DiskFile>, PathBuf, u64)> {
+        let reused = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(IdleFile { file, path, length, permit }) = reused {
+            // What it holds on disk is already paid for; it counts for the segment that writes over it.
+            account.add(permit, length);
+            return Ok((file, path, length));
+        }
+        let number = self.next_file.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("{number:016x}"));
+        Ok((self.disk.create(&path)?, path, 0))
+    }
+
+    /// Keeps a file of `length` bytes, unless somebody waits for disk or enough is kept; then it is removed.
+    pub(super) fn close(&self, file: Arc<dyn DiskFile>, path: PathBuf, length: u64) {
+        if length >= Self::IDLE_MIN && self.pool.waiting() == 0 {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept: u64 = idle.iter().map(|idle| idle.length).sum();
+            if kept + length <= self.pool.capacity() / Self::IDLE_PART
+                && let Some(permit) = self.pool.try_acquire(length)
+            {
+                let place = idle.partition_point(|idle| idle.length < length);
+                idle.insert(place, IdleFile { file, path, length, permit });
+                return;
+            }
+        }
+        drop(file);
+        self.remove(&path);
+    }
+
+    /// Removes what is idle: somebody needs the room.
+    fn purge(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        for IdleFile { file, path, .. } in idle {
+            drop(file);
+            self.remove(&path);
+        }
+    }
+
+    fn remove(&self, path: &Path) {
+        if let Err(error) = self.disk.remove(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "could not remove a scratch file; its space stays used until the next start");
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.purge();
+    }
 }
 
 impl Spool {
@@ -78,7 +150,8 @@ impl Spool {
         for left_over in found.iter().filter(|found| !found.ends_with(MARKER)) {
             disk.remove(left_over).map_err(io)?;
         }
-        Ok(Self(Arc::new(Directory { path, disk, pool, next_file: AtomicU64::new(0), _marker: marker })))
+        let (next_file, idle) = (AtomicU64::new(0), Mutex::default());
+        Ok(Self(Arc::new(Directory { path, disk, pool, next_file, idle, _marker: marker })))
     }
 
     /// Room for one segment.
@@ -130,23 +203,26 @@ impl Account {
 }
 
 impl Scratch {
-    /// A new, empty file. Blocks for as long as creating a file takes.
+    /// A file of the segment's own. What it holds is undefined until it is written. Blocks for as long as creating a
+    /// file takes.
     ///
     /// # Errors
     /// The file system's own.
     pub fn create(&self) -> io::Result<ScratchFile> {
-        let number = self.directory.next_file.fetch_add(1, Ordering::Relaxed);
-        ScratchFile::create(&self.directory.disk, self.directory.path.join(format!("{number:016x}")), &self.account)
+        let (file, path, length) = self.directory.open(&self.account)?;
+        Ok(ScratchFile::new(file, path, length, &self.directory, &self.account))
     }
 
     /// Makes sure that `bytes` more can be written, if that is possible without waiting.
     pub fn try_reserve(&self, bytes: u64) -> bool {
         let missing = self.account.missing(bytes);
         if missing > 0 {
-            match self.directory.pool.try_acquire(missing) {
-                Some(permit) => self.account.add(permit, missing),
-                None => return false,
-            }
+            let permit = self.directory.pool.try_acquire(missing).or_else(|| {
+                self.directory.purge();
+                self.directory.pool.try_acquire(missing)
+            });
+            let Some(permit) = permit else { return false };
+            self.account.add(permit, missing);
         }
         self.has_room(bytes)
     }
@@ -159,6 +235,7 @@ impl Scratch {
     pub async fn reserve(&self, bytes: u64) {
         let missing = self.account.missing(bytes);
         if missing > 0 {
+            self.directory.purge();
             let permit = self.directory.pool.acquire(missing).await;
             self.account.add(permit, missing);
         }
@@ -167,6 +244,7 @@ impl Scratch {
         }
         tracing::warn!(path = %self.directory.path.display(), "the spool's file system is full; waiting for room");
         let _waiting = self.directory.pool.wait();
+        self.directory.purge();
         while !self.has_room(bytes) {
             tokio::time::sleep(FULL_DISK_POLL).await;
         }
@@ -228,6 +306,39 @@ mod tests {
         file.write_at(vec![0; 6 << 10], 0).await.1.unwrap();
         assert!(!scratch.try_reserve(6 << 10));
         assert!(scratch.try_reserve(2 << 10));
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_used_again_and_given_up_when_the_room_is_needed() {
+        const LENGTH: usize = 2 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let pool = Pool::new(16 << 20);
+        let spool = open(directory.path(), &pool).unwrap();
+        let names = || {
+            let entries = std::fs::read_dir(directory.path().join("aqueduct-spool-test")).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        for _ in 0..2 {
+            let scratch = spool.scratch();
+            scratch.reserve(LENGTH as u64).await;
+            let file = scratch.create().unwrap();
+            file.write_at(vec![7; LENGTH], 0).await.1.unwrap();
+            drop((scratch, file));
+            assert_eq!(names().len(), 2, "the marker and one file, the same each time: {:?}", names());
+            assert_eq!(pool.used(), LENGTH as u64, "kept on disk, and paid for");
+        }
+        let second = spool.scratch();
+        let reused = second.create().unwrap();
+        assert!(second.try_reserve(LENGTH as u64), "its blocks are the segment's");
+        assert_eq!(pool.used(), LENGTH as u64);
+        drop((second, reused));
+        let large = spool.scratch();
+        assert!(large.try_reserve(16 << 20), "idle files make room");
+        assert_eq!(names().len(), 1);
+        drop((large, spool));
+        assert_eq!(pool.used(), 0);
     }
 
     #[test]
