@@ -27,12 +27,7 @@ impl Crc {
 
     /// The checksum of this one's bytes followed by `length` bytes with checksum `next`.
     pub(crate) fn followed_by(self, next: Self, length: u64) -> Self {
-        Self(low(crc_fast::checksum_combine(
-            ALGORITHM,
-            u64::from(self.0),
-            u64::from(next.0),
-            length,
-        )))
+        Self(low(crc_fast::checksum_combine(ALGORITHM, u64::from(self.0), u64::from(next.0), length)))
     }
 
     pub(crate) fn get(self) -> u32 {
@@ -51,11 +46,7 @@ mod tests {
 
     #[test]
     fn pieces_and_combinations_agree_with_the_whole() {
-        assert_eq!(
-            Crc::of(b"123456789").get(),
-            0xe306_9283,
-            "the catalogue's check value"
-        );
+        assert_eq!(Crc::of(b"123456789").get(), 0xe306_9283, "the catalogue's check value");
         let bytes: Vec<u8> = (0..5000_u32).map(|i| (i * 7 % 251) as u8).collect();
         for cut in [0, 1, 15, 256, 4999, 5000] {
             let (left, right) = bytes.split_at(cut);
@@ -63,10 +54,7 @@ mod tests {
             grown.update(left);
             grown.update(right);
             assert_eq!(grown, Crc::of(&bytes));
-            assert_eq!(
-                Crc::of(left).followed_by(Crc::of(right), right.len() as u64),
-                Crc::of(&bytes)
-            );
+            assert_eq!(Crc::of(left).followed_by(Crc::of(right), right.len() as u64), Crc::of(&bytes));
         }
     }
 }

@@ -79,12 +79,8 @@ impl ObjectIdentity {
 
     /// Reads the identity of an object; `None` if it is not one of ours or of another version.
     pub fn from_metadata(head: &ObjectHead) -> Option<Self> {
-        let text = |name: &str| {
-            head.user
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, value)| value.as_str())
-        };
+        let text =
+            |name: &str| head.user.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         if text(metadata::VERSION)? != VERSION {
             return None;
         }
@@ -102,14 +98,7 @@ impl ObjectIdentity {
 
 impl fmt::Display for ObjectIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            lane,
-            range,
-            rows,
-            row_bytes,
-            rows_crc32c,
-            layout,
-        } = self;
+        let Self { lane, range, rows, row_bytes, rows_crc32c, layout } = self;
         write!(
             f,
             "{lane} {range}, {rows} rows, {row_bytes} bytes, crc32c {rows_crc32c:08x}, layout {layout:016x}"
@@ -178,22 +167,13 @@ mod tests {
     }
 
     fn head(user: Vec<(&'static str, String)>) -> ObjectHead {
-        ObjectHead {
-            size: 1,
-            user: user
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-        }
+        ObjectHead { size: 1, user: user.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
     }
 
     #[test]
     fn metadata_is_golden_and_reads_back() {
         let written = identity().to_metadata();
-        let text: Vec<String> = written
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let text: Vec<String> = written.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             text.join(" "),
             "aqueduct-version=1 aqueduct-topic=orders aqueduct-partition=3 aqueduct-start=10 aqueduct-end=20 \
@@ -216,10 +196,7 @@ mod tests {
 
     #[test]
     fn a_conflict_names_both_and_the_remedy() {
-        let theirs = ObjectIdentity {
-            rows: 8,
-            ..identity()
-        };
+        let theirs = ObjectIdentity { rows: 8, ..identity() };
         let conflict = ObjectConflict {
             location: "s3://b".into(),
             key: "k".into(),
@@ -227,10 +204,7 @@ mod tests {
             theirs: Some(theirs),
         };
         let text = conflict.to_string();
-        assert!(
-            text.contains("s3://b/k") && text.contains("8 rows") && text.contains("9 rows"),
-            "{text}"
-        );
+        assert!(text.contains("s3://b/k") && text.contains("8 rows") && text.contains("9 rows"), "{text}");
         assert!(conflict.hint().unwrap().contains("recreated"));
     }
 }

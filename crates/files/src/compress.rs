@@ -69,15 +69,7 @@ impl Compression {
             Self::Gzip => 12,
             Self::Zstd => 19,
         };
-        if (1..=max).contains(&level) {
-            Ok(())
-        } else {
-            Err(LevelError {
-                codec: self,
-                level,
-                max,
-            })
-        }
+        if (1..=max).contains(&level) { Ok(()) } else { Err(LevelError { codec: self, level, max }) }
     }
 
     /// Memory a compressor needs beside its input and output, in bytes; generous.
@@ -168,17 +160,12 @@ mod tests {
             for level in [1, 6, 12] {
                 let mut read = Vec::new();
                 let packed = compress(Compression::Gzip, level, &rows);
-                flate2::read::MultiGzDecoder::new(&packed[..])
-                    .read_to_end(&mut read)
-                    .unwrap();
+                flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut read).unwrap();
                 assert!(read == rows, "gzip {level}");
             }
             for level in [1, 3, 19] {
                 let packed = compress(Compression::Zstd, level, &rows);
-                assert!(
-                    zstd::stream::decode_all(&packed[..]).unwrap() == rows,
-                    "zstd {level}"
-                );
+                assert!(zstd::stream::decode_all(&packed[..]).unwrap() == rows, "zstd {level}");
             }
         }
     }

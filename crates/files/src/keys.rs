@@ -85,11 +85,7 @@ impl KeyTemplate {
 
     /// Keys below `prefix`, which may be empty and may hold slashes.
     pub fn new(prefix: impl Into<String>) -> Self {
-        Self {
-            prefix: prefix.into(),
-            file: Self::DEFAULT_FILE.to_owned(),
-            pad_width: 10,
-        }
+        Self { prefix: prefix.into(), file: Self::DEFAULT_FILE.to_owned(), pad_width: 10 }
     }
 
     /// Another last part: text with `{topic}`, `{partition}` and `{start}`, of which the last two must be there.
@@ -114,10 +110,7 @@ impl KeyTemplate {
     /// Everything that is wrong with the template; empty if nothing is.
     pub fn problems(&self) -> Vec<KeyError> {
         let mut problems = Vec::new();
-        let prefix = |problem| KeyError::Prefix {
-            prefix: self.prefix.clone(),
-            problem,
-        };
+        let prefix = |problem| KeyError::Prefix { prefix: self.prefix.clone(), problem };
         if !self.prefix.is_empty() {
             if self.prefix.split('/').any(str::is_empty) {
                 problems.push(prefix("has an empty level"));
@@ -132,35 +125,25 @@ impl KeyTemplate {
                 problems.push(prefix("is longer than 512 bytes"));
             }
         }
-        let file = |problem| KeyError::File {
-            template: self.file.clone(),
-            problem,
-        };
+        let file = |problem| KeyError::File { template: self.file.clone(), problem };
         if !self.file.contains("{partition}") || !self.file.contains("{start}") {
-            problems.push(file(
-                "lacks {partition} or {start}, without which two objects could have one name",
-            ));
+            problems
+                .push(file("lacks {partition} or {start}, without which two objects could have one name"));
         }
         let literal = ["{topic}", "{partition}", "{start}"]
             .iter()
             .fold(self.file.clone(), |text, name| text.replace(name, ""));
         if literal.contains(['{', '}']) {
-            problems.push(file(
-                "has a placeholder other than {topic}, {partition} and {start}",
-            ));
+            problems.push(file("has a placeholder other than {topic}, {partition} and {start}"));
         }
         if literal.contains('/') || literal.chars().any(char::is_control) {
             problems.push(file("has a slash or a control character"));
         }
         if self.file.contains("{partition}{start}") || self.file.contains("{start}{partition}") {
-            problems.push(file(
-                "joins {partition} and {start} without anything between them",
-            ));
+            problems.push(file("joins {partition} and {start} without anything between them"));
         }
         if self.pad_width > Self::PAD_MAX {
-            problems.push(KeyError::PadWidth {
-                width: self.pad_width,
-            });
+            problems.push(KeyError::PadWidth { width: self.pad_width });
         }
         problems
     }
@@ -171,20 +154,15 @@ impl KeyTemplate {
     /// [`KeyError::Topic`] and [`KeyError::Extension`].
     pub fn check_lane(&self, lane: &TopicPartition, extension: &str) -> Result<(), KeyError> {
         if extension.contains(|character: char| character == '/' || character.is_control()) {
-            return Err(KeyError::Extension {
-                extension: extension.to_owned(),
-            });
+            return Err(KeyError::Extension { extension: extension.to_owned() });
         }
         let topic = lane.topic();
-        let safe = topic
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        let safe =
+            topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
         if safe && !topic.is_empty() && topic.len() <= 249 && topic != "." && topic != ".." {
             return Ok(());
         }
-        Err(KeyError::Topic {
-            topic: topic.to_owned(),
-        })
+        Err(KeyError::Topic { topic: topic.to_owned() })
     }
 
     /// Whether every object of the route can have a key, whatever its first offset.
@@ -193,11 +171,7 @@ impl KeyTemplate {
     /// [`KeyError::TooLong`].
     pub fn check_route(&self, lane: &TopicPartition, route: &str, extension: &str) -> Result<(), KeyError> {
         let length = self.render(lane, route, Offset::new(i64::MAX), extension).len();
-        if length <= Self::KEY_MAX {
-            Ok(())
-        } else {
-            Err(KeyError::TooLong { length })
-        }
+        if length <= Self::KEY_MAX { Ok(()) } else { Err(KeyError::TooLong { length }) }
     }
 
     /// The key of the object of `lane` and `route` whose first row is at `start`. `route` is escaped already.
@@ -216,14 +190,9 @@ impl KeyTemplate {
         while let Some(at) = rest.find('{') {
             let (literal, tail) = rest.split_at(at);
             key.push_str(literal);
-            let known = [
-                ("{topic}", lane.topic()),
-                ("{partition}", &partition),
-                ("{start}", &start),
-            ];
-            let found = known
-                .iter()
-                .find_map(|(name, value)| tail.strip_prefix(name).map(|rest| (value, rest)));
+            let known = [("{topic}", lane.topic()), ("{partition}", &partition), ("{start}", &start)];
+            let found =
+                known.iter().find_map(|(name, value)| tail.strip_prefix(name).map(|rest| (value, rest)));
             let Some((value, after)) = found else {
                 rest = tail;
                 break;
@@ -261,46 +230,30 @@ mod tests {
             render(&default, "partition=12", 0),
             "topics/my.topic/partition=12/my.topic+12+0000000000.json"
         );
-        assert_eq!(
-            render(&default, "", 7),
-            "topics/my.topic/my.topic+12+0000000007.json"
-        );
+        assert_eq!(render(&default, "", 7), "topics/my.topic/my.topic+12+0000000007.json");
         assert_eq!(
             render(&default, "service=a%2Fb/hour=03", 12_345_678_901),
             "topics/my.topic/service=a%2Fb/hour=03/my.topic+12+12345678901.json",
             "an offset wider than the padding is written whole"
         );
-        let own = KeyTemplate::new("")
-            .with_file_name("p{partition}-{start}")
-            .with_pad_width(4);
+        let own = KeyTemplate::new("").with_file_name("p{partition}-{start}").with_pad_width(4);
         assert_eq!(render(&own, "x", 7), "my.topic/x/p12-0007.json");
         assert!(default.problems().is_empty() && own.problems().is_empty());
     }
 
     #[test]
     fn every_problem_is_named_at_once() {
-        let keys = KeyTemplate::new("/a/../b\n")
-            .with_file_name("{topic}/{offset}")
-            .with_pad_width(20);
+        let keys = KeyTemplate::new("/a/../b\n").with_file_name("{topic}/{offset}").with_pad_width(20);
         let problems = keys.problems();
         assert_eq!(problems.len(), 7, "{problems:?}");
-        assert!(
-            KeyTemplate::new("a")
-                .with_file_name("{start}{partition}")
-                .problems()
-                .len()
-                == 1
-        );
+        assert!(KeyTemplate::new("a").with_file_name("{start}{partition}").problems().len() == 1);
     }
 
     #[test]
     fn hostile_topics_are_refused() {
         let keys = KeyTemplate::new("topics");
         for topic in ["", ".", "..", "a/b", "a b", "ü", "{start}", &"x".repeat(250)] {
-            assert!(
-                keys.check_lane(&TopicPartition::new(topic, 0), ".json").is_err(),
-                "{topic}"
-            );
+            assert!(keys.check_lane(&TopicPartition::new(topic, 0), ".json").is_err(), "{topic}");
         }
         let longest = TopicPartition::new("x".repeat(249), 0);
         assert!(keys.check_lane(&longest, ".json").is_ok());
@@ -312,17 +265,9 @@ mod tests {
         let keys = KeyTemplate::new("t");
         let lane = TopicPartition::new("x", 1);
         let rest = keys.render(&lane, "r", Offset::new(i64::MAX), ".json").len() - 1;
-        assert!(
-            keys.check_route(&lane, &"r".repeat(KeyTemplate::KEY_MAX - rest), ".json")
-                .is_ok()
-        );
+        assert!(keys.check_route(&lane, &"r".repeat(KeyTemplate::KEY_MAX - rest), ".json").is_ok());
         let error = keys.check_route(&lane, &"r".repeat(KeyTemplate::KEY_MAX - rest + 1), ".json");
-        assert_eq!(
-            error,
-            Err(KeyError::TooLong {
-                length: KeyTemplate::KEY_MAX + 1
-            })
-        );
+        assert_eq!(error, Err(KeyError::TooLong { length: KeyTemplate::KEY_MAX + 1 }));
     }
 
     proptest! {

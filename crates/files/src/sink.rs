@@ -10,7 +10,7 @@ use crate::compress::{Compression, LevelError};
 use crate::format::Format;
 use crate::keys::{KeyError, KeyTemplate};
 use crate::target::{ObjectTarget, TargetLimits};
-use crate::writer::{ObjectWriter, RowStyle, Workspaces};
+use crate::writer::{Buffers, ObjectWriter, RowStyle, Workspaces};
 
 /// Writes records as rows of objects in a store.
 ///
@@ -31,6 +31,7 @@ pub(crate) struct SinkParts<F, O> {
     pub(crate) options: Arc<ObjectOptions>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) workspaces: Workspaces,
+    pub(crate) buffers: Arc<Buffers>,
 }
 
 impl<F, O> Clone for ObjectSink<F, O> {
@@ -41,9 +42,7 @@ impl<F, O> Clone for ObjectSink<F, O> {
 
 impl<F, O> std::fmt::Debug for ObjectSink<F, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ObjectSink")
-            .field("options", &self.0.options)
-            .finish_non_exhaustive()
+        f.debug_struct("ObjectSink").field("options", &self.0.options).finish_non_exhaustive()
     }
 }
 
@@ -63,6 +62,7 @@ impl<F, O: ObjectTarget> ObjectSink<F, O> {
             requests: Arc::new(Semaphore::new(options.requests)),
             options: Arc::new(options),
             workspaces: Workspaces::default(),
+            buffers: Arc::default(),
         })))
     }
 
@@ -207,31 +207,17 @@ impl ObjectOptions {
     /// Everything that is wrong for a store with these limits; empty if nothing is.
     pub fn problems(&self, limits: &TargetLimits) -> Vec<OptionError> {
         let mut problems: Vec<OptionError> = self.keys.problems().into_iter().map(OptionError::Key).collect();
-        problems.extend(
-            self.compression
-                .check_level(self.compression_level)
-                .err()
-                .map(OptionError::Level),
-        );
+        problems.extend(self.compression.check_level(self.compression_level).err().map(OptionError::Level));
         let parts = (limits.part_bytes_min, limits.part_bytes_max);
         if self.part_bytes < parts.0 || self.part_bytes > parts.1 {
-            problems.push(OptionError::PartBytes {
-                bytes: self.part_bytes,
-                min: parts.0,
-                max: parts.1,
-            });
+            problems.push(OptionError::PartBytes { bytes: self.part_bytes, min: parts.0, max: parts.1 });
         }
         let max = (self.part_bytes.max(parts.0) as u64).saturating_mul(u64::from(limits.parts_max));
         if self.target_object_bytes == 0 || self.target_object_bytes > max {
-            problems.push(OptionError::ObjectBytes {
-                bytes: self.target_object_bytes,
-                max,
-            });
+            problems.push(OptionError::ObjectBytes { bytes: self.target_object_bytes, max });
         }
         if self.requests == 0 || self.requests > Self::REQUESTS_MAX {
-            problems.push(OptionError::Requests {
-                requests: self.requests,
-            });
+            problems.push(OptionError::Requests { requests: self.requests });
         }
         problems
     }
@@ -251,9 +237,7 @@ where
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         let parts = &self.0;
         let codec = parts.options.compression;
-        let content_type = codec
-            .content_type()
-            .unwrap_or_else(|| parts.format.content_type());
+        let content_type = codec.content_type().unwrap_or_else(|| parts.format.content_type());
         let style = RowStyle {
             terminator: parts.format.terminator().to_vec(),
             extension: format!("{}{}", parts.format.extension(), codec.extension()),
@@ -261,11 +245,7 @@ where
         };
         let named = parts.options.keys.check_lane(&at.lane, &style.extension);
         named.map_err(|error| StageError::fatal("begin", error))?;
-        Ok(Begun::Fill(Box::new(ObjectWriter::new(
-            Arc::clone(parts),
-            style,
-            at,
-        ))))
+        Ok(Begun::Fill(Box::new(ObjectWriter::new(Arc::clone(parts), style, at))))
     }
 
     fn capabilities(&self) -> SinkCapabilities {

@@ -130,12 +130,7 @@ pub struct TargetLimits {
 
 impl Default for TargetLimits {
     fn default() -> Self {
-        Self {
-            conditional_create: true,
-            part_bytes_min: 5 << 20,
-            part_bytes_max: 5 << 30,
-            parts_max: 10_000,
-        }
+        Self { conditional_create: true, part_bytes_min: 5 << 20, part_bytes_max: 5 << 30, parts_max: 10_000 }
     }
 }
 

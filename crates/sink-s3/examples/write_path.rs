@@ -1,8 +1,8 @@
 //! What a row costs from `append` to the socket: `cargo run --release --example write_path -p aqueduct-sink-s3 --
 //! [records] [routes] [none|gzip|zstd]`.
 //!
-//! Four lanes are filled, one after the other, with rows of about 500 bytes, and published to a server that throws
-//! bodies away. The server is another process, so the CPU time printed is the sink's alone.
+//! Four lanes are filled, one after the other, with rows of about 500 bytes, and then published, all at once, to a
+//! server that throws bodies away. The server is another process, so the CPU time printed is the sink's alone.
 
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 
@@ -149,7 +149,7 @@ async fn measure(endpoint: &str, arguments: &[String]) -> Result<(), Failure> {
     }
     let (mut fill, mut publish) = (Step::default(), Step::default());
     let memory = Pool::new(24 << 20);
-    let mut objects = 0;
+    let mut staged = Vec::new();
     for partition in 0..4 {
         let lane = TopicPartition::new("bench", partition);
         let at = SegmentStart {
@@ -187,7 +187,20 @@ async fn measure(endpoint: &str, arguments: &[String]) -> Result<(), Failure> {
             Ok::<_, Failure>(())
         })
         .await?;
-        objects += publish.time(writer.publish()).await?.objects.len();
+        staged.push(writer);
+    }
+    let published = publish
+        .time(async {
+            let mut lanes = tokio::task::JoinSet::new();
+            for mut writer in staged {
+                lanes.spawn(async move { writer.publish().await });
+            }
+            lanes.join_all().await
+        })
+        .await;
+    let mut objects = 0;
+    for lane in published {
+        objects += lane?.objects.len();
     }
     fill.print("fill", records);
     publish.print("publish", records);

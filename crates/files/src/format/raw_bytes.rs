@@ -14,9 +14,7 @@ pub struct RawBytes {
 impl RawBytes {
     /// The format, with the extension `.bin`.
     pub fn new() -> Self {
-        Self {
-            extension: ".bin".to_owned(),
-        }
+        Self { extension: ".bin".to_owned() }
     }
 
     /// Another extension, with its dot.

@@ -15,15 +15,7 @@ fn encode<T>(format: &impl Format<T>, value: T, out: &mut Vec<u8>) -> Result<Row
     let batch = batch(b"");
     let path = RoutePath::default();
     let route = RouteTable::new().intern(&path);
-    format.encode(
-        &Envelope {
-            record: &batch.get(0).unwrap(),
-            route,
-            path: &path,
-            value,
-        },
-        out,
-    )
+    format.encode(&Envelope { record: &batch.get(0).unwrap(), route, path: &path, value }, out)
 }
 
 struct Text(&'static str, Option<Bytes>);
@@ -45,10 +37,7 @@ fn json_text_that_exists_is_not_copied() {
     let text = Bytes::from_static(b"{\"a\":1}");
     let row = encode(&JsonLines::new(), Text("", Some(text.clone())), &mut out).unwrap();
     assert_eq!((row, out.len()), (Row::Shared(text), 0));
-    assert_eq!(
-        encode(&JsonLines::new(), Text("[1]", None), &mut out).unwrap(),
-        Row::Written
-    );
+    assert_eq!(encode(&JsonLines::new(), Text("[1]", None), &mut out).unwrap(), Row::Written);
     assert_eq!(out, b"[1]");
 }
 
@@ -58,20 +47,10 @@ fn a_value_that_holds_the_delimiter_is_a_poison_unless_allowed() {
     let poison = encode(&Delimited::by("\r\n"), value.clone(), &mut Vec::new()).unwrap_err();
     assert_eq!(poison.reason(), PoisonReason::Malformed);
     assert!(poison.detail().contains("at byte 3"), "{poison}");
-    let allowed = encode(
-        &Delimited::by("\r\n").allow_embedded(),
-        value.clone(),
-        &mut Vec::new(),
-    );
+    let allowed = encode(&Delimited::by("\r\n").allow_embedded(), value.clone(), &mut Vec::new());
     assert_eq!(allowed.unwrap(), Row::Shared(value.clone()));
-    assert_eq!(
-        encode(&RawBytes::new(), value.clone(), &mut Vec::new()).unwrap(),
-        Row::Shared(value.clone())
-    );
-    assert_eq!(
-        encode(&Delimited::by(""), value.clone(), &mut Vec::new()).unwrap(),
-        Row::Shared(value)
-    );
+    assert_eq!(encode(&RawBytes::new(), value.clone(), &mut Vec::new()).unwrap(), Row::Shared(value.clone()));
+    assert_eq!(encode(&Delimited::by(""), value.clone(), &mut Vec::new()).unwrap(), Row::Shared(value));
 }
 
 #[test]

@@ -79,10 +79,7 @@ impl MemoryTarget {
 
     /// An empty store with other limits.
     pub fn with_limits(limits: TargetLimits) -> Self {
-        Self {
-            limits,
-            state: Mutex::default(),
-        }
+        Self { limits, state: Mutex::default() }
     }
 
     /// Makes call number `call`, counted from 0 over all calls, fail once.
@@ -107,9 +104,7 @@ impl MemoryTarget {
 
     /// Puts an object there, as another program would.
     pub fn insert(&self, key: &str, bytes: Bytes, meta: ObjectMeta) {
-        self.state()
-            .objects
-            .insert(key.to_owned(), StoredObject { bytes, meta });
+        self.state().objects.insert(key.to_owned(), StoredObject { bytes, meta });
     }
 
     /// Removes an object, as another program would; answers whether it was there.
@@ -191,10 +186,7 @@ fn check_body(body: &Bytes, crc32c: u32) -> Result<(), StageError> {
     if Crc::of(body).get() == crc32c {
         return Ok(());
     }
-    Err(StageError::fatal(
-        "memory target",
-        "the body does not have the checksum announced",
-    ))
+    Err(StageError::fatal("memory target", "the body does not have the checksum announced"))
 }
 
 impl State {
@@ -226,30 +218,17 @@ impl ObjectTarget for MemoryTarget {
     ) -> Result<Creation, StageError> {
         check_body(&body, crc32c)?;
         let _body = self.body(&body);
-        let object = StoredObject {
-            bytes: Bytes::copy_from_slice(&body),
-            meta: meta.clone(),
-        };
-        self.call(Call::Put, key, |state| {
-            Ok(state.create(self.limits.conditional_create, key, object))
-        })
-        .await
+        let object = StoredObject { bytes: Bytes::copy_from_slice(&body), meta: meta.clone() };
+        self.call(Call::Put, key, |state| Ok(state.create(self.limits.conditional_create, key, object))).await
     }
 
     async fn create_multipart(&self, key: &str, meta: &ObjectMeta) -> Result<Upload, StageError> {
         self.call(Call::CreateMultipart, key, |state| {
             state.next_upload += 1;
             let id = format!("upload-{}", state.next_upload);
-            let open = OpenUpload {
-                key: key.to_owned(),
-                meta: meta.clone(),
-                parts: BTreeMap::new(),
-            };
+            let open = OpenUpload { key: key.to_owned(), meta: meta.clone(), parts: BTreeMap::new() };
             state.uploads.insert(id.clone(), open);
-            Ok(Upload {
-                key: key.to_owned(),
-                id,
-            })
+            Ok(Upload { key: key.to_owned(), id })
         })
         .await
     }
@@ -269,11 +248,7 @@ impl ObjectTarget for MemoryTarget {
                 return Err(StageError::retry("memory target", "no such upload"));
             };
             open.parts.insert(number, body);
-            Ok(Part {
-                number,
-                tag: format!("tag-{number}"),
-                crc32c,
-            })
+            Ok(Part { number, tag: format!("tag-{number}"), crc32c })
         })
         .await
     }
@@ -288,24 +263,16 @@ impl ObjectTarget for MemoryTarget {
             }
             let mut bytes = Vec::new();
             for (index, part) in parts.iter().enumerate() {
-                let expected = parts
-                    .get(index.wrapping_sub(1))
-                    .map_or(1, |before| before.number + 1);
+                let expected = parts.get(index.wrapping_sub(1)).map_or(1, |before| before.number + 1);
                 let Some(body) = open.parts.get(&part.number).filter(|_| part.number == expected) else {
-                    return Err(StageError::fatal(
-                        "memory target",
-                        "parts are missing or out of order",
-                    ));
+                    return Err(StageError::fatal("memory target", "parts are missing or out of order"));
                 };
                 if index + 1 < parts.len() && body.len() < self.limits.part_bytes_min {
                     return Err(StageError::fatal("memory target", "a part is too small"));
                 }
                 bytes.extend_from_slice(body);
             }
-            let object = StoredObject {
-                bytes: bytes.into(),
-                meta: open.meta.clone(),
-            };
+            let object = StoredObject { bytes: bytes.into(), meta: open.meta.clone() };
             state.uploads.remove(&upload.id);
             state.create(false, &upload.key, object);
             Ok(Completion::Created)

@@ -38,9 +38,7 @@ impl SinkHarness for Harness {
             let mut rows = String::new();
             match self.options.compression {
                 Compression::Gzip => {
-                    flate2::read::MultiGzDecoder::new(&object.bytes[..])
-                        .read_to_string(&mut rows)
-                        .unwrap();
+                    flate2::read::MultiGzDecoder::new(&object.bytes[..]).read_to_string(&mut rows).unwrap();
                 }
                 _ => rows.push_str(std::str::from_utf8(&object.bytes).unwrap()),
             }
@@ -63,22 +61,14 @@ async fn small_objects_pass() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_of_many_parts_pass() {
-    let limits = TargetLimits {
-        part_bytes_min: 1 << 10,
-        ..TargetLimits::default()
-    };
-    let options = ObjectOptions::default()
-        .with_part_bytes(1 << 10)
-        .with_target_object_bytes(20_000);
+    let limits = TargetLimits { part_bytes_min: 1 << 10, ..TargetLimits::default() };
+    let options = ObjectOptions::default().with_part_bytes(1 << 10).with_target_object_bytes(20_000);
     passes(limits, options.clone(), 20).await;
     passes(limits, options.with_compression(Compression::Gzip), 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_without_conditions_passes_what_it_can() {
-    let limits = TargetLimits {
-        conditional_create: false,
-        ..TargetLimits::default()
-    };
+    let limits = TargetLimits { conditional_create: false, ..TargetLimits::default() };
     passes(limits, ObjectOptions::default(), 19).await;
 }

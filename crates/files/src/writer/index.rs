@@ -42,11 +42,7 @@ impl Run {
         let low = |shift: u32| (packed >> shift) & u128::from(u32::MAX);
         // Each is masked to 32 bits, so nothing is cut off.
         let half = |shift| u32::try_from(low(shift)).unwrap_or_default();
-        Self {
-            object: half(0),
-            length: half(32),
-            position: u64::from(half(64)) | u64::from(half(96)) << 32,
-        }
+        Self { object: half(0), length: half(32), position: u64::from(half(64)) | u64::from(half(96)) << 32 }
     }
 }
 
@@ -69,21 +65,14 @@ impl IndexTail {
         let (mut position, mut rest) = (position, length);
         while rest > 0 {
             let length = u32::try_from(rest).unwrap_or(u32::MAX).min(Self::RUN_MAX);
-            let mut run = Run {
-                object,
-                length,
-                position,
-            };
+            let mut run = Run { object, length, position };
             if let Some(last) = self.last
                 && last.object == object
                 && last.end() == position
                 && last.length <= Self::RUN_MAX - length
             {
                 self.buffer.truncate(self.buffer.len() - Run::SIZE);
-                run = Run {
-                    length: last.length + length,
-                    ..last
-                };
+                run = Run { length: last.length + length, ..last };
             }
             self.buffer.extend_from_slice(&run.encode());
             self.last = Some(run);
@@ -139,13 +128,7 @@ impl IndexReader {
     pub(super) const CHUNK: usize = 64 << 10;
 
     pub(super) fn new(file: Option<ScratchFile>, length: u64) -> Self {
-        Self {
-            file,
-            length,
-            position: 0,
-            chunk: Vec::new(),
-            consumed: 0,
-        }
+        Self { file, length, position: 0, chunk: Vec::new(), consumed: 0 }
     }
 
     /// The next run; `None` at the end.
@@ -187,26 +170,10 @@ mod tests {
         assert_eq!(
             runs,
             [
-                Run {
-                    object: 1,
-                    length: 15,
-                    position: 0
-                },
-                Run {
-                    object: 2,
-                    length: 5,
-                    position: 15
-                },
-                Run {
-                    object: 1,
-                    length: 5,
-                    position: 20
-                },
-                Run {
-                    object: 1,
-                    length: 5,
-                    position: 26
-                },
+                Run { object: 1, length: 15, position: 0 },
+                Run { object: 2, length: 5, position: 15 },
+                Run { object: 1, length: 5, position: 20 },
+                Run { object: 1, length: 5, position: 26 },
             ]
         );
     }
@@ -217,10 +184,7 @@ mod tests {
         tail.push(9, 7, (1 << 30) + 3);
         let (bytes, _) = tail.take(true).unwrap();
         let runs: Vec<Run> = bytes.as_chunks().0.iter().map(Run::decode).collect();
-        assert_eq!(
-            runs.iter().map(|run| u64::from(run.length)).sum::<u64>(),
-            (1 << 30) + 3
-        );
+        assert_eq!(runs.iter().map(|run| u64::from(run.length)).sum::<u64>(), (1 << 30) + 3);
         assert_eq!(runs[0].end(), runs[1].position);
     }
 

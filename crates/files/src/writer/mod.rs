@@ -8,6 +8,7 @@
 //!          create the objects                               publish.rs, upload.rs
 //! ```
 
+mod buffers;
 mod index;
 mod publish;
 mod read;
@@ -30,6 +31,7 @@ use crate::format::{Format, Row};
 use crate::sink::SinkParts;
 use crate::target::ObjectTarget;
 
+pub(crate) use self::buffers::Buffers;
 pub(crate) use self::rows::Workspaces;
 
 /// What a format adds around rows, asked once per segment.
@@ -107,8 +109,7 @@ impl<F, O> ObjectWriter<F, O> {
             match &mut self.workspace {
                 Some(workspace) if !workspace.is_empty() => {
                     let terminator = &self.style.terminator;
-                    self.objects
-                        .build_block(workspace, terminator, self.rows_written, &mut self.index_tail);
+                    self.objects.build_block(workspace, terminator, self.rows_written, &mut self.index_tail);
                     self.unwritten = Some(std::mem::take(&mut workspace.block));
                 }
                 _ => return Ok(()),
@@ -176,10 +177,13 @@ impl<F, O> ObjectWriter<F, O> {
         let Some(scratch) = self.scratch.clone() else {
             return Err(io::Error::other("the segment was abandoned"));
         };
-        tokio::task::spawn_blocking(move || scratch.create())
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || scratch.create()).await.map_err(io::Error::other)?
     }
+}
+
+/// Drops files off the async threads: removing a large one takes milliseconds.
+async fn discard(files: impl Send + 'static) {
+    tokio::task::spawn_blocking(move || drop(files)).await.ok();
 }
 
 /// A full disk is an outage; anything else is retried a few times.
@@ -227,8 +231,7 @@ where
         });
         match checked {
             Ok((row, length)) => {
-                self.objects
-                    .push(envelope.route, envelope.record.offset(), row, length, workspace);
+                self.objects.push(envelope.route, envelope.record.offset(), row, length, workspace);
                 Ok(())
             }
             Err(poison) => {
@@ -251,11 +254,7 @@ where
             self.workspace = None;
             let (routes, objects) = self.objects.take();
             let (sink, rows, index) = (&self.sink, self.rows.take(), self.index.take());
-            let spooled = read::Spooled {
-                rows,
-                index,
-                index_length: self.index_tail.written(),
-            };
+            let spooled = read::Spooled { rows, index, index_length: self.index_tail.written() };
             let segment = publish::Segment {
                 lane: self.lane.clone(),
                 layout: self.layout,
@@ -273,25 +272,22 @@ where
             return Ok(published.clone());
         }
         let Some(plan) = self.plan.clone() else {
-            return Err(StageError::fatal(
-                "publish",
-                "the segment was not staged, or was abandoned",
-            ));
+            return Err(StageError::fatal("publish", "the segment was not staged, or was abandoned"));
         };
         let published = plan.publish().await?;
         self.published = Some(published.clone());
-        self.plan = None;
-        self.scratch = None;
+        discard((plan, self.plan.take(), self.scratch.take())).await;
         Ok(published)
     }
 
     async fn abandon(&mut self) {
         self.workspace = None;
         self.unwritten = None;
-        (self.rows, self.index, self.scratch) = (None, None, None);
-        if let Some(plan) = self.plan.take() {
+        let plan = self.plan.take();
+        if let Some(plan) = &plan {
             plan.abort_uploads().await;
         }
+        discard((plan, self.rows.take(), self.index.take(), self.scratch.take())).await;
     }
 
     fn encoded_bytes(&self) -> u64 {

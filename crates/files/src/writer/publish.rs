@@ -16,8 +16,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
 use super::RowStyle;
+use super::buffers::Buffers;
 use super::index::IndexReader;
-use super::read::{self, GROUP_OVERHEAD, Spooled};
+use super::read::{self, Bodies, GROUP_OVERHEAD, Spooled};
 use super::rows::{Object, Route};
 use super::upload::joined;
 use crate::claim::ObjectIdentity;
@@ -48,6 +49,7 @@ pub(super) struct Plan<O> {
     pub(super) spooled: Arc<Spooled>,
     options: Arc<ObjectOptions>,
     requests: Arc<Semaphore>,
+    pub(super) buffers: Arc<Buffers>,
     routes: Vec<Option<Route>>,
     objects: Vec<Object>,
     /// Bytes stored, per object.
@@ -76,6 +78,7 @@ impl<O: ObjectTarget> Plan<O> {
             spooled: Arc::new(spooled),
             options: Arc::clone(&sink.options),
             requests: Arc::clone(&sink.requests),
+            buffers: Arc::clone(&sink.buffers),
             routes,
             stored: objects.iter().map(|_| AtomicU64::new(ABSENT)).collect(),
             objects,
@@ -85,6 +88,7 @@ impl<O: ObjectTarget> Plan<O> {
 
     /// Creates what is not created yet.
     pub(super) async fn publish(self: &Arc<Self>) -> Result<Published, StageError> {
+        let _buffers = self.buffers.in_use();
         let mut units = self.units().into_iter();
         if self.is_absent(0)
             && let Some(first) = units.next()
@@ -96,17 +100,9 @@ impl<O: ObjectTarget> Plan<O> {
         for (id, stored) in (0..).zip(&self.stored) {
             let (key, identity) = self.named(id)?;
             let bytes = stored.load(Ordering::Relaxed);
-            objects.push(PublishedObject {
-                key,
-                range: identity.range,
-                rows: identity.rows,
-                bytes,
-            });
+            objects.push(PublishedObject { key, range: identity.range, rows: identity.rows, bytes });
         }
-        Ok(Published {
-            objects,
-            rejected: Vec::new(),
-        })
+        Ok(Published { objects, rejected: Vec::new() })
     }
 
     /// Works units off, `at_once` at a time. After a failure no further one is begun, those under way end, and the
@@ -170,20 +166,15 @@ impl<O: ObjectTarget> Plan<O> {
             objects.push((id, self.object(id)?.clone()));
         }
         let (codec, level) = self.codec();
-        let rows: usize = objects
-            .iter()
-            .map(|(_, object)| usize::try_from(object.bytes).unwrap_or(usize::MAX))
-            .sum();
-        let packed = if codec == Compression::None {
-            0
-        } else {
-            codec.bound(rows) + 1024 * objects.len()
-        };
+        let rows: usize =
+            objects.iter().map(|(_, object)| usize::try_from(object.bytes).unwrap_or(usize::MAX)).sum();
+        let packed = if codec == Compression::None { 0 } else { codec.bound(rows) + 1024 * objects.len() };
         let needed = rows + packed + codec.workspace(level) + GROUP_OVERHEAD;
         let _permit = self.segment.memory.acquire(needed as u64).await;
-        let spooled = Arc::clone(&self.spooled);
-        let read = tokio::task::spawn_blocking(move || read::read_group(&spooled, &objects, codec, level));
-        let bodies = joined(read.await.map(|bodies| bodies.map_err(read::failed)))?;
+        let (spooled, buffers) = (Arc::clone(&self.spooled), Arc::clone(&self.buffers));
+        let read =
+            tokio::task::spawn_blocking(move || read::read_group(&spooled, &objects, codec, level, &buffers));
+        let Bodies { bodies, whole } = joined(read.await.map(|bodies| bodies.map_err(read::failed)))?;
         // Bodies are slices of one buffer, so the permit stays until the last one has been sent.
         let failed = AtomicBool::new(false);
         let mut sends = futures::stream::iter(bodies)
@@ -203,6 +194,8 @@ impl<O: ObjectTarget> Plan<O> {
         while let Some(result) = sends.next().await {
             keep_worst(&mut failure, result);
         }
+        drop(sends);
+        self.buffers.reclaim(whole);
         failure.map_or(Ok(()), Err)
     }
 
@@ -214,13 +207,8 @@ impl<O: ObjectTarget> Plan<O> {
         let (Some(route), Some(range)) = (route, range) else {
             return Err(lost(id));
         };
-        let Segment {
-            lane, layout, style, ..
-        } = &self.segment;
-        let key = self
-            .options
-            .keys
-            .render(lane, &route.path, object.first, &style.extension);
+        let Segment { lane, layout, style, .. } = &self.segment;
+        let key = self.options.keys.render(lane, &route.path, object.first, &style.extension);
         let identity = ObjectIdentity {
             lane: lane.clone(),
             range,
@@ -233,10 +221,7 @@ impl<O: ObjectTarget> Plan<O> {
     }
 
     pub(super) fn meta(&self, identity: &ObjectIdentity) -> ObjectMeta {
-        ObjectMeta {
-            content_type: self.segment.style.content_type.clone(),
-            user: identity.to_metadata(),
-        }
+        ObjectMeta { content_type: self.segment.style.content_type.clone(), user: identity.to_metadata() }
     }
 
     pub(super) fn object(&self, id: u32) -> Result<&Object, StageError> {
@@ -254,9 +239,7 @@ impl<O: ObjectTarget> Plan<O> {
     }
 
     fn is_absent(&self, id: u32) -> bool {
-        self.stored
-            .get(id as usize)
-            .is_some_and(|stored| stored.load(Ordering::Relaxed) == ABSENT)
+        self.stored.get(id as usize).is_some_and(|stored| stored.load(Ordering::Relaxed) == ABSENT)
     }
 
     /// A place among the requests under way; of all lanes of the sink. Held while sending only, so never waited for
@@ -272,14 +255,8 @@ impl<O: ObjectTarget> Plan<O> {
 
     /// Rows that are read and sent as one group, in bytes: a small share of the pool, so that several lanes move.
     fn group_bytes(&self) -> u64 {
-        let copies = if self.options.compression == Compression::None {
-            1
-        } else {
-            2
-        };
-        (self.segment.memory.capacity() / (8 * copies))
-            .max(64 << 10)
-            .min(self.options.part_bytes as u64)
+        let copies = if self.options.compression == Compression::None { 1 } else { 2 };
+        (self.segment.memory.capacity() / (8 * copies)).max(64 << 10).min(self.options.part_bytes as u64)
     }
 
     /// The size of the parts of an object: the option's, or less in a small pool, so that four parts fit into it; and
@@ -287,10 +264,7 @@ impl<O: ObjectTarget> Plan<O> {
     pub(super) fn part_bytes(&self, row_bytes: u64) -> usize {
         let overhead = self.slot_bytes(0);
         let share = usize::try_from(self.segment.memory.capacity() / 4).unwrap_or(usize::MAX);
-        let whole = self
-            .options
-            .compression
-            .bound(usize::try_from(row_bytes).unwrap_or(usize::MAX));
+        let whole = self.options.compression.bound(usize::try_from(row_bytes).unwrap_or(usize::MAX));
         let parts = usize::try_from(self.limits.parts_max).unwrap_or(usize::MAX);
         self.options
             .part_bytes
@@ -317,24 +291,15 @@ impl<O: ObjectTarget> Plan<O> {
     }
 
     pub(super) fn open_upload(&self, upload: &Upload) {
-        self.uploads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(upload.clone());
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).push(upload.clone());
     }
 
     pub(super) fn close_upload(&self, upload: &Upload) {
-        self.uploads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|open| open != upload);
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).retain(|open| open != upload);
     }
 
     pub(super) fn open_uploads(&self) -> Vec<Upload> {
-        self.uploads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

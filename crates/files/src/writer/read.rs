@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aqueduct_core::{Class, Classify, ScratchFile, StageError};
 use bytes::Bytes;
 
+use super::buffers::Buffers;
 use super::index::{IndexReader, Run};
 use super::rows::Object;
 use crate::checksum::Crc;
@@ -63,6 +64,13 @@ pub(super) struct Body {
     pub(super) crc32c: u32,
 }
 
+/// The objects of a group, all in one buffer.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    pub(super) bodies: Vec<Body>,
+    pub(super) whole: Bytes,
+}
+
 /// What reading a group needs beside its rows, in bytes.
 pub(super) const GROUP_OVERHEAD: usize = IndexReader::CHUNK + 256 * 1024;
 
@@ -72,39 +80,34 @@ pub(super) fn read_group(
     objects: &[(u32, Object)],
     codec: Compression,
     level: i32,
-) -> Result<Vec<Body>, ReadError> {
-    let mut group = Group::new(objects);
+    buffers: &Buffers,
+) -> Result<Bodies, ReadError> {
+    let mut group = Group::new(objects, buffers);
     let mut index = IndexReader::new(spooled.index.clone(), spooled.index_length);
     while let Some(run) = index.next()? {
         group.add(run, spooled)?;
     }
     group.read_stretch(spooled)?;
     let Group { members, buffer, .. } = group;
-    let rows = Bytes::from(buffer);
+    let whole = Bytes::from(buffer);
     let mut verified = Vec::with_capacity(members.len());
     for (member, (id, object)) in members.iter().zip(objects) {
         if member.filled != member.end {
-            return Err(ReadError::Damaged {
-                object: *id,
-                problem: "rows are missing",
-            });
+            return Err(ReadError::Damaged { object: *id, problem: "rows are missing" });
         }
-        let bytes = rows.slice(member.start..member.end);
+        let bytes = whole.slice(member.start..member.end);
         if Crc::of(&bytes) != object.crc {
-            return Err(ReadError::Damaged {
-                object: *id,
-                problem: "the checksum differs",
-            });
+            return Err(ReadError::Damaged { object: *id, problem: "the checksum differs" });
         }
-        verified.push(Body {
-            object: *id,
-            bytes,
-            crc32c: object.crc.get(),
-        });
+        verified.push(Body { object: *id, bytes, crc32c: object.crc.get() });
     }
     match Compressor::new(codec, level)? {
-        None => Ok(verified),
-        Some(compressor) => Ok(compress_group(compressor, codec, verified)?),
+        None => Ok(Bodies { bodies: verified, whole }),
+        Some(compressor) => {
+            let packed = compress_group(compressor, codec, verified, buffers)?;
+            buffers.reclaim(whole);
+            Ok(packed)
+        }
     }
 }
 
@@ -112,8 +115,9 @@ fn compress_group(
     mut compressor: Compressor,
     codec: Compression,
     verified: Vec<Body>,
-) -> io::Result<Vec<Body>> {
-    let mut packed = vec![0; verified.iter().map(|body| codec.bound(body.bytes.len())).sum()];
+    buffers: &Buffers,
+) -> io::Result<Bodies> {
+    let mut packed = buffers.take(verified.iter().map(|body| codec.bound(body.bytes.len())).sum());
     let mut ends = Vec::with_capacity(verified.len());
     let mut filled = 0;
     for body in &verified {
@@ -130,17 +134,13 @@ fn compress_group(
         ends.push((body.object, start, filled));
     }
     drop(verified);
-    let packed = Bytes::from(packed);
+    let whole = Bytes::from(packed);
     let bodies = ends.into_iter().map(|(object, start, end)| {
-        let bytes = packed.slice(start..end);
+        let bytes = whole.slice(start..end);
         let crc32c = Crc::of(&bytes).get();
-        Body {
-            object,
-            bytes,
-            crc32c,
-        }
+        Body { object, bytes, crc32c }
     });
-    Ok(bodies.collect())
+    Ok(Bodies { bodies: bodies.collect(), whole })
 }
 
 /// Objects being gathered into one buffer.
@@ -161,45 +161,30 @@ struct Member {
 }
 
 impl Group {
-    fn new(objects: &[(u32, Object)]) -> Self {
+    fn new(objects: &[(u32, Object)], buffers: &Buffers) -> Self {
         let mut members = Vec::with_capacity(objects.len());
         let mut start = 0;
         for (id, object) in objects {
             let end = start + usize::try_from(object.bytes).unwrap_or(usize::MAX);
-            members.push(Member {
-                object: *id,
-                start,
-                filled: start,
-                end,
-            });
+            members.push(Member { object: *id, start, filled: start, end });
             start = end;
         }
-        Self {
-            members,
-            buffer: vec![0; start],
-            stretch: Vec::new(),
-            bounce: Vec::new(),
-        }
+        Self { members, buffer: buffers.take(start), stretch: Vec::new(), bounce: Vec::new() }
     }
 
     fn add(&mut self, run: Run, spooled: &Spooled) -> Result<(), ReadError> {
         let outside = |member: Option<&Member>, above: bool| {
-            member.is_none_or(|member| {
-                if above {
-                    run.object > member.object
-                } else {
-                    run.object < member.object
-                }
-            })
+            member.is_none_or(
+                |member| {
+                    if above { run.object > member.object } else { run.object < member.object }
+                },
+            )
         };
         // Most runs of a large index belong to other groups.
         if outside(self.members.first(), false) || outside(self.members.last(), true) {
             return Ok(());
         }
-        let Ok(member) = self
-            .members
-            .binary_search_by_key(&run.object, |member| member.object)
-        else {
+        let Ok(member) = self.members.binary_search_by_key(&run.object, |member| member.object) else {
             return Ok(());
         };
         let near = match (self.stretch.first(), self.stretch.last()) {
@@ -218,12 +203,7 @@ impl Group {
     }
 
     fn read_stretch(&mut self, spooled: &Spooled) -> Result<(), ReadError> {
-        let Self {
-            members,
-            buffer,
-            stretch,
-            bounce,
-        } = self;
+        let Self { members, buffer, stretch, bounce } = self;
         let (Some(file), Some((_, first)), Some((_, last))) =
             (&spooled.rows, stretch.first(), stretch.last())
         else {
@@ -239,11 +219,7 @@ impl Group {
                 continue;
             };
             let end = member.filled + run.length as usize;
-            let room = if end <= member.end {
-                buffer.get_mut(member.filled..end)
-            } else {
-                None
-            };
+            let room = if end <= member.end { buffer.get_mut(member.filled..end) } else { None };
             let Some(room) = room else {
                 return Err(ReadError::Damaged {
                     object: run.object,
@@ -297,22 +273,8 @@ impl ObjectReader {
     ) -> Result<Self, ReadError> {
         let compressor = Compressor::new(codec, level)?;
         let index = IndexReader::new(spooled.index.clone(), spooled.index_length);
-        let piece = if compressor.is_some() {
-            vec![0; PIECE]
-        } else {
-            Vec::new()
-        };
-        Ok(Self {
-            spooled,
-            id,
-            object,
-            index,
-            run: None,
-            read: 0,
-            crc: Crc::EMPTY,
-            compressor,
-            piece,
-        })
+        let piece = if compressor.is_some() { vec![0; PIECE] } else { Vec::new() };
+        Ok(Self { spooled, id, object, index, run: None, read: 0, crc: Crc::EMPTY, compressor, piece })
     }
 
     /// Fills `out` with the next part of about `part` bytes; with compression it may be larger by one piece. Blocks.
@@ -339,16 +301,9 @@ impl ObjectReader {
         }
         let last = self.read == self.object.bytes;
         if last && self.crc != self.object.crc {
-            return Err(ReadError::Damaged {
-                object: self.id,
-                problem: "the checksum differs",
-            });
+            return Err(ReadError::Damaged { object: self.id, problem: "the checksum differs" });
         }
-        Ok(PartFilled {
-            length,
-            crc32c: crc32c.get(),
-            last,
-        })
+        Ok(PartFilled { length, crc32c: crc32c.get(), last })
     }
 
     /// Reads rows until `out` is full or the object ends; answers how many bytes.
@@ -391,10 +346,7 @@ impl ObjectReader {
                 return Ok(run);
             }
         }
-        Err(ReadError::Damaged {
-            object: self.id,
-            problem: "rows are missing",
-        })
+        Err(ReadError::Damaged { object: self.id, problem: "rows are missing" })
     }
 }
 

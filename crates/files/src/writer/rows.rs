@@ -44,12 +44,7 @@ pub(super) struct Objects {
 
 impl Objects {
     pub(super) fn new(target_bytes: u64) -> Self {
-        Self {
-            routes: Vec::new(),
-            all: Vec::new(),
-            target_bytes,
-            bytes: 0,
-        }
+        Self { routes: Vec::new(), all: Vec::new(), target_bytes, bytes: 0 }
     }
 
     pub(super) fn knows(&self, route: RouteId) -> bool {
@@ -61,10 +56,7 @@ impl Objects {
             self.routes.resize(route.index() + 1, None);
         }
         if let Some(slot) = self.routes.get_mut(route.index()) {
-            *slot = Some(Route {
-                path: path.into(),
-                open: NONE,
-            });
+            *slot = Some(Route { path: path.into(), open: NONE });
         }
     }
 
@@ -128,12 +120,7 @@ impl Objects {
         position: u64,
         index: &mut IndexTail,
     ) {
-        let Workspace {
-            rows,
-            touched,
-            scratch,
-            block,
-        } = workspace;
+        let Workspace { rows, touched, scratch, block } = workspace;
         // Ascending already where the rows came in order, which costs one look.
         touched.sort_unstable();
         for &id in touched.iter() {
@@ -219,11 +206,7 @@ impl Workspaces {
     const BYTES_MAX: usize = 4 << 20;
 
     pub(super) fn take(&self) -> Workspace {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default()
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
     /// `workspace` holds no row any more.

@@ -73,11 +73,7 @@ impl Rig {
     fn new(publish_bytes: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::open(directory.path(), "test", Arc::new(LocalDisk), Pool::new(1 << 30)).unwrap();
-        Self {
-            directory,
-            spool,
-            pool: Pool::new(publish_bytes),
-        }
+        Self { directory, spool, pool: Pool::new(publish_bytes) }
     }
 
     fn start(&self, partition: i32, start: i64) -> SegmentStart {
@@ -102,11 +98,7 @@ impl Rig {
 }
 
 fn flip(path: &Path, position: u64) {
-    let file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, position).unwrap();
     file.write_all_at(&[byte[0] ^ 1], position).unwrap();
@@ -114,17 +106,11 @@ fn flip(path: &Path, position: u64) {
 
 /// Small sizes, so that a few kilobytes are a large object of several parts.
 fn limits() -> TargetLimits {
-    TargetLimits {
-        part_bytes_min: 4 << 10,
-        parts_max: 200,
-        ..TargetLimits::default()
-    }
+    TargetLimits { part_bytes_min: 4 << 10, parts_max: 200, ..TargetLimits::default() }
 }
 
 fn options() -> ObjectOptions {
-    ObjectOptions::default()
-        .with_part_bytes(4 << 10)
-        .with_target_object_bytes(40 << 10)
+    ObjectOptions::default().with_part_bytes(4 << 10).with_target_object_bytes(40 << 10)
 }
 
 type TestSink = ObjectSink<JsonLines, Arc<MemoryTarget>>;
@@ -143,13 +129,7 @@ async fn begin(sink: &TestSink, at: SegmentStart) -> Box<dyn SegmentWriter<Value
 fn one_batch(partition: i32, first: i64, rows: &[Spec]) -> Batch {
     let mut builder = BatchBuilder::new(TopicPartition::new("t", partition), 64);
     for (offset, (_, length)) in (first..).zip(rows) {
-        builder.push(
-            Offset::new(offset),
-            Timestamp::None,
-            None,
-            Some(&value(offset, *length)),
-            [],
-        );
+        builder.push(Offset::new(offset), Timestamp::None, None, Some(&value(offset, *length)), []);
     }
     builder.build(Permit::unlimited())
 }
@@ -173,18 +153,10 @@ async fn fill(
             let mut path = RoutePath::default();
             path.push_field("r", &route.to_string()).unwrap();
             let bytes = record.value_bytes().unwrap();
-            let value = if record.offset().get() % 2 == 0 {
-                Value::Shared(bytes)
-            } else {
-                Value::Encoded(bytes)
-            };
+            let value =
+                if record.offset().get() % 2 == 0 { Value::Shared(bytes) } else { Value::Encoded(bytes) };
             writer
-                .append(Envelope {
-                    record: &record,
-                    route: table.intern(&path),
-                    path: &path,
-                    value,
-                })
+                .append(Envelope { record: &record, route: table.intern(&path), path: &path, value })
                 .unwrap();
         }
         writer.spill().await.unwrap();
@@ -194,10 +166,7 @@ async fn fill(
 
 async fn stage(writer: &mut dyn SegmentWriter<Value>, first: i64, rows: &[Spec]) {
     let range = OffsetRange::new(Offset::new(first), Offset::new(first + count(rows.len()))).unwrap();
-    assert!(
-        writer.stage(range).await.unwrap().token.is_empty(),
-        "a sink that redoes has no token"
-    );
+    assert!(writer.stage(range).await.unwrap().token.is_empty(), "a sink that redoes has no token");
 }
 
 /// What should be there: rows split by bytes, per route.
@@ -218,15 +187,9 @@ fn model(
             object.is_empty() || object.len() + row.len() <= object_bytes
         });
         if !fits {
-            open.insert(
-                *route,
-                format!("topics/t/r={route}/t+{partition}+{offset:010}.json{extension}"),
-            );
+            open.insert(*route, format!("topics/t/r={route}/t+{partition}+{offset:010}.json{extension}"));
         }
-        objects
-            .entry(open[route].clone())
-            .or_insert_with(Vec::new)
-            .extend_from_slice(&row);
+        objects.entry(open[route].clone()).or_insert_with(Vec::new).extend_from_slice(&row);
     }
     objects
 }
@@ -236,43 +199,23 @@ fn decoded(target: &MemoryTarget, codec: Compression) -> BTreeMap<String, Vec<u8
         let mut rows = Vec::new();
         match codec {
             Compression::None => rows.extend_from_slice(bytes),
-            Compression::Gzip => drop(
-                flate2::read::MultiGzDecoder::new(bytes)
-                    .read_to_end(&mut rows)
-                    .unwrap(),
-            ),
+            Compression::Gzip => {
+                flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut rows).unwrap();
+            }
             Compression::Zstd => rows = zstd::stream::decode_all(bytes).unwrap(),
         }
         rows
     };
-    target
-        .objects()
-        .into_iter()
-        .map(|(key, object)| (key, decode(&object.bytes)))
-        .collect()
+    target.objects().into_iter().map(|(key, object)| (key, decode(&object.bytes))).collect()
 }
 
 /// Routes of very different sizes: a hot one of several objects of many parts, some middling, some of one row.
 fn mixed() -> Vec<Spec> {
-    (0..900)
-        .map(|i| {
-            (
-                if i % 3 == 0 {
-                    u8::try_from(i % 41).unwrap()
-                } else {
-                    0
-                },
-                40 + i % 300,
-            )
-        })
-        .collect()
+    (0..900).map(|i| (if i % 3 == 0 { u8::try_from(i % 41).unwrap() } else { 0 }, 40 + i % 300)).collect()
 }
 
 fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
-    assert_eq!(
-        found.keys().collect::<Vec<_>>(),
-        expected.keys().collect::<Vec<_>>()
-    );
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (key, rows) in expected {
         assert!(&found[key] == rows, "{key} has other rows");
     }
@@ -287,10 +230,7 @@ async fn a_segment_becomes_its_objects() {
         let mut writer = begin(&sink, rig.start(3, 100)).await;
         fill(&mut *writer, 3, 100, &rows, &[250, 1, 40]).await;
         stage(&mut *writer, 100, &rows).await;
-        assert!(
-            target.calls().is_empty(),
-            "nothing reaches the target before publication"
-        );
+        assert!(target.calls().is_empty(), "nothing reaches the target before publication");
         let published = writer.publish().await.unwrap();
         let expected = model(3, 100, &rows, 40 << 10, codec.extension());
         assert_same(&decoded(&target, codec), &expected);
@@ -298,15 +238,9 @@ async fn a_segment_becomes_its_objects() {
         let calls = target.calls();
         assert!(codec != Compression::None || calls.iter().any(|(call, _)| *call == Call::UploadPart));
         let first = &published.objects[0];
-        assert_eq!(
-            (first.key.as_str(), first.range.start()),
-            (calls[0].1.as_str(), Offset::new(100))
-        );
+        assert_eq!((first.key.as_str(), first.range.start()), (calls[0].1.as_str(), Offset::new(100)));
         assert_eq!(published.objects.len(), expected.len());
-        assert_eq!(
-            published.objects.iter().map(|object| object.rows).sum::<u64>(),
-            rows.len() as u64
-        );
+        assert_eq!(published.objects.iter().map(|object| object.rows).sum::<u64>(), rows.len() as u64);
         let stored = target.objects();
         for object in &published.objects {
             assert_eq!(object.bytes, stored[&object.key].bytes.len() as u64);
@@ -340,23 +274,11 @@ async fn a_poison_leaves_no_trace() {
     let (mut table, mut path) = (RouteTable::new(), RoutePath::default());
     path.push("r").unwrap();
     let route = table.intern(&path);
-    for (record, value) in batch.iter().zip([
-        Value::Encoded(value(0, 20)),
-        Value::Poison,
-        Value::Encoded(value(2, 20)),
-    ]) {
+    for (record, value) in
+        batch.iter().zip([Value::Encoded(value(0, 20)), Value::Poison, Value::Encoded(value(2, 20))])
+    {
         let refused = matches!(value, Value::Poison);
-        assert_eq!(
-            writer
-                .append(Envelope {
-                    record: &record,
-                    route,
-                    path: &path,
-                    value
-                })
-                .is_err(),
-            refused
-        );
+        assert_eq!(writer.append(Envelope { record: &record, route, path: &path, value }).is_err(), refused);
     }
     assert_eq!(writer.encoded_bytes(), 42);
     // A route whose keys would be too long is refused with its record; the number is free for the next route.
@@ -366,20 +288,11 @@ async fn a_poison_leaves_no_trace() {
     let deep = ObjectOptions::default().with_keys(KeyTemplate::new("p".repeat(500)));
     let mut other = begin(&sink(&target, deep), rig.start(0, 0)).await;
     let record = batch.get(0).unwrap();
-    let refused = other.append(Envelope {
-        record: &record,
-        route,
-        path: &long,
-        value: Value::Shared(value(0, 9)),
-    });
+    let refused =
+        other.append(Envelope { record: &record, route, path: &long, value: Value::Shared(value(0, 9)) });
     assert_eq!(refused.unwrap_err().reason(), PoisonReason::InvalidRoute);
     other
-        .append(Envelope {
-            record: &record,
-            route,
-            path: &path,
-            value: Value::Shared(value(0, 9)),
-        })
+        .append(Envelope { record: &record, route, path: &path, value: Value::Shared(value(0, 9)) })
         .unwrap();
 
     stage(&mut *writer, 0, &[(0, 20); 3]).await;
@@ -399,11 +312,7 @@ async fn damaged_scratch_is_never_published() {
             fill(&mut *writer, 0, 0, &rows, &[100]).await;
             stage(&mut *writer, 0, &rows).await;
             let path = rig.scratch_files()[file].clone();
-            let position = if from_end {
-                std::fs::metadata(&path).unwrap().len() - 2
-            } else {
-                4
-            };
+            let position = if from_end { std::fs::metadata(&path).unwrap().len() - 2 } else { 4 };
             flip(&path, position);
             let error = writer.publish().await.unwrap_err();
             assert_eq!(error.class(), Class::Fatal, "{}", ErrorChain(&error));
@@ -452,10 +361,7 @@ async fn publication_resumes_after_a_fault_at_any_call() {
             assert_same(&decoded(&target, Compression::None), &expected);
             assert_eq!(published.objects.len(), expected.len());
             assert!(
-                published
-                    .objects
-                    .iter()
-                    .all(|object| object.bytes == expected[&object.key].len() as u64)
+                published.objects.iter().all(|object| object.bytes == expected[&object.key].len() as u64)
             );
             assert_eq!(
                 target.open_uploads(),
@@ -488,10 +394,7 @@ async fn an_upload_that_expired_is_begun_anew() {
     let (result, ()) = tokio::join!(writer.publish(), expire);
     assert_eq!(result.unwrap_err().class(), Class::RETRY);
     writer.publish().await.unwrap();
-    assert_same(
-        &decoded(&target, Compression::None),
-        &model(0, 0, &rows, 40 << 10, ""),
-    );
+    assert_same(&decoded(&target, Compression::None), &model(0, 0, &rows, 40 << 10, ""));
 }
 
 #[tokio::test]
@@ -526,11 +429,7 @@ async fn a_new_owner_completes_what_the_former_began() {
     assert_same(&decoded(&target, Compression::None), &expected);
     assert_eq!(published.objects.len(), expected.len());
     let again = target.calls().split_off(calls);
-    assert_eq!(
-        again[0].0,
-        Call::Head,
-        "a large object is looked for before it is sent a second time"
-    );
+    assert_eq!(again[0].0, Call::Head, "a large object is looked for before it is sent a second time");
 
     // The former owner wakes up and publishes after all: everything is there and is its own.
     let mut zombie = begin(&sink, rig.start(0, 0)).await;
@@ -543,14 +442,8 @@ async fn a_new_owner_completes_what_the_former_began() {
 async fn a_taken_key_stops_the_segment_before_anything_is_visible() {
     let rows = mixed();
     let strangers = [
-        (
-            "topics/t/r=0/t+0+0000000000.json",
-            "an object without our metadata",
-        ),
-        (
-            "topics/t/r=3/t+0+0000000003.json",
-            "an object without our metadata",
-        ),
+        ("topics/t/r=0/t+0+0000000000.json", "an object without our metadata"),
+        ("topics/t/r=3/t+0+0000000003.json", "an object without our metadata"),
     ];
     for (index, (key, found)) in strangers.into_iter().enumerate() {
         let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(limits())));
@@ -561,10 +454,7 @@ async fn a_taken_key_stops_the_segment_before_anything_is_visible() {
         let error = writer.publish().await.unwrap_err();
         let text = ErrorChain(&error).to_string();
         assert_eq!(error.class(), Class::Fatal);
-        assert!(
-            text.contains(key) && text.contains(found) && text.contains("t[0] ["),
-            "{text}"
-        );
+        assert!(text.contains(key) && text.contains(found) && text.contains("t[0] ["), "{text}");
         assert_eq!(target.objects()[key].bytes, "theirs");
         if index == 0 {
             assert_eq!(target.objects().len(), 1, "the first object goes first and alone");
@@ -576,11 +466,7 @@ async fn a_taken_key_stops_the_segment_before_anything_is_visible() {
 async fn the_same_offsets_with_other_rows_are_a_conflict() {
     let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(limits())));
     let sink = sink(&target, options());
-    for (rows, conflict) in [
-        (vec![(0, 50); 9], false),
-        (vec![(0, 50); 8], true),
-        (vec![(0, 51); 9], true),
-    ] {
+    for (rows, conflict) in [(vec![(0, 50); 9], false), (vec![(0, 50); 8], true), (vec![(0, 51); 9], true)] {
         let mut writer = begin(&sink, rig.start(0, 0)).await;
         fill(&mut *writer, 0, 0, &rows, &[100]).await;
         stage(&mut *writer, 0, &rows).await;
@@ -598,14 +484,8 @@ async fn the_same_offsets_with_other_rows_are_a_conflict() {
 
 #[tokio::test]
 async fn a_store_without_conditions_is_looked_at_first() {
-    let unconditional = TargetLimits {
-        conditional_create: false,
-        ..limits()
-    };
-    let (rig, target) = (
-        Rig::new(1 << 20),
-        Arc::new(MemoryTarget::with_limits(unconditional)),
-    );
+    let unconditional = TargetLimits { conditional_create: false, ..limits() };
+    let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(unconditional)));
     let sink = sink(&target, options());
     assert!(Sink::<Value>::capabilities(&sink).weakness.is_some());
     let rows = mixed();
@@ -617,11 +497,8 @@ async fn a_store_without_conditions_is_looked_at_first() {
     }
     let expected = model(0, 0, &rows, 40 << 10, "");
     assert_same(&decoded(&target, Compression::None), &expected);
-    let created = target
-        .calls()
-        .iter()
-        .filter(|(call, _)| matches!(call, Call::Put | Call::Complete))
-        .count();
+    let created =
+        target.calls().iter().filter(|(call, _)| matches!(call, Call::Put | Call::Complete)).count();
     assert_eq!(created, expected.len(), "nothing is written a second time");
 }
 
@@ -633,9 +510,7 @@ async fn an_abandoned_publication_leaves_no_upload() {
     fill(&mut *writer, 0, 0, &rows, &[50]).await;
     stage(&mut *writer, 0, &rows).await;
     target.fail(3, Fault::Hang);
-    tokio::time::timeout(Duration::from_millis(200), writer.publish())
-        .await
-        .unwrap_err();
+    tokio::time::timeout(Duration::from_millis(200), writer.publish()).await.unwrap_err();
     assert_eq!(target.open_uploads(), 1);
     writer.abandon().await;
     assert_eq!(target.open_uploads(), 0);
@@ -664,9 +539,8 @@ async fn lanes_share_a_pool_too_small_for_all_of_them() {
             })
         });
         let all = futures::future::join_all(lanes);
-        for lane in tokio::time::timeout(Duration::from_mins(1), all)
-            .await
-            .expect("no lane waits for another")
+        for lane in
+            tokio::time::timeout(Duration::from_mins(1), all).await.expect("no lane waits for another")
         {
             lane.unwrap();
         }
@@ -676,10 +550,7 @@ async fn lanes_share_a_pool_too_small_for_all_of_them() {
         }
         assert_same(&decoded(&target, codec), &expected);
         let peak = target.body_bytes_peak();
-        assert!(
-            peak > 0 && peak <= 256 << 10,
-            "{peak} bytes of bodies, the pool has 256 KiB"
-        );
+        assert!(peak > 0 && peak <= 256 << 10, "{peak} bytes of bodies, the pool has 256 KiB");
     }
 }
 
@@ -694,14 +565,7 @@ async fn a_write_that_failed_is_repeated_in_place() {
     let route = table.intern(&path);
     for record in batch.iter() {
         let value = Value::Shared(record.value_bytes().unwrap());
-        writer
-            .append(Envelope {
-                record: &record,
-                route,
-                path: &path,
-                value,
-            })
-            .unwrap();
+        writer.append(Envelope { record: &record, route, path: &path, value }).unwrap();
     }
     // Without its directory no file can be created.
     let spool = rig.directory.path().join("aqueduct-spool-test");
@@ -714,10 +578,7 @@ async fn a_write_that_failed_is_repeated_in_place() {
     stage(&mut *writer, 0, &rows[..100]).await;
     writer.publish().await.unwrap();
     let flat: Vec<Spec> = rows[..100].iter().map(|(_, length)| (0, *length)).collect();
-    assert_same(
-        &decoded(&target, Compression::None),
-        &model(0, 0, &flat, 40 << 10, ""),
-    );
+    assert_same(&decoded(&target, Compression::None), &model(0, 0, &flat, 40 << 10, ""));
 }
 
 #[test]
@@ -744,30 +605,15 @@ fn the_layout_names_what_differs() {
     };
     let base = parts(ObjectOptions::default());
     let differs = |options: ObjectOptions| base.differing_parts(&parts(options));
-    assert_eq!(
-        differs(ObjectOptions::default().with_compression(Compression::Zstd)),
-        ["compression"]
-    );
-    assert_eq!(
-        differs(ObjectOptions::default().with_target_object_bytes(1)),
-        ["object-bytes"]
-    );
-    assert_eq!(
-        differs(ObjectOptions::default().with_keys(KeyTemplate::new("x"))),
-        ["prefix"]
-    );
+    assert_eq!(differs(ObjectOptions::default().with_compression(Compression::Zstd)), ["compression"]);
+    assert_eq!(differs(ObjectOptions::default().with_target_object_bytes(1)), ["object-bytes"]);
+    assert_eq!(differs(ObjectOptions::default().with_keys(KeyTemplate::new("x"))), ["prefix"]);
     assert_eq!(
         differs(ObjectOptions::default().with_keys(KeyTemplate::new("topics").with_pad_width(3))),
         ["key"]
     );
-    let same = ObjectOptions::default()
-        .with_part_bytes(6 << 20)
-        .with_requests(1)
-        .with_compression_level(9);
-    assert!(
-        differs(same).is_empty(),
-        "how objects are sent is no part of the layout"
-    );
+    let same = ObjectOptions::default().with_part_bytes(6 << 20).with_requests(1).with_compression_level(9);
+    assert!(differs(same).is_empty(), "how objects are sent is no part of the layout");
 }
 
 proptest! {

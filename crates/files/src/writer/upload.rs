@@ -17,10 +17,9 @@ struct Slot {
     permit: Permit,
 }
 
-/// A part that was sent, and its buffer if nobody holds it any more.
+/// A part that was sent, and the permit of the buffer it was in.
 struct Sent {
     part: Part,
-    buffer: Option<Vec<u8>>,
     permit: Permit,
 }
 
@@ -61,13 +60,10 @@ impl<O: ObjectTarget> Plan<O> {
         let slot = self.slot(part, self.segment.memory.acquire(self.slot_bytes(part)).await);
         let (reader, slot, filled) = fill(reader, slot, part).await?;
         if filled.last {
-            let Slot {
-                buffer,
-                permit: _permit,
-            } = slot;
-            let stored = self
-                .put(id, Bytes::from(buffer).slice(..filled.length), filled.crc32c)
-                .await?;
+            let Slot { buffer, permit: _permit } = slot;
+            let whole = Bytes::from(buffer);
+            let stored = self.put(id, whole.slice(..filled.length), filled.crc32c).await?;
+            self.buffers.reclaim(whole);
             self.stored(id, stored);
             return Ok(());
         }
@@ -117,7 +113,7 @@ impl<O: ObjectTarget> Plan<O> {
                 break;
             }
             slot = loop {
-                // The next buffer is one that was sent, or a new one if there is memory.
+                // The next part takes the place of one that was sent, or another one if there is memory.
                 let sent = tokio::select! {
                     biased;
                     Some(sent) = uploads.join_next() => sent,
@@ -125,18 +121,11 @@ impl<O: ObjectTarget> Plan<O> {
                         break self.slot(part, permit);
                     }
                 };
-                let Sent {
-                    part: receipt,
-                    buffer,
-                    permit,
-                } = joined(sent)?;
+                let Sent { part: receipt, permit } = joined(sent)?;
                 parts.push(receipt);
                 // Others wait for memory: queue up behind them.
                 if self.segment.memory.waiting() == 0 {
-                    break match buffer {
-                        Some(buffer) => Slot { buffer, permit },
-                        None => self.slot(part, permit),
-                    };
+                    break self.slot(part, permit);
                 }
             };
             (reader, slot, filled) = fill(reader, slot, part).await?;
@@ -160,13 +149,10 @@ impl<O: ObjectTarget> Plan<O> {
         let whole = Bytes::from(buffer);
         let part = {
             let _request = self.request().await;
-            self.target
-                .upload_part(&upload, number, whole.slice(..length), crc32c)
-                .await?
+            self.target.upload_part(&upload, number, whole.slice(..length), crc32c).await?
         };
-        // The client may hold its clone a moment longer; then the next part gets a fresh buffer.
-        let buffer = whole.try_into_mut().ok().map(Vec::from);
-        Ok(Sent { part, buffer, permit })
+        self.buffers.reclaim(whole);
+        Ok(Sent { part, permit })
     }
 
     async fn complete(
@@ -198,10 +184,7 @@ impl<O: ObjectTarget> Plan<O> {
                 }
                 found => {
                     self.abort(upload).await;
-                    Err(found
-                        .err()
-                        .filter(|found| found.class() == Class::Fatal)
-                        .unwrap_or(error))
+                    Err(found.err().filter(|found| found.class() == Class::Fatal).unwrap_or(error))
                 }
             },
         }
@@ -210,10 +193,7 @@ impl<O: ObjectTarget> Plan<O> {
     /// The key is taken, or should be by now: is it by us?
     async fn claim(&self, key: &str, ours: &ObjectIdentity) -> Result<u64, StageError> {
         self.look(key, ours).await?.ok_or_else(|| {
-            StageError::retry(
-                "claim object",
-                format!("{key} was there a moment ago and is not any more"),
-            )
+            StageError::retry("claim object", format!("{key} was there a moment ago and is not any more"))
         })
     }
 
@@ -228,15 +208,7 @@ impl<O: ObjectTarget> Plan<O> {
             return Ok(Some(head.size));
         }
         let (location, key) = (self.target.location(), key.to_owned());
-        Err(StageError::new(
-            "claim object",
-            ObjectConflict {
-                location,
-                key,
-                ours: ours.clone(),
-                theirs,
-            },
-        ))
+        Err(StageError::new("claim object", ObjectConflict { location, key, ours: ours.clone(), theirs }))
     }
 
     async fn abort(&self, upload: &Upload) {
@@ -258,10 +230,7 @@ impl<O: ObjectTarget> Plan<O> {
     }
 
     fn slot(&self, part: usize, permit: Permit) -> Slot {
-        Slot {
-            buffer: vec![0; self.buffer_bytes(part)],
-            permit,
-        }
+        Slot { buffer: self.buffers.take(self.buffer_bytes(part)), permit }
     }
 }
 
