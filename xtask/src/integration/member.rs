@@ -136,23 +136,34 @@ impl Member {
 
     /// Asks it to end by SIGTERM; it has to end well, with nothing pending.
     pub(super) async fn terminate(mut self) -> Result<Summary> {
-        ensure!(self.process.is_alive(), self.trouble("ended before it was asked to"));
-        self.process.stop(STOP_LIMIT).await?;
+        self.ask().await?;
         self.finish(Duration::from_secs(5)).await
+    }
+
+    /// Asks it to end by SIGTERM, frozen or not; it has to end well. What it could not publish any more may be left pending.
+    pub(super) async fn terminate_in_trouble(mut self) -> Result<Summary> {
+        self.ask().await?;
+        self.end(Duration::from_secs(5)).await
     }
 
     /// Waits until it ends by itself; it has to end well, with nothing pending.
     pub(super) async fn finish(&mut self, limit: Duration) -> Result<Summary> {
-        let status = self.ended(limit).await?;
-        let seen = self.seen();
-        let Some(summary) = seen.done.filter(|_| status.success()) else {
-            bail!(self.trouble(&format!("did not end well ({status})")));
-        };
-        ensure!(
-            summary.pending_intents == 0,
-            self.trouble(&format!("left {} intents pending", summary.pending_intents))
-        );
+        let summary = self.end(limit).await?;
+        let pending = summary.pending_intents;
+        ensure!(pending == 0, self.trouble(&format!("left {pending} intents pending")));
         Ok(summary)
+    }
+
+    async fn ask(&self) -> Result<()> {
+        ensure!(self.process.is_alive(), self.trouble("ended before it was asked to"));
+        self.process.stop(STOP_LIMIT).await?;
+        Ok(())
+    }
+
+    async fn end(&mut self, limit: Duration) -> Result<Summary> {
+        let status = self.ended(limit).await?;
+        let done = self.seen().done.filter(|_| status.success());
+        done.ok_or_else(|| self.trouble(&format!("did not end well ({status})")))
     }
 
     /// Waits until it fails by itself, and answers with what it says of it.

@@ -12,6 +12,7 @@ mod outage;
 mod poison;
 mod scenario;
 mod shutdown;
+mod storm;
 mod volume;
 mod zombie;
 
@@ -67,6 +68,8 @@ enum Scenario {
     /// The same under the consumer protocol of KIP-848
     #[value(name = "members-848")]
     Members848,
+    /// Three members are killed, frozen, asked to end and cut off, at random
+    Storm,
     /// The S3 server is stopped for a while
     Outage,
     /// The broker is killed and comes back
@@ -93,6 +96,7 @@ impl Scenario {
             }
             Self::Members => Box::pin(members::run(site, "classic")).await,
             Self::Members848 => Box::pin(members::run(site, "consumer")).await,
+            Self::Storm => Box::pin(storm::run(site)).await,
             Self::Outage => Box::pin(outage::run(site)).await,
             Self::Broker => Box::pin(broker::run(site)).await,
             Self::Shutdown => Box::pin(shutdown::run(site)).await,
