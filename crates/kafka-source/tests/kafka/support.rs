@@ -88,8 +88,6 @@ pub(crate) struct Driver {
     /// Batches are kept, with their memory, while this is set.
     pub(crate) hold: bool,
     pub(crate) held: Vec<Batch>,
-    /// Commit what was read when a partition moves.
-    pub(crate) commit_on_revoke: bool,
 }
 
 impl Driver {
@@ -114,7 +112,6 @@ impl Driver {
             errors: Vec::new(),
             hold: false,
             held: Vec::new(),
-            commit_on_revoke: false,
         }
     }
 
@@ -143,9 +140,6 @@ impl Driver {
                 for lane in lanes {
                     assert!(self.owned.remove(&lane), "{lane} is revoked but not owned");
                     self.reached.remove(&lane);
-                    if self.commit_on_revoke {
-                        self.commit_read(&lane).await;
-                    }
                     self.revoked.push(lane);
                 }
                 done.send(());
