@@ -92,6 +92,15 @@ impl StageError {
         self
     }
 
+    /// Keeps a retry from coming before `delay` has passed, when the other side named one. No other class waits.
+    #[must_use]
+    pub fn not_before(mut self, delay: Option<Duration>) -> Self {
+        if let Class::Retry { after } = &mut self.class {
+            *after = delay;
+        }
+        self
+    }
+
     /// The same error as [`Class::Fatal`], after retries are used up.
     #[must_use]
     pub fn into_fatal(mut self) -> Self {
@@ -278,5 +287,12 @@ mod tests {
         let error = StageError::fatal("s3 put", std::io::Error::other("no such bucket")).with_hint("create it");
         assert_eq!(ErrorChain(&error).to_string(), "s3 put failed (create it): no such bucket");
         assert_eq!(error.class(), Class::Fatal);
+    }
+
+    #[test]
+    fn only_a_retry_waits_for_what_the_other_side_named() {
+        let delay = Some(Duration::from_secs(7));
+        assert_eq!(StageError::retry("post", "throttled").not_before(delay).class(), Class::Retry { after: delay });
+        assert_eq!(StageError::fatal("post", "refused").not_before(delay).class(), Class::Fatal);
     }
 }
