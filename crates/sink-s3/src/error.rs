@@ -1,24 +1,4 @@
-//! What can go wrong with S3, what the pipeline does about it, and what you do.
-//!
-//! | error | when | class | what to do |
-//! | --- | --- | --- | --- |
-//! | [`NoSuchBucket`](S3Error::NoSuchBucket) | 404 `NoSuchBucket` | fatal | create the bucket, or correct its name or endpoint |
-//! | [`WrongRegion`](S3Error::WrongRegion) | 301, `PermanentRedirect`, `AuthorizationHeaderMalformed` | fatal | set the region named in the message |
-//! | [`BadCredentials`](S3Error::BadCredentials) | `InvalidAccessKeyId`, `SignatureDoesNotMatch`, … | fatal | correct the access key or its secret |
-//! | [`NoCredentials`](S3Error::NoCredentials) | nothing in the default chain | fatal | set credentials or the environment's |
-//! | [`AccessDenied`](S3Error::AccessDenied) | 403 otherwise | fatal | allow the operation in the policy |
-//! | [`Refused`](S3Error::Refused) | 400, 405, 501 and the like | fatal | see the store's words; a store without conditional writes needs `conditional_writes(false)` |
-//! | [`CredentialsUnavailable`](S3Error::CredentialsUnavailable) | `ExpiredToken`, a provider that is down | retry | nothing; they are fetched anew |
-//! | [`Unreachable`](S3Error::Unreachable) | refused, reset, unknown host, TLS | retry | check endpoint and network if it lasts |
-//! | [`Timeout`](S3Error::Timeout) | no answer in time | retry | raise the attempt timeout on slow links |
-//! | [`Unavailable`](S3Error::Unavailable) | 429, 500, 503 `SlowDown`, … | retry, after what the store asks for | nothing; the source slows down |
-//! | [`Contended`](S3Error::Contended) | 409 `ConditionalRequestConflict` and the like | retry | nothing; the object is sent anew |
-//! | [`UploadGone`](S3Error::UploadGone) | 404 `NoSuchUpload` for a part | retry | nothing; a lifecycle rule of hours, not minutes, avoids it |
-//! | [`Damaged`](S3Error::Damaged) | `BadDigest`, `XAmzContentChecksumMismatch`, … | retry | check memory and network if it lasts |
-//! | [`Unknown`](S3Error::Unknown) | anything else | retry, a bounded number of times | report it, with the code |
-//!
-//! A key that is taken is not in this table: it is compared with what was to be written, and only a difference is an
-//! error, `aqueduct_files::ObjectConflict`.
+//! Errors of S3 operations and their classes.
 
 use std::error::Error;
 use std::fmt;
@@ -29,7 +9,27 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-/// An S3 operation failed. See the module for the table of classes and remedies.
+/// An S3 operation failed: when, what the pipeline does about it, and what you do.
+///
+/// | error | when | class | what to do |
+/// | --- | --- | --- | --- |
+/// | [`NoSuchBucket`](S3Error::NoSuchBucket) | 404 `NoSuchBucket` | fatal | create the bucket, or correct its name or endpoint |
+/// | [`WrongRegion`](S3Error::WrongRegion) | 301, `PermanentRedirect`, `AuthorizationHeaderMalformed` | fatal | set the region named in the message |
+/// | [`BadCredentials`](S3Error::BadCredentials) | `InvalidAccessKeyId`, `SignatureDoesNotMatch`, … | fatal | correct the access key or its secret |
+/// | [`NoCredentials`](S3Error::NoCredentials) | nothing in the default chain | fatal | set credentials or the environment's |
+/// | [`AccessDenied`](S3Error::AccessDenied) | 403 otherwise | fatal | allow the operation in the policy |
+/// | [`Refused`](S3Error::Refused) | 400, 405, 501 and the like | fatal | see the store's words; a store without conditional writes needs `conditional_writes(false)` |
+/// | [`CredentialsUnavailable`](S3Error::CredentialsUnavailable) | `ExpiredToken`, a provider that is down | retry | nothing if they come back; else as for no credentials |
+/// | [`Unreachable`](S3Error::Unreachable) | refused, reset, unknown host, TLS | retry | check endpoint and network if it lasts |
+/// | [`Timeout`](S3Error::Timeout) | no answer in time | retry | raise the attempt timeout on slow links |
+/// | [`Unavailable`](S3Error::Unavailable) | 429, 500, 503 `SlowDown`, … | retry, after what the store asks for | nothing; the source slows down |
+/// | [`Contended`](S3Error::Contended) | 409 `ConditionalRequestConflict` and the like | retry | nothing; the object is sent anew |
+/// | [`UploadGone`](S3Error::UploadGone) | 404 `NoSuchUpload` for a part | retry | nothing; a lifecycle rule of hours, not minutes, avoids it |
+/// | [`Damaged`](S3Error::Damaged) | `BadDigest`, `XAmzContentChecksumMismatch`, … | retry | check memory and network if it lasts |
+/// | [`Unknown`](S3Error::Unknown) | anything else | retry, a bounded number of times | report it, with the code |
+///
+/// A key that is taken is not in this table: it is compared with what was to be written, and only a difference is an
+/// error, `aqueduct_files::ObjectConflict`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "`at` is where it happened and `answer` the store's words, in every variant")]
@@ -154,18 +154,15 @@ impl Classify for S3Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoSuchBucket { at } => {
-                format!(
-                    "create the bucket, or correct its name or the endpoint; the region must be the bucket's own if {} has several",
-                    at.endpoint
-                )
+            Self::NoSuchBucket { .. } => {
+                "create the bucket, or correct its name, the region or the endpoint".to_owned()
             }
             Self::WrongRegion { region: Some(region), .. } => format!("set the region to {region}"),
             Self::WrongRegion { region: None, .. } => "set the region the bucket was created in".to_owned(),
             Self::BadCredentials { .. } => {
                 "check the access key, its secret and the session token".to_owned()
             }
-            Self::NoCredentials { .. } => {
+            Self::NoCredentials { .. } | Self::CredentialsUnavailable { .. } => {
                 "call credentials(), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
                     .to_owned()
             }
@@ -182,7 +179,6 @@ impl Classify for S3Error {
                 "check the endpoint and the network; raise attempt_timeout on a slow link".to_owned()
             }
             Self::Refused { .. }
-            | Self::CredentialsUnavailable { .. }
             | Self::Unavailable { .. }
             | Self::Contended { .. }
             | Self::UploadGone { .. }
