@@ -52,10 +52,9 @@ impl ServicesCommand {
                 match services::stop(&cache, wipe).await? {
                     None => say(format_args!("nothing was started")),
                     Some(_) if wipe => say(format_args!("stopped, and the data is removed")),
-                    Some(running) => say(format_args!(
-                        "stopped; the data is in {}",
-                        running.home().display()
-                    )),
+                    Some(running) => {
+                        say(format_args!("stopped; the data is in {}", running.home().display()));
+                    }
                 }
                 Ok(ExitCode::SUCCESS)
             }
@@ -154,14 +153,7 @@ impl ProduceCommand {
         topics.create(&self.topic, spec.partitions.get(), &[]).await?;
         let range = self.first..spec.records;
         let (compression, record_time, rate) = (self.compression, self.record_time, self.rate);
-        let load = Load {
-            topic: self.topic,
-            spec,
-            range,
-            compression,
-            record_time,
-            rate,
-        };
+        let load = Load { topic: self.topic, spec, range, compression, record_time, rate };
         let produced = spawn_blocking(move || load.produce(&brokers)).await??;
         let (seconds, rate) = (produced.elapsed.as_secs_f64(), produced.rate());
         say(format_args!(
@@ -250,35 +242,14 @@ impl EndpointArguments {
         else {
             return Ok(detached()?.s3.endpoint().clone());
         };
-        Ok(Endpoint {
-            url,
-            region: self.region,
-            access_key,
-            secret_key,
-        })
+        Ok(Endpoint { url, region: self.region, access_key, secret_key })
     }
 }
 
 impl SpecArguments {
     fn resolve(self) -> Spec {
-        let Self {
-            seed,
-            records,
-            partitions,
-            hours,
-            spread,
-            tenants,
-            bytes,
-        } = self;
-        Spec {
-            seed,
-            records,
-            partitions,
-            hours,
-            spread,
-            tenants,
-            bytes,
-        }
+        let Self { seed, records, partitions, hours, spread, tenants, bytes } = self;
+        Spec { seed, records, partitions, hours, spread, tenants, bytes }
     }
 }
 
@@ -295,12 +266,7 @@ fn print_status(running: &Running) -> ExitCode {
         usage(&kafka),
         running.kafka.log().display()
     ));
-    say(format_args!(
-        "s3     {}  {}  log {}",
-        endpoint.url,
-        usage(&s3),
-        running.s3.log().display()
-    ));
+    say(format_args!("s3     {}  {}  log {}", endpoint.url, usage(&s3), running.s3.log().display()));
     say(format_args!(
         "       access key {}, secret key {}, region {}",
         endpoint.access_key, endpoint.secret_key, endpoint.region
@@ -318,17 +284,10 @@ fn usage(process: &Result<Process>) -> String {
 }
 
 fn exit_code(good: bool) -> ExitCode {
-    if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "what a command finds out goes to its standard output"
-)]
+#[expect(clippy::print_stdout, reason = "what a command finds out goes to its standard output")]
 fn say(line: fmt::Arguments<'_>) {
     println!("{line}");
 }

@@ -1,6 +1,9 @@
 //! `cargo xtask`: the servers, loads and audits of the workspace's integration runs and benchmarks.
 
+mod bench;
 mod commands;
+mod integration;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -8,7 +11,10 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::bench::BenchCommand;
 use crate::commands::{AuditCommand, ProduceCommand, ServicesCommand};
+use crate::integration::IntegrationCommand;
+use crate::worker::WorkerCommand;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,8 +34,16 @@ enum Command {
     Services(ServicesCommand),
     /// Produce generated events to a topic
     Produce(ProduceCommand),
+    /// Measure what a record costs
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Run pipelines on real servers through kills, zombies, outages and bad input; fails unless nothing is lost or duplicated
+    Integration(IntegrationCommand),
     /// Count what became of a topic's events in a bucket; fails unless each is there once, in order and unchanged
     Audit(AuditCommand),
+    /// The pipeline process of an integration run
+    #[command(hide = true)]
+    Worker(WorkerCommand),
 }
 
 impl Command {
@@ -37,25 +51,32 @@ impl Command {
         match self {
             Self::Services(command) => command.run().await,
             Self::Produce(command) => command.run().await,
+            Self::Bench(command) => command.run().await.map(|()| ExitCode::SUCCESS),
+            Self::Integration(command) => command.run().await,
             Self::Audit(command) => command.run().await,
+            Self::Worker(command) => command.run().await,
         }
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,xtask=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .init();
+/// The SDK warns of every object of several parts that its checksum is not one of the whole; audits compute their own.
+const DEFAULT_LOG: &str = "warn,xtask=info,aws_sdk_s3::http_response_checksum=error";
+
+fn main() -> Result<ExitCode> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    tokio::select! {
-        result = arguments.command.run() => result,
-        // The command's future is dropped, and with it the servers it owns.
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = arguments.command.run() => result,
+            // The command's future is dropped, and with it the servers it owns.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    });
+    // A producer whose broker was killed with its owner would hold up the exit for minutes.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

@@ -70,11 +70,7 @@ impl Process {
     /// Exit statuses of our own children found this way stay with whoever started them.
     pub fn find(pid: u32) -> Option<Self> {
         let stat = read_stat(pid)?;
-        Some(Self {
-            pid,
-            started_ticks: stat.started_ticks,
-            child: false,
-        })
+        Some(Self { pid, started_ticks: stat.started_ticks, child: false })
     }
 
     /// This very process.
@@ -113,11 +109,7 @@ impl Process {
         if !self.signal(Signal::KILL)? {
             return Ok(Stopped::Already);
         }
-        if self.wait(KILL_TIMEOUT).await {
-            Ok(Stopped::Killed)
-        } else {
-            self.unkillable()
-        }
+        if self.wait(KILL_TIMEOUT).await { Ok(Stopped::Killed) } else { self.unkillable() }
     }
 
     /// As [`kill`](Self::kill), for a destructor.
@@ -232,19 +224,8 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let stat = "4242 (a) R (b) S 1 4242 4242 0 -1 4194560 99 0 0 0 150 25 7 8 20 0 3 0 987654 1000 200 184467 1 1";
-        assert_eq!(
-            parse_stat(stat),
-            Some(Stat {
-                exited: false,
-                cpu_ticks: 175,
-                started_ticks: 987_654
-            })
-        );
-        assert!(
-            parse_stat("1 (x) Z 1 4 4 0 -1 4 9 0 0 0 1 2 7 8 20 0 3 0 98")
-                .unwrap()
-                .exited
-        );
+        assert_eq!(parse_stat(stat), Some(Stat { exited: false, cpu_ticks: 175, started_ticks: 987_654 }));
+        assert!(parse_stat("1 (x) Z 1 4 4 0 -1 4 9 0 0 0 1 2 7 8 20 0 3 0 98").unwrap().exited);
         assert_eq!(parse_stat("1 (x) S 1 2"), None);
     }
 
@@ -273,38 +254,26 @@ mod tests {
         // Suspended on purpose: stopping must wake it, or SIGTERM would wait for a SIGCONT that never comes.
         assert_eq!(child.stop(Duration::from_secs(5)).await.unwrap(), Stopped::Asked);
         assert_eq!(child.stop(Duration::ZERO).await.unwrap(), Stopped::Already);
-        assert!(
-            !Path::new(&format!("/proc/{}", child.pid())).exists(),
-            "a zombie is left"
-        );
+        assert!(!Path::new(&format!("/proc/{}", child.pid())).exists(), "a zombie is left");
     }
 
     #[tokio::test]
     async fn a_child_deaf_to_sigterm_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready");
-        let script = format!(
-            "trap '' TERM; : > {}; while :; do sleep 0.05; done",
-            ready.display()
-        );
+        let script = format!("trap '' TERM; : > {}; while :; do sleep 0.05; done", ready.display());
         let child =
             Process::spawn(Command::new("sh").args(["-c", &script]), &dir.path().join("log")).unwrap();
         while !ready.exists() {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        assert_eq!(
-            child.stop(Duration::from_millis(200)).await.unwrap(),
-            Stopped::Killed
-        );
+        assert_eq!(child.stop(Duration::from_millis(200)).await.unwrap(), Stopped::Killed);
     }
 
     #[test]
     fn a_reused_pid_is_another_process() {
         let me = Process::current().unwrap();
-        let earlier = Process {
-            started_ticks: me.started_ticks - 1,
-            ..me
-        };
+        let earlier = Process { started_ticks: me.started_ticks - 1, ..me };
         assert!(me.is_alive());
         assert!(!earlier.is_alive());
         assert!(!earlier.suspend().unwrap(), "it would have frozen this test");

@@ -24,10 +24,7 @@ const TOPIC: &str = "logs";
 const ROWS_PER_OBJECT: u64 = 1_000;
 
 fn spec() -> Spec {
-    Spec {
-        records: 20_000,
-        ..Spec::default()
-    }
+    Spec { records: 20_000, ..Spec::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,10 +73,8 @@ async fn servers_load_and_audit_fit_together() -> Result<()> {
 async fn offsets_are_those_of_committed_records(brokers: &str) -> Result<()> {
     let to = brokers.to_owned();
     spawn_blocking(move || -> Result<()> {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", &to)
-            .set("transactional.id", "xtask")
-            .create()?;
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", &to).set("transactional.id", "xtask").create()?;
         let timeout = Duration::from_secs(20);
         producer.init_transactions(timeout)?;
         producer.begin_transaction()?;
@@ -94,24 +89,14 @@ async fn offsets_are_those_of_committed_records(brokers: &str) -> Result<()> {
     .await??;
     let scan = scanned(brokers).await?;
     assert_eq!((scan.ledger.expected(), scan.foreign), (20_000, 0));
-    assert_eq!(
-        scan.ledger.offset_of(Identity {
-            seq: 19_999,
-            partition: 3
-        }),
-        Some(4_999)
-    );
+    assert_eq!(scan.ledger.offset_of(Identity { seq: 19_999, partition: 3 }), Some(4_999));
     Ok(())
 }
 
 fn a_group_member_gets_a_record(brokers: &str, protocol: &str) -> Result<()> {
     let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", brokers)
-        .set("group.id", format!("by-{protocol}"));
-    config
-        .set("group.protocol", protocol)
-        .set("auto.offset.reset", "earliest");
+    config.set("bootstrap.servers", brokers).set("group.id", format!("by-{protocol}"));
+    config.set("group.protocol", protocol).set("auto.offset.reset", "earliest");
     if protocol == "classic" {
         config.set("session.timeout.ms", "6000");
     }
@@ -153,10 +138,8 @@ async fn put(
         plain.extend_from_slice(&event);
         plain.push(b'\n');
     }
-    let (lowest, highest) = (
-        offsets.iter().min().context("no rows")?,
-        offsets.iter().max().context("no rows")?,
-    );
+    let (lowest, highest) =
+        (offsets.iter().min().context("no rows")?, offsets.iter().max().context("no rows")?);
     let metadata = [
         ("topic", TOPIC.to_owned()),
         ("partition", partition.to_string()),
@@ -166,9 +149,7 @@ async fn put(
         ("row-bytes", plain.len().to_string()),
         ("rows-crc32c", format!("{:08x}", crc_fast::crc32_iscsi(&plain))),
     ];
-    let metadata: HashMap<_, _> = metadata
-        .map(|(name, value)| (format!("aqueduct-{name}"), value))
-        .into();
+    let metadata: HashMap<_, _> = metadata.map(|(name, value)| (format!("aqueduct-{name}"), value)).into();
     let (extension, body) = match (first / ROWS_PER_OBJECT) % 3 {
         0 => ("json", plain),
         1 => {
@@ -205,11 +186,7 @@ async fn every_defect_is_counted(brokers: &str, bucket: &Bucket) -> Result<()> {
     metadata.remove("aqueduct-rows").context("it was there")?;
     bucket.write(&key, body, metadata).await?;
     // An upload that nobody completes.
-    let upload = bucket
-        .client()
-        .create_multipart_upload()
-        .bucket(bucket.name())
-        .key("archive/left/behind");
+    let upload = bucket.client().create_multipart_upload().bucket(bucket.name()).key("archive/left/behind");
     upload.send().await?;
 
     let found = audited(brokers, bucket).await?;
@@ -235,11 +212,7 @@ async fn servers_come_back_with_their_data(running: &mut Running, bucket: &Bucke
     running.s3.start().await?;
     assert_eq!(bucket.objects("").await?.len(), 21);
     let mut found = audited(&running.kafka.brokers(), bucket).await?;
-    assert_eq!(
-        (found.orphans, found.uploads),
-        (3, 0),
-        "a restart has kept the list of uploads"
-    );
+    assert_eq!((found.orphans, found.uploads), (3, 0), "a restart has kept the list of uploads");
     found.add_forgotten_uploads(running.s3.unfinished_uploads()?);
     assert_eq!((found.orphans, found.uploads), (4, 1));
 
@@ -256,12 +229,7 @@ async fn servers_come_back_with_their_data(running: &mut Running, bucket: &Bucke
 
 async fn audited(brokers: &str, bucket: &Bucket) -> Result<Audit> {
     let (topic, prefix) = (TOPIC.to_owned(), "archive/".to_owned());
-    let options = Options {
-        topic,
-        prefix,
-        require_metadata: true,
-        concurrency: 4,
-    };
+    let options = Options { topic, prefix, require_metadata: true, concurrency: 4 };
     audit(bucket, &options, scanned(brokers).await?.ledger).await
 }
 

@@ -82,11 +82,7 @@ mod tests {
             fingerprint(&Utf8::new()).digest(),
             fingerprint(&Serde::<u64>::new()).digest(),
         ];
-        assert!(
-            all.iter()
-                .enumerate()
-                .all(|(index, digest)| !all[..index].contains(digest))
-        );
+        assert!(all.iter().enumerate().all(|(index, digest)| !all[..index].contains(digest)));
         // Golden: a change here makes intents of running pipelines unreadable.
         assert_eq!(all[0], JSON_DIGEST);
     }

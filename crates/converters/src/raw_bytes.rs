@@ -36,10 +36,7 @@ impl Converter for RawBytes {
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        parts.put(
-            "converter",
-            format_args!("raw-bytes/1 tombstones={}", self.tombstones),
-        );
+        parts.put("converter", format_args!("raw-bytes/1 tombstones={}", self.tombstones));
     }
 }
 
@@ -63,15 +60,9 @@ mod tests {
 
     #[test]
     fn tombstones_follow_the_option() {
-        assert_eq!(
-            convert(&RawBytes::new(), None).unwrap_err().reason(),
-            PoisonReason::NullValue
-        );
+        assert_eq!(convert(&RawBytes::new(), None).unwrap_err().reason(), PoisonReason::NullValue);
         let skipping = RawBytes::new().tombstones(Tombstones::Skip);
-        assert_eq!(
-            convert(&skipping, None).unwrap(),
-            Converted::Skip(SkipReason::Tombstone)
-        );
+        assert_eq!(convert(&skipping, None).unwrap(), Converted::Skip(SkipReason::Tombstone));
         assert_ne!(fingerprint(&skipping), fingerprint(&RawBytes::new()));
     }
 }

@@ -48,11 +48,7 @@ pub struct Serde<T> {
 impl<T> Serde<T> {
     /// Tombstones are poisons; the version is empty.
     pub fn new() -> Self {
-        Self {
-            tombstones: Tombstones::default(),
-            version: "",
-            value: PhantomData,
-        }
+        Self { tombstones: Tombstones::default(), version: "", value: PhantomData }
     }
 
     /// What a record without a value is.
@@ -109,10 +105,7 @@ impl<T: DeserializeOwned + Send + 'static> Converter for Serde<T> {
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        parts.put(
-            "converter",
-            format_args!("serde-json/1 {} tombstones={}", self.version, self.tombstones),
-        );
+        parts.put("converter", format_args!("serde-json/1 {} tombstones={}", self.version, self.tombstones));
     }
 }
 
@@ -177,14 +170,9 @@ fn describe<T>(error: &serde_json::Error, bytes: &[u8]) -> String {
         Category::Data => {
             let text = error.to_string();
             // The one message that holds nothing but a name of the type's own.
-            let missing = text
-                .strip_prefix("missing field `")
-                .and_then(|rest| rest.split_once('`'));
+            let missing = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
             let what = missing.map_or_else(String::new, |(name, _)| format!("field {name:?} is missing, "));
-            format!(
-                "the json does not fit {}: {what}noticed at byte {position}",
-                type_name::<T>()
-            )
+            format!("the json does not fit {}: {what}noticed at byte {position}", type_name::<T>())
         }
         Category::Eof if bytes.is_empty() => "not valid json at byte 0: the value is empty".to_owned(),
         Category::Eof => format!("not valid json at byte {position}: the text ends too early"),
@@ -208,21 +196,10 @@ mod tests {
 
     #[test]
     fn a_value_is_read_and_written_again() {
-        let read = convert(
-            &Serde::<Order>::new(),
-            Some(br#" {"id": 7, "more": [1], "note": "a\nb"} "#),
-        )
-        .unwrap();
-        let Converted::Emit(order) = read else {
-            panic!("{read:?}")
-        };
-        assert_eq!(
-            *order,
-            Order {
-                id: 7,
-                note: "a\nb".to_owned()
-            }
-        );
+        let read =
+            convert(&Serde::<Order>::new(), Some(br#" {"id": 7, "more": [1], "note": "a\nb"} "#)).unwrap();
+        let Converted::Emit(order) = read else { panic!("{read:?}") };
+        assert_eq!(*order, Order { id: 7, note: "a\nb".to_owned() });
         let mut out = b"before".to_vec();
         order.write_json(&mut out).unwrap();
         assert_eq!(out, br#"before{"id":7,"note":"a\nb"}"#);
@@ -230,18 +207,11 @@ mod tests {
 
     #[test]
     fn poisons_say_what_and_where_but_not_the_value() {
-        let detail = |value: &[u8]| {
-            convert(&Serde::<Order>::new(), Some(value))
-                .unwrap_err()
-                .detail()
-                .to_owned()
-        };
+        let detail =
+            |value: &[u8]| convert(&Serde::<Order>::new(), Some(value)).unwrap_err().detail().to_owned();
         assert!(detail(br#"{"id": 7}"#).contains("field \"note\" is missing, noticed at byte 9"));
         let wrong = detail(b"{\n\"id\": \"hunter2\", \"note\": \"\"}");
-        assert!(
-            wrong.contains("noticed at byte 17") && !wrong.contains("hunter2"),
-            "{wrong}"
-        );
+        assert!(wrong.contains("noticed at byte 17") && !wrong.contains("hunter2"), "{wrong}");
         assert!(detail(br#"{"id": 7, "note""#).contains("byte 16: the text ends too early"));
         assert!(detail(b"").contains("byte 0: the value is empty"));
         assert!(detail(br#"{"id":1,"note":""} x"#).contains("not valid json at byte 20"));
@@ -250,15 +220,9 @@ mod tests {
     #[test]
     fn tombstones_and_versions_are_part_of_the_identity() {
         let plain = Serde::<Order>::new();
-        assert_eq!(
-            convert(&plain, None).unwrap_err().reason(),
-            PoisonReason::NullValue
-        );
+        assert_eq!(convert(&plain, None).unwrap_err().reason(), PoisonReason::NullValue);
         let skipping = plain.tombstones(Tombstones::Skip);
-        assert!(matches!(
-            convert(&skipping, None),
-            Ok(Converted::Skip(SkipReason::Tombstone))
-        ));
+        assert!(matches!(convert(&skipping, None), Ok(Converted::Skip(SkipReason::Tombstone))));
         assert_ne!(fingerprint(&plain), fingerprint(&skipping));
         assert_ne!(fingerprint(&plain), fingerprint(&plain.version("order/2")));
     }

@@ -96,20 +96,14 @@ impl From<&str> for Text {
 impl fmt::Debug for Text {
     /// Never prints a payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Text")
-            .field("len", &self.0.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Text").field("len", &self.0.len()).finish_non_exhaustive()
     }
 }
 
 impl JsonRow for Text {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
-        serde_json::to_writer(out, self.as_str()).map_err(|_| {
-            Poison::new(
-                PoisonReason::Malformed,
-                "the text cannot be written as a json string",
-            )
-        })
+        serde_json::to_writer(out, self.as_str())
+            .map_err(|_| Poison::new(PoisonReason::Malformed, "the text cannot be written as a json string"))
     }
 }
 
@@ -130,27 +124,15 @@ mod tests {
     fn what_is_not_text_is_a_poison_that_names_the_byte_only() {
         let poison = convert(&Utf8::new(), Some(b"secret\xff")).unwrap_err();
         assert_eq!(poison.reason(), PoisonReason::Malformed);
-        assert!(
-            poison.detail().contains("byte 6") && !poison.detail().contains("secret"),
-            "{poison}"
-        );
+        assert!(poison.detail().contains("byte 6") && !poison.detail().contains("secret"), "{poison}");
     }
 
     #[test]
     fn empty_text_is_no_tombstone() {
-        assert_eq!(
-            convert(&Utf8::new(), Some(b"")).unwrap(),
-            Converted::Emit(Text::default())
-        );
+        assert_eq!(convert(&Utf8::new(), Some(b"")).unwrap(), Converted::Emit(Text::default()));
         let skipping = Utf8::new().tombstones(Tombstones::Skip);
-        assert_eq!(
-            convert(&skipping, Some(b"")).unwrap(),
-            Converted::Emit(Text::default())
-        );
-        assert_eq!(
-            convert(&skipping, None).unwrap(),
-            Converted::Skip(SkipReason::Tombstone)
-        );
+        assert_eq!(convert(&skipping, Some(b"")).unwrap(), Converted::Emit(Text::default()));
+        assert_eq!(convert(&skipping, None).unwrap(), Converted::Skip(SkipReason::Tombstone));
     }
 
     proptest! {

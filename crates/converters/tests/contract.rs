@@ -7,16 +7,9 @@ use aqueduct_core::testkit::{
 use aqueduct_core::{Converter, ConverterExt, OwnedRecord};
 
 fn friendly_records() -> Vec<OwnedRecord> {
-    let texts = [
-        r#"{"a": {"b": 1}, "c": "x"}"#,
-        "{\n  \"a\": [1, 2.50]\n}\n",
-        "42",
-        "\"한글\"",
-        "plain text",
-    ];
-    texts
-        .map(|text| record(ScriptedRecord::new(text).key(text)))
-        .into()
+    let texts =
+        [r#"{"a": {"b": 1}, "c": "x"}"#, "{\n  \"a\": [1, 2.50]\n}\n", "42", "\"한글\"", "plain text"];
+    texts.map(|text| record(ScriptedRecord::new(text).key(text))).into()
 }
 
 #[tokio::test]
@@ -26,11 +19,7 @@ async fn every_converter_is_pure() {
         check_converter(&RawBytes::new().tombstones(tombstones), &records).await;
         check_converter(&Utf8::new().tombstones(tombstones), &records).await;
         check_converter(&Json::new().tombstones(tombstones), &records).await;
-        check_converter(
-            &Serde::<serde_json::Value>::new().tombstones(tombstones),
-            &records,
-        )
-        .await;
+        check_converter(&Serde::<serde_json::Value>::new().tombstones(tombstones), &records).await;
         check_converter(&Serde::<u64>::new().tombstones(tombstones), &records).await;
     }
     check_converter(&Json::new().keyed(Utf8::new()), &records).await;
@@ -43,20 +32,11 @@ fn converters_that_differ_have_fingerprints_that_differ() {
     }
     check_fingerprints_differ([
         ("bytes", of(&RawBytes::new())),
-        (
-            "bytes without tombstones",
-            of(&RawBytes::new().tombstones(Tombstones::Skip)),
-        ),
+        ("bytes without tombstones", of(&RawBytes::new().tombstones(Tombstones::Skip))),
         ("text", of(&Utf8::new())),
-        (
-            "text without tombstones",
-            of(&Utf8::new().tombstones(Tombstones::Skip)),
-        ),
+        ("text without tombstones", of(&Utf8::new().tombstones(Tombstones::Skip))),
         ("json", of(&Json::new())),
-        (
-            "json without tombstones",
-            of(&Json::new().tombstones(Tombstones::Skip)),
-        ),
+        ("json without tombstones", of(&Json::new().tombstones(Tombstones::Skip))),
         ("typed", of(&Serde::<u64>::new())),
         ("typed of a later version", of(&Serde::<u64>::new().version("2"))),
         ("json by key", of(&Json::new().keyed(Json::new()))),

@@ -29,7 +29,7 @@ pub struct Budget {
 
 impl Budget {
     /// The default memory budget, in bytes.
-    pub const DEFAULT_MEMORY: u64 = 48 << 20;
+    pub const DEFAULT_MEMORY: u64 = 32 << 20;
     /// The default disk budget, in bytes.
     pub const DEFAULT_DISK: u64 = 8 << 30;
     /// The smallest memory budget that works: a few batches and one buffer to publish from.

@@ -284,7 +284,8 @@ mod tests {
 
     #[test]
     fn the_chain_names_hint_and_source_once() {
-        let error = StageError::fatal("s3 put", std::io::Error::other("no such bucket")).with_hint("create it");
+        let error =
+            StageError::fatal("s3 put", std::io::Error::other("no such bucket")).with_hint("create it");
         assert_eq!(ErrorChain(&error).to_string(), "s3 put failed (create it): no such bucket");
         assert_eq!(error.class(), Class::Fatal);
     }
@@ -292,7 +293,10 @@ mod tests {
     #[test]
     fn only_a_retry_waits_for_what_the_other_side_named() {
         let delay = Some(Duration::from_secs(7));
-        assert_eq!(StageError::retry("post", "throttled").not_before(delay).class(), Class::Retry { after: delay });
+        assert_eq!(
+            StageError::retry("post", "throttled").not_before(delay).class(),
+            Class::Retry { after: delay }
+        );
         assert_eq!(StageError::fatal("post", "refused").not_before(delay).class(), Class::Fatal);
     }
 }

@@ -66,7 +66,11 @@ impl Fingerprint {
     /// The names of the parts in which the two differ, in alphabetical order; empty if they are equal.
     pub fn differing_parts(&self, other: &Self) -> Vec<String> {
         let differs = |left: &Self, right: &Self| -> Vec<String> {
-            left.parts.iter().filter(|part| !right.parts.contains(part)).map(|(name, _)| name.clone()).collect()
+            left.parts
+                .iter()
+                .filter(|part| !right.parts.contains(part))
+                .map(|(name, _)| name.clone())
+                .collect()
         };
         let mut names = differs(self, other);
         names.extend(differs(other, self));

@@ -63,7 +63,9 @@ pub enum MarkError {
     #[error("the committed offset does not carry our marker: it was set by another program")]
     Foreign,
     /// It has a marker of a version this build does not know.
-    #[error("the committed offset carries marker {marker:?}, which this version does not read; run the version that wrote it")]
+    #[error(
+        "the committed offset carries marker {marker:?}, which this version does not read; run the version that wrote it"
+    )]
     Version {
         /// The marker found.
         marker: String,
@@ -151,7 +153,10 @@ fn decode_hex(text: &str) -> Option<Bytes> {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.as_bytes().chunks_exact(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.last()?)?)).collect()
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.last()?)?))
+        .collect()
 }
 
 /// Hash of a set of ascending offsets, by its maximal runs: as cheap as a comparison per record while offsets are
@@ -229,7 +234,9 @@ mod tests {
                 hash.finish();
             }
             let mut again = OffsetsHash::default();
-            offsets.iter().for_each(|offset| again.push(Offset::new(*offset)));
+            for offset in &offsets {
+                again.push(Offset::new(*offset));
+            }
             prop_assert_eq!(hash.finish(), again.finish());
             if let Some(last) = offsets.last() {
                 let mut shorter = OffsetsHash::default();

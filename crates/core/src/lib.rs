@@ -10,19 +10,21 @@ pub use fingerprint::Fingerprint;
 pub use intent::{Intent, Mark, MarkError, OffsetsHash};
 pub use lane::LaneError;
 pub use lease::{Lease, LeaseEnded, LeaseGuard};
-pub use partition::{Partitioner, Replay, RouteId, RoutePath, RouteTable};
 pub use observe::{LaneState, LaneStatus, MetricInfo, PipelineStatus, Report, metrics_reference};
+pub use partition::{Partitioner, Replay, RouteId, RoutePath, RouteTable};
 pub use pipeline::{
-    BuildErrors, Builder, Guarantee, Handle, Limits, OnLaneFailure, Pipeline, PipelineError, PublishedSegment, Unset,
+    BuildErrors, Builder, Guarantee, Handle, Limits, OnLaneFailure, Pipeline, PipelineError,
+    PublishedSegment, Unset,
 };
 pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
 pub use rotate::{
-    Any, Cut, CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, RotationPolicy, Schedule, SegmentStats, any,
+    Any, Cut, CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, RotationPolicy, Schedule,
+    SegmentStats, any,
 };
 pub use row::{BytesRow, JsonRow};
 pub use sink::{
-    Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink, SinkCapabilities,
-    Staged,
+    Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink,
+    SinkCapabilities, Staged,
 };
 pub use source::{Assignment, MarkOrigin, Reply, Source, SourceContext, SourceControl, SourceEvent};
 pub use spool::{Disk, DiskFile, LocalDisk, Scratch, ScratchFile, Spool, SpoolError};

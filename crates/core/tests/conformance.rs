@@ -16,17 +16,11 @@ use conformance::shelf::{Flaw, Refuses, Shelf};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_sink_passes_however_it_recovers() {
     let redo = sink_suite(Memory::new(|sink| sink)).await;
-    assert_eq!(
-        redo.left_out,
-        [("redo_loses_nothing", "the sink works under intents")],
-        "{redo}"
-    );
+    assert_eq!(redo.left_out, [("redo_loses_nothing", "the sink works under intents")], "{redo}");
     sink_suite(Memory::new(|sink| sink.object_rows(4))).await;
     let forward = sink_suite(Memory::new(MemorySink::rolling_forward)).await;
     assert!(
-        forward
-            .left_out
-            .contains(&("second_cut_never_duplicates", "the sink rolls forward")),
+        forward.left_out.contains(&("second_cut_never_duplicates", "the sink rolls forward")),
         "{forward}"
     );
     let simple = sink_suite(Memory::new(MemorySink::after_durable)).await;
@@ -37,22 +31,11 @@ async fn the_memory_sink_passes_however_it_recovers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_passes_by_itself_is_called_again() {
     let memory = Memory::new(|sink| sink);
-    memory
-        .faults
-        .on(Step::Publish, 1, Fault::FailAfterWrite(Class::RETRY));
-    memory
-        .faults
-        .on(Step::Stage, 2, Fault::FailAfterWrite(Class::RETRY));
-    memory
-        .faults
-        .on(Step::Spill, 3, Fault::FailAfterWrite(Class::RETRY));
-    memory
-        .faults
-        .on(Step::Begin, 4, Fault::FailAfterWrite(Class::RETRY));
-    memory
-        .store
-        .faults()
-        .on(Step::Create, 5, Fault::FailAfterWrite(Class::RETRY));
+    memory.faults.on(Step::Publish, 1, Fault::FailAfterWrite(Class::RETRY));
+    memory.faults.on(Step::Stage, 2, Fault::FailAfterWrite(Class::RETRY));
+    memory.faults.on(Step::Spill, 3, Fault::FailAfterWrite(Class::RETRY));
+    memory.faults.on(Step::Begin, 4, Fault::FailAfterWrite(Class::RETRY));
+    memory.store.faults().on(Step::Create, 5, Fault::FailAfterWrite(Class::RETRY));
     sink_suite(memory).await;
 }
 
@@ -60,21 +43,14 @@ async fn what_passes_by_itself_is_called_again() {
 async fn a_sink_of_one_method_passes() {
     let report = sink_suite(Simple::default()).await;
     assert!(report.ran.contains(&"append_poison_keeps_neighbours"), "{report}");
-    assert!(
-        !report.ran.contains(&"publish_is_invisible_before_call"),
-        "{report}"
-    );
+    assert!(!report.ran.contains(&"publish_is_invisible_before_call"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_catches_every_broken_sink() {
-    verdict(Shelf::new(None))
-        .await
-        .expect("the sink that is not broken passes");
+    verdict(Shelf::new(None)).await.expect("the sink that is not broken passes");
     for late in [Refuses::Stage, Refuses::Publish] {
-        verdict(Shelf::refusing(late))
-            .await
-            .expect("a sink may refuse rows late");
+        verdict(Shelf::refusing(late)).await.expect("a sink may refuse rows late");
     }
     // The case that has to catch each.
     let expected = [
@@ -99,10 +75,7 @@ async fn the_suite_catches_every_broken_sink() {
         (Flaw::DeletesAtAbandon, "abandon_is_idempotent"),
         (Flaw::StagesTwice, "stage_twice_is_once"),
         (Flaw::NamesByInstance, "publish_by_second_process_from_intent"),
-        (
-            Flaw::TakesThePinnedSegmentForPublished,
-            "publish_by_second_process_from_intent",
-        ),
+        (Flaw::TakesThePinnedSegmentForPublished, "publish_by_second_process_from_intent"),
         (Flaw::NamesByBatch, "publish_after_lost_response"),
         (Flaw::Overwrites, "second_cut_never_duplicates"),
         (Flaw::WritesInTwoSteps, "cancel_at_every_await_of_publish"),

@@ -134,10 +134,7 @@ const FORGED_AND_DAMAGED: [&str; 6] = [NO_DUP, NO_LOSS, TILING, COMMIT_AFTER_PUB
 #[test]
 fn every_promise_holds() {
     holds("all rules, 4 records", Protocol::one_lane(4));
-    holds(
-        "all rules, 5 records, prompt PUTs",
-        Protocol::one_lane(5).prompt(),
-    );
+    holds("all rules, 5 records, prompt PUTs", Protocol::one_lane(5).prompt());
 }
 
 #[test]
@@ -148,10 +145,7 @@ fn members_that_stop_failing_finish_the_job() {
 #[test]
 fn an_old_mark_that_reappears_does_no_harm() {
     holds("an old mark, 2 records", Protocol::one_lane(2).with_old_mark());
-    holds(
-        "an old mark, 3 records, prompt PUTs",
-        Protocol::one_lane(3).prompt().with_old_mark(),
-    );
+    holds("an old mark, 3 records, prompt PUTs", Protocol::one_lane(3).prompt().with_old_mark());
 }
 
 #[test]
@@ -164,10 +158,7 @@ fn a_foreign_mark_stops_the_lane_before_it_does_harm() {
 #[test]
 fn a_retained_lane_publishes_through_a_rebalance() {
     holds("two lanes, moved twice", Protocol::two_lanes([2, 2], 0, 2));
-    holds(
-        "two lanes, moved once, one fault",
-        Protocol::two_lanes([2, 1], 1, 1),
-    );
+    holds("two lanes, moved once, one fault", Protocol::two_lanes([2, 1], 1, 1));
 }
 
 #[test]
@@ -175,10 +166,7 @@ fn a_retained_lane_publishes_through_a_rebalance() {
 fn every_promise_holds_further_out() {
     holds("all rules, 6 records", Protocol::one_lane(6));
     holds("an old mark, 4 records", Protocol::one_lane(4).with_old_mark());
-    holds(
-        "two lanes of two records, one fault",
-        Protocol::two_lanes([2, 2], 1, 1),
-    );
+    holds("two lanes of two records, one fault", Protocol::two_lanes([2, 2], 1, 1));
     can_always_drain("all rules, 5 records", Protocol::one_lane(5));
 }
 
@@ -188,61 +176,28 @@ fn every_promise_holds_further_out() {
 /// it prevents the damage and leaves a lane that nobody but a human can start again.
 #[test]
 fn without_the_intent_a_lane_blocks() {
-    breaks(
-        "no intent",
-        Protocol {
-            intent: false,
-            ..Protocol::one_lane(3)
-        },
-        &[UNBLOCKED],
-    );
+    breaks("no intent", Protocol { intent: false, ..Protocol::one_lane(3) }, &[UNBLOCKED]);
 }
 
 /// What start-offset names and a nondeterministic cut come to by themselves.
 #[test]
 fn without_intent_and_claim_records_are_lost_and_duplicated() {
-    let protocol = Protocol {
-        intent: false,
-        ..Protocol::one_lane(3).prompt()
-    };
-    breaks(
-        "no intent, no claim",
-        Protocol {
-            claim: Claim::Absent,
-            ..protocol
-        },
-        &DAMAGED,
-    );
-    breaks(
-        "no intent, 412 believed",
-        Protocol {
-            claim: Claim::Assumed,
-            ..protocol
-        },
-        &DAMAGED,
-    );
+    let protocol = Protocol { intent: false, ..Protocol::one_lane(3).prompt() };
+    breaks("no intent, no claim", Protocol { claim: Claim::Absent, ..protocol }, &DAMAGED);
+    breaks("no intent, 412 believed", Protocol { claim: Claim::Assumed, ..protocol }, &DAMAGED);
 }
 
 /// As long as marks only go forward, two members that publish one segment publish the same objects.
 #[test]
 fn without_the_claim_the_intent_is_enough_while_marks_are_ours() {
     for claim in [Claim::Absent, Claim::Assumed, Claim::HeadFirst] {
-        holds(
-            &format!("claim {claim:?}"),
-            Protocol {
-                claim,
-                ..Protocol::one_lane(3)
-            },
-        );
+        holds(&format!("claim {claim:?}"), Protocol { claim, ..Protocol::one_lane(3) });
     }
 }
 
 #[test]
 fn without_the_claim_an_old_mark_loses_and_duplicates_records() {
-    let protocol = Protocol {
-        claim: Claim::Absent,
-        ..Protocol::one_lane(3).prompt().unmoved(Some(1))
-    };
+    let protocol = Protocol { claim: Claim::Absent, ..Protocol::one_lane(3).prompt().unmoved(Some(1)) };
     breaks("no claim, an old mark", protocol.with_old_mark(), &DAMAGED);
 }
 
@@ -250,33 +205,20 @@ fn without_the_claim_an_old_mark_loses_and_duplicates_records() {
 /// guarantee computed for such a store says so.
 #[test]
 fn a_head_before_a_plain_put_is_not_a_claim() {
-    let protocol = Protocol {
-        claim: Claim::HeadFirst,
-        ..Protocol::one_lane(3).unmoved(Some(1))
-    };
+    let protocol = Protocol { claim: Claim::HeadFirst, ..Protocol::one_lane(3).unmoved(Some(1)) };
     breaks("HEAD first, an old mark", protocol.with_old_mark(), &DAMAGED);
 }
 
 #[test]
 fn unless_the_first_record_goes_first_a_conflict_comes_too_late() {
-    let protocol = Protocol {
-        first_record_first: false,
-        ..Protocol::one_lane(3).prompt()
-    };
+    let protocol = Protocol { first_record_first: false, ..Protocol::one_lane(3).prompt() };
     holds("last record first", protocol);
-    breaks(
-        "last record first, an old mark",
-        protocol.unmoved(Some(1)).with_old_mark(),
-        &[TILING],
-    );
+    breaks("last record first, an old mark", protocol.unmoved(Some(1)).with_old_mark(), &[TILING]);
 }
 
 #[test]
 fn an_intent_that_is_not_replayed_pins_nothing() {
-    let protocol = Protocol {
-        replay_pinned: false,
-        ..Protocol::one_lane(3).prompt()
-    };
+    let protocol = Protocol { replay_pinned: false, ..Protocol::one_lane(3).prompt() };
     breaks("intent not replayed", protocol, &[PINNED, UNBLOCKED]);
 }
 
@@ -284,31 +226,19 @@ fn an_intent_that_is_not_replayed_pins_nothing() {
 /// whoever reads it then will never read them.
 #[test]
 fn a_commit_before_the_objects_loses_records() {
-    let protocol = Protocol {
-        publish_first: false,
-        ..Protocol::one_lane(3).prompt()
-    };
-    breaks(
-        "end committed first",
-        protocol,
-        &[NO_LOSS, TILING, COMMIT_AFTER_PUBLISH],
-    );
+    let protocol = Protocol { publish_first: false, ..Protocol::one_lane(3).prompt() };
+    breaks("end committed first", protocol, &[NO_LOSS, TILING, COMMIT_AFTER_PUBLISH]);
 }
 
 /// An evicted member joins again, and its client library sends what it had kept back, with the new generation.
 #[test]
 fn a_commit_that_outlives_an_eviction_moves_the_mark_of_another() {
-    let protocol = Protocol {
-        commits_die_with_lease: false,
-        ..Protocol::one_lane(3).prompt().unmoved(Some(2))
-    };
+    let protocol =
+        Protocol { commits_die_with_lease: false, ..Protocol::one_lane(3).prompt().unmoved(Some(2)) };
     breaks("commits outlive an eviction", protocol, &FORGED);
     breaks(
         "commits outlive an eviction, no claim",
-        Protocol {
-            claim: Claim::Absent,
-            ..protocol
-        },
+        Protocol { claim: Claim::Absent, ..protocol },
         &FORGED_AND_DAMAGED,
     );
 }
@@ -318,44 +248,23 @@ fn a_commit_that_outlives_an_eviction_moves_the_mark_of_another() {
 fn a_commit_that_outlives_a_revocation_moves_the_mark_of_another() {
     let protocol = Protocol {
         commits_die_with_lease: false,
-        allow: Allowance {
-            faults: Some(0),
-            moves: Some(2),
-            regressions: 0,
-            resets: 0,
-        },
+        allow: Allowance { faults: Some(0), moves: Some(2), regressions: 0, resets: 0 },
         ..Protocol::one_lane(3).prompt()
     };
-    breaks(
-        "commits outlive a revocation",
-        protocol,
-        &[FENCE, PINNED, UNBLOCKED],
-    );
-    let retained = Protocol {
-        commits_die_with_lease: false,
-        ..Protocol::two_lanes([2, 1], 0, 1)
-    };
-    breaks(
-        "commits outlive a revocation, two lanes",
-        retained,
-        &[FENCE, PINNED],
-    );
+    breaks("commits outlive a revocation", protocol, &[FENCE, PINNED, UNBLOCKED]);
+    let retained = Protocol { commits_die_with_lease: false, ..Protocol::two_lanes([2, 1], 0, 1) };
+    breaks("commits outlive a revocation, two lanes", retained, &[FENCE, PINNED]);
 }
 
 /// The member that comes back goes on where it was, and the coordinator has no reason to refuse it.
 #[test]
 fn a_lease_that_outlives_its_assignment_is_no_fence() {
-    let protocol = Protocol {
-        lease_per_assignment: false,
-        ..Protocol::one_lane(3).prompt().unmoved(Some(1))
-    };
+    let protocol =
+        Protocol { lease_per_assignment: false, ..Protocol::one_lane(3).prompt().unmoved(Some(1)) };
     breaks("a lease per process", protocol, &FORGED);
     breaks(
         "a lease per process, no claim",
-        Protocol {
-            claim: Claim::Absent,
-            ..protocol
-        },
+        Protocol { claim: Claim::Absent, ..protocol },
         &FORGED_AND_DAMAGED,
     );
 }
@@ -363,9 +272,6 @@ fn a_lease_that_outlives_its_assignment_is_no_fence() {
 /// The claim is on first offsets, and inside a segment there is none to meet.
 #[test]
 fn a_foreign_mark_adopted_inside_a_segment_duplicates_its_rest() {
-    let protocol = Protocol {
-        adopt_foreign: true,
-        ..Protocol::one_lane(3).prompt().unmoved(Some(1))
-    };
+    let protocol = Protocol { adopt_foreign: true, ..Protocol::one_lane(3).prompt().unmoved(Some(1)) };
     breaks("a foreign mark adopted", protocol.with_reset(), &[NO_DUP, TILING]);
 }

@@ -30,7 +30,7 @@ pub(crate) struct Context {
     waiting: AtomicBool,
     closing: AtomicBool,
     signals: Mutex<Signals>,
-    last_error: Mutex<Option<ClientError>>,
+    last_error: LastError,
 }
 
 /// What happened since the thread looked last.
@@ -81,7 +81,7 @@ impl Context {
 
     /// The client's last error event; the poll that returns an error event has just recorded it here.
     pub(crate) fn last_error(&self) -> Option<ClientError> {
-        lock(&self.last_error).clone()
+        self.last_error.get()
     }
 
     /// Leaves the coordinator's answers for the poll thread.
@@ -103,25 +103,11 @@ impl fmt::Debug for Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::error!(target: "librdkafka", facility, "{message}"),
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "librdkafka", facility, "{message}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
-        }
+        log_line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        // Reaching the end of a partition comes as an error, once per catching up.
-        if code != RDKafkaErrorCode::PartitionEOF {
-            *lock(&self.last_error) = Some(ClientError { code, detail: reason.to_owned() });
-        }
+        self.last_error.note(&error, reason);
     }
 
     /// Statistics are off unless the user asks for them, and then go to the log as they are.
@@ -150,6 +136,50 @@ impl ConsumerContext for Context {
                 Rebalance::Revoke { lanes, lost: consumer.assignment_lost() }
             });
         });
+    }
+}
+
+/// The last error event of a client. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastError(Arc<Mutex<Option<ClientError>>>);
+
+impl LastError {
+    pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        let mut last = lock(&self.0);
+        let keep = match code {
+            // Reaching the end of a partition comes as an error, once per catching up.
+            Code::PartitionEOF => true,
+            // What follows from another error does not hide it.
+            Code::AllBrokersDown => last.is_some(),
+            Code::BrokerTransportFailure => {
+                last.as_ref().is_some_and(|last| matches!(last.code, Code::Authentication | Code::SSL))
+            }
+            _ => false,
+        };
+        if !keep {
+            *last = Some(ClientError { code, detail: reason.to_owned() });
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<ClientError> {
+        lock(&self.0).clone()
+    }
+}
+
+/// Passes a line of librdkafka's log on to `tracing`.
+pub(crate) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => tracing::error!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
 }
 

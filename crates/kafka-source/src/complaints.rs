@@ -30,7 +30,8 @@ impl Poller {
         }
         match code {
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
-                let refused = event.and_then(|event| connect::refusal(&self.settings, &event));
+                let refused = event
+                    .and_then(|event| connect::refusal(&self.settings.brokers, &self.settings.group, &event));
                 self.fail("kafka read", refused.unwrap_or(KafkaSourceError::Unreadable { detail }));
             }
             Code::InconsistentGroupProtocol

@@ -10,7 +10,7 @@ use crate::config::{Settings, is_pattern};
 use crate::error::KafkaSourceError;
 
 /// How long brokers may take to answer the first question.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// One attempt; short, so that an error event is seen soon.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -87,7 +87,9 @@ fn no_answer(
         drop(consumer.poll(Duration::ZERO));
     }
     let reason = consumer.context().last_error();
-    if let Some(refused) = reason.as_ref().and_then(|reason| refusal(settings, reason)) {
+    if let Some(refused) =
+        reason.as_ref().and_then(|reason| refusal(&settings.brokers, &settings.group, reason))
+    {
         return Err(refused);
     }
     if Instant::now() < deadline {
@@ -101,25 +103,24 @@ fn no_answer(
 }
 
 /// What an error event says that no retry will change.
-pub(crate) fn refusal(settings: &Settings, error: &ClientError) -> Option<KafkaSourceError> {
+pub(crate) fn refusal(brokers: &str, group: &str, error: &ClientError) -> Option<KafkaSourceError> {
     let detail = error.detail.clone();
     match error.code {
         RDKafkaErrorCode::Authentication
         | RDKafkaErrorCode::SaslAuthenticationFailed
         | RDKafkaErrorCode::UnsupportedSASLMechanism
         | RDKafkaErrorCode::IllegalSASLState => Some(KafkaSourceError::Authentication { detail }),
-        RDKafkaErrorCode::SSL => Some(KafkaSourceError::Tls { brokers: settings.brokers.clone(), detail }),
+        RDKafkaErrorCode::SSL => Some(KafkaSourceError::Tls { brokers: brokers.to_owned(), detail }),
         RDKafkaErrorCode::TopicAuthorizationFailed => {
             Some(KafkaSourceError::Unauthorized { action: "reading", resource: detail })
         }
-        RDKafkaErrorCode::GroupAuthorizationFailed => Some(KafkaSourceError::Unauthorized {
-            action: "joining",
-            resource: format!("group {}", settings.group),
-        }),
+        RDKafkaErrorCode::GroupAuthorizationFailed => {
+            Some(KafkaSourceError::Unauthorized { action: "joining", resource: format!("group {group}") })
+        }
         _ => None,
     }
 }
 
-fn attempt(deadline: Instant) -> Duration {
+pub(crate) fn attempt(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), ATTEMPT)
 }

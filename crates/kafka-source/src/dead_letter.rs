@@ -1,21 +1,21 @@
 //! Dead letters into a Kafka topic.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::Instant;
 
 use aqueduct_core::{DeadLetter, DeadLetterSink, PoisonStage, StageError};
 use async_trait::async_trait;
-use rdkafka::config::FromClientConfig as _;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 
+use crate::client::{LastError, log_line};
+use crate::connect;
 use crate::error::KafkaSourceError;
 use crate::properties::{ConfigError, ConfigProblem, Owned, Properties};
-
-/// How long the topic may take to be found.
-const CHECK: Duration = Duration::from_secs(8);
 
 /// Stores dead letters in a topic.
 ///
@@ -42,7 +42,8 @@ pub struct KafkaDeadLetters {
     topic: String,
     brokers: String,
     pipeline: String,
-    producer: FutureProducer,
+    producer: FutureProducer<LetterContext>,
+    last_error: LastError,
     properties: Properties,
 }
 
@@ -135,23 +136,16 @@ impl fmt::Debug for KafkaDeadLetters {
 #[async_trait]
 impl DeadLetterSink for KafkaDeadLetters {
     async fn check(&self) -> Result<(), StageError> {
-        let producer = self.producer.clone();
-        // All topics, because asking for one by name may create it.
-        let answer = tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, CHECK))
-            .await
-            .map_err(|error| StageError::fatal("dead-letter check", error))?;
-        let error = match answer {
-            Ok(metadata) if metadata.topics().iter().any(|topic| topic.name() == self.topic) => return Ok(()),
-            Ok(_) => {
-                KafkaSourceError::UnknownTopic { topic: self.topic.clone(), brokers: self.brokers.clone() }
-            }
-            Err(error) => KafkaSourceError::Unreachable {
-                brokers: self.brokers.clone(),
-                waited: CHECK,
-                detail: error.to_string(),
-            },
+        let probe = Probe {
+            producer: self.producer.clone(),
+            last_error: self.last_error.clone(),
+            topic: self.topic.clone(),
+            brokers: self.brokers.clone(),
         };
-        Err(StageError::new("dead-letter check", error))
+        let checked = tokio::task::spawn_blocking(move || probe.run()).await;
+        checked
+            .map_err(|error| StageError::fatal("dead-letter check", error))?
+            .map_err(|error| StageError::new("dead-letter check", error))
     }
 
     async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StageError> {
@@ -162,6 +156,62 @@ impl DeadLetterSink for KafkaDeadLetters {
             outcome.map_err(|error| StageError::new("dead-letter send", error))?;
         }
         Ok(())
+    }
+}
+
+/// Looks for the topic, on a thread that may block.
+struct Probe {
+    producer: FutureProducer<LetterContext>,
+    last_error: LastError,
+    topic: String,
+    brokers: String,
+}
+
+impl Probe {
+    fn run(&self) -> Result<(), KafkaSourceError> {
+        let deadline = Instant::now() + connect::PATIENCE;
+        loop {
+            // All topics, because asking for one by name may create it.
+            let error = match self.producer.client().fetch_metadata(None, connect::attempt(deadline)) {
+                Ok(metadata) if metadata.topics().iter().any(|topic| topic.name() == self.topic) => {
+                    return Ok(());
+                }
+                Ok(_) => {
+                    return Err(KafkaSourceError::UnknownTopic {
+                        topic: self.topic.clone(),
+                        brokers: self.brokers.clone(),
+                    });
+                }
+                Err(error) => error,
+            };
+            let reason = self.last_error.get();
+            if let Some(refused) =
+                reason.as_ref().and_then(|reason| connect::refusal(&self.brokers, "", reason))
+            {
+                return Err(refused);
+            }
+            if Instant::now() >= deadline {
+                return Err(KafkaSourceError::Unreachable {
+                    brokers: self.brokers.clone(),
+                    waited: connect::PATIENCE,
+                    detail: reason.map_or_else(|| error.to_string(), |reason| reason.detail),
+                });
+            }
+        }
+    }
+}
+
+/// Where the producer's log lines and error events go.
+struct LetterContext(LastError);
+
+impl ClientContext for LetterContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.note(&error, reason);
+        tracing::warn!(%error, "{reason}");
     }
 }
 
@@ -226,7 +276,9 @@ impl KafkaDeadLettersBuilder {
         ConfigError::check(problems)?;
         let mut config = self.properties.client_config(DEFAULTS);
         config.set("enable.idempotence", "true").set("acks", "all");
-        let producer = FutureProducer::from_config(&config).map_err(|error| {
+        let last_error = LastError::default();
+        let created = config.create_with_context(LetterContext(last_error.clone()));
+        let producer = created.map_err(|error| {
             ConfigError::single(ConfigProblem::Refused {
                 name: "combination".to_owned(),
                 detail: error.to_string(),
@@ -237,6 +289,7 @@ impl KafkaDeadLettersBuilder {
             brokers,
             pipeline: self.pipeline,
             producer,
+            last_error,
             properties: self.properties,
         })
     }

@@ -27,21 +27,15 @@ pub struct Chain<P>(P);
 
 impl<T: ?Sized + 'static> Partitioner<T> for Chain<Vec<Arc<dyn Partitioner<T>>>> {
     fn route(&self, record: &Record<'_>, value: &T, path: &mut RoutePath) -> Result<(), Poison> {
-        self.0
-            .iter()
-            .try_for_each(|partitioner| partitioner.route(record, value, path))
+        self.0.iter().try_for_each(|partitioner| partitioner.route(record, value, path))
     }
 
     fn replay(&self) -> Replay {
-        self.0.iter().fold(Replay::Deterministic, |all, partitioner| {
-            all.and(partitioner.replay())
-        })
+        self.0.iter().fold(Replay::Deterministic, |all, partitioner| all.and(partitioner.replay()))
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        self.0
-            .iter()
-            .for_each(|partitioner| partitioner.fingerprint(parts));
+        self.0.iter().for_each(|partitioner| partitioner.fingerprint(parts));
     }
 }
 
@@ -100,19 +94,10 @@ mod tests {
 
     #[test]
     fn levels_come_in_order() {
-        let sample = Sample {
-            key: Some(b"k".to_vec()),
-            ..Sample::default()
-        };
+        let sample = Sample { key: Some(b"k".to_vec()), ..Sample::default() };
         let key = || ByKey::new().named("key");
-        assert_eq!(
-            sample.route(&chain((ByKafkaPartition, key())), &()).unwrap(),
-            "partition=0/key=k"
-        );
-        assert_eq!(
-            sample.route(&chain((key(), ByKafkaPartition)), &()).unwrap(),
-            "key=k/partition=0"
-        );
+        assert_eq!(sample.route(&chain((ByKafkaPartition, key())), &()).unwrap(), "partition=0/key=k");
+        assert_eq!(sample.route(&chain((key(), ByKafkaPartition)), &()).unwrap(), "key=k/partition=0");
         let nested = chain((key(), chain((ByKey::new(), ByKey::new(), Now)), ByKafkaPartition));
         assert_eq!(sample.route(&nested, &()).unwrap(), "key=k/k/k/now/partition=0");
         let list: Vec<Arc<dyn Partitioner<()>>> =
@@ -126,20 +111,12 @@ mod tests {
         let other = fingerprint::<()>(&chain((ByKey::new(), ByKafkaPartition)));
         assert_eq!(one.differing_parts(&other), ["partitioner"]);
         let list: Vec<Arc<dyn Partitioner<()>>> = vec![Arc::new(ByKafkaPartition), Arc::new(ByKey::new())];
-        assert_eq!(
-            fingerprint::<()>(&chain(list)),
-            one,
-            "however it was put together"
-        );
+        assert_eq!(fingerprint::<()>(&chain(list)), one, "however it was put together");
     }
 
     #[test]
     fn one_refusal_or_clock_is_enough() {
-        assert!(
-            Sample::default()
-                .route(&chain((ByKafkaPartition, ByKey::new())), &())
-                .is_err()
-        );
+        assert!(Sample::default().route(&chain((ByKafkaPartition, ByKey::new())), &()).is_err());
         assert_eq!(chain((ByKafkaPartition, Now)).replay(), Replay::WallClock);
         assert_eq!(
             Partitioner::<()>::replay(&chain((ByKafkaPartition, ByKey::new()))),

@@ -47,12 +47,7 @@ impl ByField {
     /// # Errors
     /// If the path has an empty segment.
     pub fn new(path: &str) -> Result<Self, LayoutError> {
-        Self {
-            levels: Vec::new(),
-            default: None,
-            floats: false,
-        }
-        .and(path)
+        Self { levels: Vec::new(), default: None, floats: false }.and(path)
     }
 
     /// The field at `path`, as the level `name`.
@@ -60,12 +55,7 @@ impl ByField {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn named(name: impl Into<String>, path: &str) -> Result<Self, LayoutError> {
-        Self {
-            levels: Vec::new(),
-            default: None,
-            floats: false,
-        }
-        .and_named(name, path)
+        Self { levels: Vec::new(), default: None, floats: false }.and_named(name, path)
     }
 
     /// Adds a level below: the field at `path`.
@@ -142,58 +132,39 @@ impl ByField {
                 let what = "is not a whole number of 64 bits; `with_floats` takes such numbers";
                 return Err(poison(PoisonReason::InvalidField, level, what));
             }
-            None => unusable(
-                PoisonReason::MissingField,
-                "is absent; `with_default` gives such records a place",
-            )?,
-            Some(FieldValue::Null) => unusable(
-                PoisonReason::MissingField,
-                "is null; `with_default` gives such records a place",
-            )?,
-            Some(FieldValue::Composite) => unusable(
-                PoisonReason::InvalidField,
-                "is an object or array; name a field inside it",
-            )?,
+            None => {
+                unusable(PoisonReason::MissingField, "is absent; `with_default` gives such records a place")?
+            }
+            Some(FieldValue::Null) => {
+                unusable(PoisonReason::MissingField, "is null; `with_default` gives such records a place")?
+            }
+            Some(FieldValue::Composite) => {
+                unusable(PoisonReason::InvalidField, "is an object or array; name a field inside it")?
+            }
             Some(_) => unusable(PoisonReason::InvalidField, "cannot be a level of a route")?,
         };
         path.push_field(&level.name, text).map_err(|refused| {
-            Poison::new(
-                refused.reason(),
-                format!("field {}: {}", level.path, refused.detail()),
-            )
+            Poison::new(refused.reason(), format!("field {}: {}", level.path, refused.detail()))
         })
     }
 }
 
 impl<T: Fields + ?Sized> Partitioner<T> for ByField {
     fn route(&self, _record: &Record<'_>, value: &T, path: &mut RoutePath) -> Result<(), Poison> {
-        self.levels
-            .iter()
-            .try_for_each(|level| self.push(level, value.field(&level.path).as_ref(), path))
+        self.levels.iter().try_for_each(|level| self.push(level, value.field(&level.path).as_ref(), path))
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        parts.put(
-            "partitioner",
-            format_args!("field/1 default={:?} floats={}", self.default, self.floats),
-        );
+        parts.put("partitioner", format_args!("field/1 default={:?} floats={}", self.default, self.floats));
         for level in &self.levels {
-            parts.put(
-                "partitioner",
-                format_args!("field {:?}={:?}", level.name, level.path.segments()),
-            );
+            parts.put("partitioner", format_args!("field {:?}={:?}", level.name, level.path.segments()));
         }
     }
 }
 
 fn spell(number: impl std::fmt::Display, level: &Level) -> Result<ShortText<NUMBER_MAX>, Poison> {
-    ShortText::of(number).ok_or_else(|| {
-        poison(
-            PoisonReason::InvalidField,
-            level,
-            "is a number of too many digits",
-        )
-    })
+    ShortText::of(number)
+        .ok_or_else(|| poison(PoisonReason::InvalidField, level, "is a number of too many digits"))
 }
 
 #[cold]

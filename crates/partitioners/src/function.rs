@@ -29,10 +29,7 @@ pub fn by_fn<T: ?Sized, F>(name: impl Into<String>, route: F) -> ByFn<F>
 where
     F: Fn(&Record<'_>, &T, &mut RoutePath) -> Result<(), Poison> + Send + Sync + 'static,
 {
-    ByFn {
-        name: name.into(),
-        route,
-    }
+    ByFn { name: name.into(), route }
 }
 
 /// See [`by_fn`].
@@ -44,9 +41,7 @@ pub struct ByFn<F> {
 
 impl<F> fmt::Debug for ByFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByFn")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("ByFn").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -76,9 +71,6 @@ mod tests {
             })
         };
         assert_eq!(Sample::default().route(&parity("parity/1"), &3).unwrap(), "odd");
-        assert_ne!(
-            fingerprint::<u64>(&parity("parity/1")),
-            fingerprint::<u64>(&parity("parity/2"))
-        );
+        assert_ne!(fingerprint::<u64>(&parity("parity/1")), fingerprint::<u64>(&parity("parity/2")));
     }
 }

@@ -12,10 +12,7 @@ impl<T: ?Sized> Partitioner<T> for ByKafkaPartition {
     fn route(&self, record: &Record<'_>, _value: &T, path: &mut RoutePath) -> Result<(), Poison> {
         // An `i32` has at most 11 characters.
         let number = ShortText::<11>::of(record.lane().partition()).ok_or_else(|| {
-            Poison::new(
-                PoisonReason::InvalidRoute,
-                "the partition's number has too many digits",
-            )
+            Poison::new(PoisonReason::InvalidRoute, "the partition's number has too many digits")
         })?;
         path.push_field("partition", number.as_str())
     }
@@ -35,14 +32,8 @@ mod tests {
     #[test]
     fn the_level_is_the_partition() {
         for partition in [0, 7, 12_345, i32::MAX] {
-            let sample = Sample {
-                lane: TopicPartition::new("t", partition),
-                ..Sample::default()
-            };
-            assert_eq!(
-                sample.route(&ByKafkaPartition, &()).unwrap(),
-                format!("partition={partition}")
-            );
+            let sample = Sample { lane: TopicPartition::new("t", partition), ..Sample::default() };
+            assert_eq!(sample.route(&ByKafkaPartition, &()).unwrap(), format!("partition={partition}"));
         }
     }
 }

@@ -62,10 +62,7 @@ impl<T: ?Sized> Partitioner<T> for ByKey {
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        parts.put(
-            "partitioner",
-            format_args!("key/1 name={:?} default={:?}", self.name, self.default),
-        );
+        parts.put("partitioner", format_args!("key/1 name={:?} default={:?}", self.name, self.default));
     }
 }
 
@@ -75,20 +72,14 @@ mod tests {
     use crate::tests::Sample;
 
     fn with_key(key: Option<&[u8]>) -> Sample {
-        Sample {
-            key: key.map(<[u8]>::to_vec),
-            ..Sample::default()
-        }
+        Sample { key: key.map(<[u8]>::to_vec), ..Sample::default() }
     }
 
     #[test]
     fn the_level_is_the_key() {
         let route = |key: &[u8], by: &ByKey| with_key(Some(key)).route(by, &()).unwrap();
         assert_eq!(route(b"customer-7", &ByKey::new()), "customer-7");
-        assert_eq!(
-            route(b"customer-7", &ByKey::new().named("customer")),
-            "customer=customer-7"
-        );
+        assert_eq!(route(b"customer-7", &ByKey::new().named("customer")), "customer=customer-7");
         assert_eq!(route(b"../a=b/c", &ByKey::new()), "..%2Fa=b%2Fc");
         assert_eq!(route(b"..", &ByKey::new()), "%2E%2E");
         assert_eq!(route(b"a=b", &ByKey::new().named("k")), "k=a%3Db");
@@ -101,12 +92,7 @@ mod tests {
         assert_eq!(reason(Some(b"\xff")), PoisonReason::InvalidField);
         assert_eq!(reason(Some(&[b'x'; 300])), PoisonReason::InvalidRoute);
         for key in [None, Some(&b"\xff"[..])] {
-            assert_eq!(
-                with_key(key)
-                    .route(&ByKey::new().with_default("none"), &())
-                    .unwrap(),
-                "none"
-            );
+            assert_eq!(with_key(key).route(&ByKey::new().with_default("none"), &()).unwrap(), "none");
         }
     }
 }

@@ -76,12 +76,7 @@ mod tests {
 
     impl Default for Sample {
         fn default() -> Self {
-            Self {
-                lane: TopicPartition::new("t", 0),
-                key: None,
-                timestamp: Timestamp::None,
-                opened_at_ms: 0,
-            }
+            Self { lane: TopicPartition::new("t", 0), key: None, timestamp: Timestamp::None, opened_at_ms: 0 }
         }
     }
 
@@ -90,11 +85,7 @@ mod tests {
             let mut builder = BatchBuilder::new(self.lane.clone(), 0);
             builder.push(Offset::ZERO, self.timestamp, self.key.as_deref(), None, []);
             let mut path = RoutePath::new(self.opened_at_ms);
-            by.route(
-                &builder.build(Permit::unlimited()).get(0).unwrap(),
-                value,
-                &mut path,
-            )?;
+            by.route(&builder.build(Permit::unlimited()).get(0).unwrap(), value, &mut path)?;
             Ok(path.as_str().to_owned())
         }
     }
@@ -105,20 +96,14 @@ mod tests {
     impl Tree {
         pub(crate) fn new(fields: &[(&str, FieldValue<'static>)]) -> Self {
             Self(
-                fields
-                    .iter()
-                    .map(|(path, value)| (FieldPath::parse(path).unwrap(), value.clone()))
-                    .collect(),
+                fields.iter().map(|(path, value)| (FieldPath::parse(path).unwrap(), value.clone())).collect(),
             )
         }
     }
 
     impl Fields for Tree {
         fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-            self.0
-                .iter()
-                .find(|(known, _)| known == path)
-                .map(|(_, value)| value.clone())
+            self.0.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
         }
     }
 

@@ -10,10 +10,7 @@ pub(crate) struct ShortText<const N: usize> {
 
 impl<const N: usize> ShortText<N> {
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: [0; N],
-            len: 0,
-        }
+        Self { bytes: [0; N], len: 0 }
     }
 
     /// What `value` displays; `None` if that is more than `N` bytes.
@@ -24,10 +21,7 @@ impl<const N: usize> ShortText<N> {
 
     pub(crate) fn as_str(&self) -> &str {
         // Written from `&str` and ASCII digits only.
-        self.bytes
-            .get(..self.len)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or_default()
+        self.bytes.get(..self.len).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
     /// Bytes written so far.
@@ -39,13 +33,7 @@ impl<const N: usize> ShortText<N> {
     #[inline]
     pub(crate) fn put(&mut self, at: usize, width: usize, number: u32) -> fmt::Result {
         let mut rest = number;
-        for place in self
-            .bytes
-            .get_mut(at..at + width)
-            .ok_or(fmt::Error)?
-            .iter_mut()
-            .rev()
-        {
+        for place in self.bytes.get_mut(at..at + width).ok_or(fmt::Error)?.iter_mut().rev() {
             *place = digit(rest);
             rest /= 10;
         }
@@ -71,10 +59,7 @@ impl<const N: usize> ShortText<N> {
     #[inline]
     fn push_bytes(&mut self, bytes: &[u8]) -> fmt::Result {
         let end = self.len + bytes.len();
-        self.bytes
-            .get_mut(self.len..end)
-            .ok_or(fmt::Error)?
-            .copy_from_slice(bytes);
+        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(bytes);
         self.len = end;
         Ok(())
     }
@@ -103,13 +88,9 @@ mod tests {
 
     #[test]
     fn numbers_are_padded_to_their_width_and_never_cut() {
-        for (number, width, expected) in [
-            (0, 0, ""),
-            (0, 1, "0"),
-            (7, 2, "07"),
-            (2024, 2, "2024"),
-            (5, 20, "00000000000000000005"),
-        ] {
+        for (number, width, expected) in
+            [(0, 0, ""), (0, 1, "0"), (7, 2, "07"), (2024, 2, "2024"), (5, 20, "00000000000000000005")]
+        {
             let mut text = ShortText::<32>::new();
             text.push_padded(number, width).unwrap();
             assert_eq!(text.as_str(), expected, "{number} {width}");
@@ -134,9 +115,6 @@ mod tests {
         assert!(text.write_str("e").is_err());
         assert_eq!(text.as_str(), "abcd");
         assert!(ShortText::<4>::of(12_345).is_none());
-        assert_eq!(
-            ShortText::<20>::of(i64::MIN).unwrap().as_str(),
-            "-9223372036854775808"
-        );
+        assert_eq!(ShortText::<20>::of(i64::MIN).unwrap().as_str(), "-9223372036854775808");
     }
 }

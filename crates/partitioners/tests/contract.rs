@@ -26,11 +26,7 @@ fn events() -> Vec<OwnedRecord> {
         let text = format!(
             r#"{{"service": "{service}", "a": {{"b": [1]}}, "request": {{"host": "h/{service}", "status": 200}}, "time": "{time}"}}"#
         );
-        record(
-            ScriptedRecord::new(text)
-                .key(service)
-                .timestamp(Timestamp::Create(at_ms)),
-        )
+        record(ScriptedRecord::new(text).key(service).timestamp(Timestamp::Create(at_ms)))
     };
     vec![
         event("checkout", "2024-06-01T09:05:07+09:00", 1_717_200_307_089),
@@ -44,55 +40,28 @@ type Layout = Arc<dyn Partitioner<JsonValue>>;
 /// All layouts that the tests go through.
 fn layouts() -> Result<Vec<(&'static str, Layout)>, LayoutError> {
     let hourly = || ByTime::hourly("America/New_York");
-    let by_length = by_fn(
-        "length/1",
-        |_: &Record<'_>, value: &JsonValue, path: &mut RoutePath| {
-            path.push_field("len", &value.as_bytes().len().to_string())
-        },
-    );
+    let by_length = by_fn("length/1", |_: &Record<'_>, value: &JsonValue, path: &mut RoutePath| {
+        path.push_field("len", &value.as_bytes().len().to_string())
+    });
     Ok(vec![
         ("kafka", Arc::new(ByKafkaPartition)),
         ("key", Arc::new(ByKey::new())),
-        (
-            "named key",
-            Arc::new(ByKey::new().named("k").with_default("none")),
-        ),
+        ("named key", Arc::new(ByKey::new().named("k").with_default("none"))),
         ("field", Arc::new(ByField::new("a")?)),
-        (
-            "field with default",
-            Arc::new(ByField::new("a")?.with_default("null")),
-        ),
+        ("field with default", Arc::new(ByField::new("a")?.with_default("null"))),
         ("field with floats", Arc::new(ByField::new("a")?.with_floats())),
         ("fields", Arc::new(ByField::new("service")?.and("request.host")?)),
         ("hourly", Arc::new(hourly()?)),
         ("daily", Arc::new(ByTime::daily("America/New_York")?)),
         ("hourly elsewhere", Arc::new(ByTime::hourly("Asia/Seoul")?)),
-        (
-            "quarters",
-            Arc::new(ByTime::pattern("YYYYMMddHHmm", "UTC")?.every(Duration::from_mins(15))?),
-        ),
-        (
-            "by field's millis",
-            Arc::new(hourly()?.field("a", TimeFormat::Millis)?),
-        ),
-        (
-            "by field's seconds",
-            Arc::new(hourly()?.field("a", TimeFormat::Seconds)?),
-        ),
-        (
-            "by field's text",
-            Arc::new(hourly()?.field("time", TimeFormat::Iso8601)?),
-        ),
+        ("quarters", Arc::new(ByTime::pattern("YYYYMMddHHmm", "UTC")?.every(Duration::from_mins(15))?)),
+        ("by field's millis", Arc::new(hourly()?.field("a", TimeFormat::Millis)?)),
+        ("by field's seconds", Arc::new(hourly()?.field("a", TimeFormat::Seconds)?)),
+        ("by field's text", Arc::new(hourly()?.field("time", TimeFormat::Iso8601)?)),
         ("by opening", Arc::new(hourly()?.segment_opened())),
         ("function", Arc::new(by_length)),
-        (
-            "field, then hour",
-            Arc::new(chain((ByField::new("service")?, hourly()?))),
-        ),
-        (
-            "hour, then field",
-            Arc::new(chain((hourly()?, ByField::new("service")?))),
-        ),
+        ("field, then hour", Arc::new(chain((ByField::new("service")?, hourly()?)))),
+        ("hour, then field", Arc::new(chain((hourly()?, ByField::new("service")?)))),
     ])
 }
 
@@ -106,27 +75,16 @@ fn every_layout_is_pure() {
 #[test]
 fn layouts_that_differ_have_fingerprints_that_differ() {
     let of = |layout: &Layout| fingerprint_of(|parts| layout.fingerprint(parts));
-    check_fingerprints_differ(
-        layouts()
-            .unwrap()
-            .iter()
-            .map(|(name, layout)| (*name, of(layout))),
-    );
+    check_fingerprints_differ(layouts().unwrap().iter().map(|(name, layout)| (*name, of(layout))));
 }
 
 #[test]
 fn schemaless_json_goes_by_field_and_time() {
     let layout = chain((
         ByField::new("service").unwrap().and("request.host").unwrap(),
-        ByTime::hourly("Asia/Seoul")
-            .unwrap()
-            .field("time", TimeFormat::Iso8601)
-            .unwrap(),
+        ByTime::hourly("Asia/Seoul").unwrap().field("time", TimeFormat::Iso8601).unwrap(),
     ));
-    let routes = events()
-        .iter()
-        .map(|event| route(&layout, event))
-        .collect::<Vec<_>>();
+    let routes = events().iter().map(|event| route(&layout, event)).collect::<Vec<_>>();
     assert_eq!(
         routes,
         [
@@ -139,13 +97,7 @@ fn schemaless_json_goes_by_field_and_time() {
 
 fn route(layout: &impl Partitioner<JsonValue>, event: &OwnedRecord) -> Result<String, String> {
     let mut builder = BatchBuilder::new(event.lane.clone(), 0);
-    builder.push(
-        event.offset,
-        event.timestamp,
-        event.key.as_deref(),
-        event.value.as_deref(),
-        [],
-    );
+    builder.push(event.offset, event.timestamp, event.key.as_deref(), event.value.as_deref(), []);
     let batch = builder.build(Permit::unlimited());
     let record = batch.get(0).ok_or("no record")?;
     let value = json(&record).ok_or("no json")?;

@@ -60,14 +60,7 @@ pub struct Audit {
 impl Audit {
     /// Whether every event is there exactly once, in order and unchanged, and nothing else is.
     pub fn is_clean(&self) -> bool {
-        let Self {
-            lost,
-            duplicated,
-            reordered,
-            corrupt,
-            orphans,
-            ..
-        } = *self;
+        let Self { lost, duplicated, reordered, corrupt, orphans, .. } = *self;
         [lost, duplicated, reordered, corrupt, orphans] == [0; 5]
     }
 
@@ -101,10 +94,7 @@ impl Audit {
         self.rows += other.rows;
         self.row_bytes += other.row_bytes;
         self.stored_bytes += other.stored_bytes;
-        other
-            .findings
-            .into_iter()
-            .for_each(|finding| self.find(|| finding));
+        other.findings.into_iter().for_each(|finding| self.find(|| finding));
         self
     }
 
@@ -127,20 +117,8 @@ impl Audit {
 
 impl fmt::Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            records,
-            lost,
-            duplicated,
-            reordered,
-            corrupt,
-            objects,
-            orphans,
-            ..
-        } = self;
-        write!(
-            f,
-            "records={records} lost={lost} duplicated={duplicated} reordered={reordered} "
-        )?;
+        let Self { records, lost, duplicated, reordered, corrupt, objects, orphans, .. } = self;
+        write!(f, "records={records} lost={lost} duplicated={duplicated} reordered={reordered} ")?;
         write!(f, "corrupt={corrupt} objects={objects} orphans={orphans}")
     }
 }
@@ -154,9 +132,8 @@ pub async fn audit(bucket: &Bucket, options: &Options, ledger: Ledger) -> Result
     let ledger = Arc::new(ledger);
     let options = Arc::new(options.clone());
     let objects = bucket.objects(&options.prefix).await?;
-    let read = objects
-        .into_iter()
-        .map(|object| read(bucket, object, Arc::clone(&options), Arc::clone(&ledger)));
+    let read =
+        objects.into_iter().map(|object| read(bucket, object, Arc::clone(&options), Arc::clone(&ledger)));
     let mut audit = futures::stream::iter(read)
         .buffer_unordered(options.concurrency.max(1))
         .try_fold(Audit::default(), async |sum, one| Ok(sum.merge(one)))
@@ -178,10 +155,7 @@ async fn read(bucket: &Bucket, listed: Listed, options: Arc<Options>, ledger: Ar
     let of_key = key.clone();
     let count = spawn_blocking(move || {
         let mut tally = Tally::new(&ledger);
-        match Body::new(receiver)
-            .decode()
-            .and_then(|body| for_each_row(body, |row| tally.row(row)))
-        {
+        match Body::new(receiver).decode().and_then(|body| for_each_row(body, |row| tally.row(row))) {
             Ok(plain) => tally.complete(plain),
             Err(error) => tally.broken(&error),
         }
@@ -195,12 +169,7 @@ async fn read(bucket: &Bucket, listed: Listed, options: Arc<Options>, ledger: Ar
         audit
     });
     let mut arrived = 0_u64;
-    while let Some(chunk) = object
-        .body
-        .try_next()
-        .await
-        .with_context(|| format!("{key} broke off"))?
-    {
+    while let Some(chunk) = object.body.try_next().await.with_context(|| format!("{key} broke off"))? {
         arrived += chunk.len() as u64;
         if sender.send(chunk).await.is_err() {
             // Undecodable: the count ended early, and the rest says nothing new.
@@ -232,10 +201,7 @@ mod tests {
             Spec::default().write(*seq, &mut row);
             tally.row(&row);
         }
-        tally.complete(Plain {
-            bytes: 501 * tally.rows,
-            crc32c: 0,
-        });
+        tally.complete(Plain { bytes: 501 * tally.rows, crc32c: 0 });
         let contradiction = tally.contradiction(&Claims::of(key, HashMap::new()), "logs");
         let mut audit = Audit::default();
         audit.add(key, 100, &tally, contradiction.as_deref());
@@ -257,25 +223,14 @@ mod tests {
         // 1 comes after 5; 12 does not exist.
         let line = "records=8 lost=4 duplicated=1 reordered=1 corrupt=1 objects=4 orphans=1";
         assert_eq!(audit.to_string(), line);
-        assert_eq!(
-            (audit.rows, audit.row_bytes, audit.stored_bytes),
-            (10, 5_010, 400)
-        );
+        assert_eq!((audit.rows, audit.row_bytes, audit.stored_bytes), (10, 5_010, 400));
         assert!(!audit.is_clean());
-        assert!(
-            audit.findings.iter().any(|finding| finding.contains("seq: 11")),
-            "{:?}",
-            audit.findings
-        );
+        assert!(audit.findings.iter().any(|finding| finding.contains("seq: 11")), "{:?}", audit.findings);
     }
 
     #[test]
     fn uploads_on_disk_are_counted_once() {
-        let mut audit = Audit {
-            orphans: 3,
-            uploads: 1,
-            ..Audit::default()
-        };
+        let mut audit = Audit { orphans: 3, uploads: 1, ..Audit::default() };
         audit.add_forgotten_uploads(1);
         assert_eq!((audit.orphans, audit.uploads), (3, 1));
         audit.add_forgotten_uploads(4);
@@ -285,36 +240,13 @@ mod tests {
 
     #[test]
     fn each_count_alone_spoils_an_audit() {
-        assert!(
-            Audit {
-                records: 5,
-                objects: 2,
-                rows: 5,
-                ..Audit::default()
-            }
-            .is_clean()
-        );
+        assert!(Audit { records: 5, objects: 2, rows: 5, ..Audit::default() }.is_clean());
         let spoilt = [
-            Audit {
-                lost: 1,
-                ..Audit::default()
-            },
-            Audit {
-                duplicated: 1,
-                ..Audit::default()
-            },
-            Audit {
-                reordered: 1,
-                ..Audit::default()
-            },
-            Audit {
-                corrupt: 1,
-                ..Audit::default()
-            },
-            Audit {
-                orphans: 1,
-                ..Audit::default()
-            },
+            Audit { lost: 1, ..Audit::default() },
+            Audit { duplicated: 1, ..Audit::default() },
+            Audit { reordered: 1, ..Audit::default() },
+            Audit { corrupt: 1, ..Audit::default() },
+            Audit { orphans: 1, ..Audit::default() },
         ];
         assert!(spoilt.iter().all(|audit| !audit.is_clean()));
     }

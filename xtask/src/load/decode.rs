@@ -31,10 +31,7 @@ pub(super) struct Plain {
 impl Body {
     /// A body of the chunks that will be sent.
     pub(super) fn new(chunks: mpsc::Receiver<Bytes>) -> Self {
-        Self {
-            chunks,
-            current: Bytes::new(),
-        }
+        Self { chunks, current: Bytes::new() }
     }
 
     /// Its plain bytes. What it is compressed with is told from its first bytes, not from the object's name.
@@ -120,9 +117,7 @@ pub(super) fn for_each_row(mut from: impl BufRead, mut each: impl FnMut(&[u8])) 
             rest = after.get(1..).unwrap_or_default();
         }
         if begun.len() + rest.len() > ROW_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "a row of more than {ROW_BYTES_MAX} bytes"
-            )));
+            return Err(io::Error::other(format!("a row of more than {ROW_BYTES_MAX} bytes")));
         }
         begun.extend_from_slice(rest);
         let used = available.len();
@@ -170,23 +165,12 @@ mod tests {
             zstd_frame(&plain),
             [zstd_frame(head), zstd_frame(tail)].concat(),
         ];
-        let wanted = [
-            b"one".to_vec(),
-            Vec::new(),
-            b"three is longer".to_vec(),
-            b"no line end".to_vec(),
-        ];
+        let wanted = [b"one".to_vec(), Vec::new(), b"three is longer".to_vec(), b"no line end".to_vec()];
         for object in &objects {
             for chunk_bytes in [1, 2, 3, 7, 1_000] {
                 let (rows, sum) = rows_in_chunks(object, chunk_bytes).unwrap();
                 assert_eq!(rows, wanted);
-                assert_eq!(
-                    sum,
-                    Plain {
-                        bytes: 32,
-                        crc32c: crc_fast::crc32_iscsi(&plain)
-                    }
-                );
+                assert_eq!(sum, Plain { bytes: 32, crc32c: crc_fast::crc32_iscsi(&plain) });
             }
         }
         assert_eq!(rows_in_chunks(b"", 1).unwrap(), (Vec::new(), Plain::default()));

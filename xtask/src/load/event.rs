@@ -117,38 +117,17 @@ impl Spec {
         let bits = |shift: u32, below: u64| (random >> shift) % below;
         let time = Timestamp::from_millisecond(self.time_of(seq)).unwrap_or(Timestamp::MAX);
         let (partition, service) = (self.partition_of(seq), pick(&SERVICES, random));
-        put(
-            out,
-            format_args!("{SEQ_FIELD}{seq}{PARTITION_FIELD}{partition},\"timestamp\":\"{time:.3}\""),
-        );
+        put(out, format_args!("{SEQ_FIELD}{seq}{PARTITION_FIELD}{partition},\"timestamp\":\"{time:.3}\""));
         let (level, user) = (pick(&LEVELS, random >> 3), bits(8, 1_000_000));
-        put(
-            out,
-            format_args!(",\"service\":\"{service}\",\"level\":\"{level}\",\"user_id\":\"u{user}\""),
-        );
+        put(out, format_args!(",\"service\":\"{service}\",\"level\":\"{level}\",\"user_id\":\"u{user}\""));
         if self.tenants > 0 {
-            put(
-                out,
-                format_args!(",\"tenant\":\"t{}\"", mix(random) % u64::from(self.tenants)),
-            );
+            put(out, format_args!(",\"tenant\":\"t{}\"", mix(random) % u64::from(self.tenants)));
         }
-        let (resource, id, status) = (
-            pick(&SERVICES, random >> 20),
-            bits(24, 100_000),
-            pick(&STATUSES, random >> 28),
-        );
-        put(
-            out,
-            format_args!(",\"path\":\"/api/v1/{resource}/{id}\",\"status\":{status}"),
-        );
-        put(
-            out,
-            format_args!(",\"latency_ms\":{}.{}", bits(32, 900), 1 + bits(42, 9)),
-        );
-        let (method, ip) = (
-            pick(&METHODS, random >> 44),
-            [bits(40, 256), bits(48, 256), bits(56, 256)],
-        );
+        let (resource, id, status) =
+            (pick(&SERVICES, random >> 20), bits(24, 100_000), pick(&STATUSES, random >> 28));
+        put(out, format_args!(",\"path\":\"/api/v1/{resource}/{id}\",\"status\":{status}"));
+        put(out, format_args!(",\"latency_ms\":{}.{}", bits(32, 900), 1 + bits(42, 9)));
+        let (method, ip) = (pick(&METHODS, random >> 44), [bits(40, 256), bits(48, 256), bits(56, 256)]);
         let [a, b, c] = ip;
         put(
             out,
@@ -156,11 +135,7 @@ impl Spec {
                 ",\"request\":{{\"method\":\"{method}\",\"host\":\"shop.example.com\",\"ip\":\"10.{a}.{b}.{c}\""
             ),
         );
-        let (high, low, agent) = (
-            mix(random ^ 0xab),
-            mix(random ^ 0xcd),
-            pick(&AGENTS, random >> 50),
-        );
+        let (high, low, agent) = (mix(random ^ 0xab), mix(random ^ 0xcd), pick(&AGENTS, random >> 50));
         put(
             out,
             format_args!(
@@ -184,36 +159,18 @@ impl Spec {
 impl Identity {
     /// Reads which event `row` is, a row without its line end, and checks that it is the whole of it.
     pub fn of(row: &[u8]) -> Result<Self, Defect> {
-        let (seq, rest) = row
-            .strip_prefix(SEQ_FIELD.as_bytes())
-            .and_then(number)
-            .ok_or(Defect::Shape)?;
-        let (partition, _) = rest
-            .strip_prefix(PARTITION_FIELD.as_bytes())
-            .and_then(number)
-            .ok_or(Defect::Shape)?;
+        let (seq, rest) = row.strip_prefix(SEQ_FIELD.as_bytes()).and_then(number).ok_or(Defect::Shape)?;
+        let (partition, _) =
+            rest.strip_prefix(PARTITION_FIELD.as_bytes()).and_then(number).ok_or(Defect::Shape)?;
         let partition = u32::try_from(partition).map_err(|_| Defect::Shape)?;
         let fields = row.len().checked_sub(TRAILER_BYTES).ok_or(Defect::Shape)?;
         let (fields, trailer) = row.split_at_checked(fields).ok_or(Defect::Shape)?;
-        let digits = trailer
-            .strip_prefix(CHECKSUM_FIELD.as_bytes())
-            .and_then(|it| it.strip_suffix(b"\"}"));
-        let digits = digits
-            .and_then(|digits| str::from_utf8(digits).ok())
-            .ok_or(Defect::Shape)?;
+        let digits = trailer.strip_prefix(CHECKSUM_FIELD.as_bytes()).and_then(|it| it.strip_suffix(b"\"}"));
+        let digits = digits.and_then(|digits| str::from_utf8(digits).ok()).ok_or(Defect::Shape)?;
         // Nothing but what we write: the parser would also take a sign or capitals.
-        let ours = digits
-            .bytes()
-            .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        let checksum = u32::from_str_radix(digits, 16)
-            .ok()
-            .filter(|_| ours)
-            .ok_or(Defect::Shape)?;
-        if checksum == crc32_iso_hdlc(fields) {
-            Ok(Self { seq, partition })
-        } else {
-            Err(Defect::Checksum)
-        }
+        let ours = digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        let checksum = u32::from_str_radix(digits, 16).ok().filter(|_| ours).ok_or(Defect::Shape)?;
+        if checksum == crc32_iso_hdlc(fields) { Ok(Self { seq, partition }) } else { Err(Defect::Checksum) }
     }
 }
 
@@ -230,11 +187,7 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 fn pick<T: Copy + Default, const N: usize>(of: &[T; N], random: u64) -> T {
-    usize::try_from(random % N as u64)
-        .ok()
-        .and_then(|index| of.get(index))
-        .copied()
-        .unwrap_or_default()
+    usize::try_from(random % N as u64).ok().and_then(|index| of.get(index)).copied().unwrap_or_default()
 }
 
 /// The finaliser of splitmix64: every bit of the result depends on every bit of `x`.
@@ -255,16 +208,8 @@ const CHECKSUM_FIELD: &str = ",\"crc\":\"";
 /// The checksum's field, its eight digits and the closing quote and brace.
 const TRAILER_BYTES: usize = CHECKSUM_FIELD.len() + 8 + 2;
 
-const SERVICES: [&str; 8] = [
-    "checkout",
-    "search",
-    "auth",
-    "catalog",
-    "payments",
-    "gateway",
-    "profile",
-    "inventory",
-];
+const SERVICES: [&str; 8] =
+    ["checkout", "search", "auth", "catalog", "payments", "gateway", "profile", "inventory"];
 const LEVELS: [&str; 8] = ["INFO", "INFO", "INFO", "INFO", "INFO", "DEBUG", "WARN", "ERROR"];
 const METHODS: [&str; 6] = ["GET", "GET", "GET", "POST", "PUT", "DELETE"];
 const STATUSES: [u16; 10] = [200, 200, 200, 200, 201, 204, 301, 400, 404, 500];
@@ -326,10 +271,7 @@ mod tests {
 
     #[test]
     fn an_event_is_json_of_the_wanted_size_with_every_field() {
-        let spec = Spec {
-            tenants: 10,
-            ..Spec::default()
-        };
+        let spec = Spec { tenants: 10, ..Spec::default() };
         for seq in 0..2_000 {
             let event = event(&spec, seq);
             assert_eq!(event.len(), 500);
@@ -338,17 +280,9 @@ mod tests {
             assert_eq!(json["partition"], seq % 4);
             let time: Timestamp = json["timestamp"].as_str().unwrap().parse().unwrap();
             assert_eq!(time.as_millisecond(), spec.time_of(seq));
-            for field in [
-                "service",
-                "level",
-                "user_id",
-                "tenant",
-                "path",
-                "status",
-                "latency_ms",
-                "message",
-                "crc",
-            ] {
+            for field in
+                ["service", "level", "user_id", "tenant", "path", "status", "latency_ms", "message", "crc"]
+            {
                 assert!(!json[field].is_null(), "{field} of {json}");
             }
             for field in ["method", "host", "ip", "bytes", "trace_id", "user_agent"] {
@@ -359,10 +293,7 @@ mod tests {
 
     #[test]
     fn tenants_and_services_take_all_their_values() {
-        let spec = Spec {
-            tenants: 100,
-            ..Spec::default()
-        };
+        let spec = Spec { tenants: 100, ..Spec::default() };
         let values = |field: &str| -> BTreeSet<String> {
             let json = (0..4_000)
                 .map(|seq| serde_json::from_slice::<serde_json::Value>(&event(&spec, seq)).unwrap());
@@ -376,10 +307,7 @@ mod tests {
 
     #[test]
     fn times_in_order_ascend_within_a_partition_and_fill_the_hours_evenly() {
-        let spec = Spec {
-            records: 12_000,
-            ..Spec::default()
-        };
+        let spec = Spec { records: 12_000, ..Spec::default() };
         let mut of_hour = [0; 3];
         for seq in 0..spec.records {
             assert!(seq < 4 || spec.time_of(seq) >= spec.time_of(seq - 4));
@@ -390,27 +318,15 @@ mod tests {
 
     #[test]
     fn all_hours_are_open_from_the_beginning() {
-        let spec = Spec {
-            spread: Spread::AllOpen,
-            records: 1_000_000,
-            ..Spec::default()
-        };
-        let hours: BTreeSet<i64> = (0..40)
-            .map(|seq| (spec.time_of(seq) - START_MS) / 3_600_000)
-            .collect();
+        let spec = Spec { spread: Spread::AllOpen, records: 1_000_000, ..Spec::default() };
+        let hours: BTreeSet<i64> = (0..40).map(|seq| (spec.time_of(seq) - START_MS) / 3_600_000).collect();
         assert_eq!(hours, BTreeSet::from([0, 1, 2]));
     }
 
     #[test]
     fn an_identity_survives_and_no_changed_byte_does() {
         let whole = event(&Spec::default(), 123_457);
-        assert_eq!(
-            Identity::of(&whole),
-            Ok(Identity {
-                seq: 123_457,
-                partition: 1
-            })
-        );
+        assert_eq!(Identity::of(&whole), Ok(Identity { seq: 123_457, partition: 1 }));
         for index in 0..whole.len() {
             let mut changed = whole.clone();
             for bit in [0x01, 0x20] {

@@ -75,14 +75,7 @@ impl Load {
     pub fn of(spec: Spec, topic: impl Into<String>) -> Self {
         let range = 0..spec.records;
         let (compression, record_time) = (Compression::None, RecordTime::Event);
-        Self {
-            topic: topic.into(),
-            spec,
-            range,
-            compression,
-            record_time,
-            rate: None,
-        }
+        Self { topic: topic.into(), spec, range, compression, record_time, rate: None }
     }
 
     /// Produces it and waits until every record is acknowledged by all replicas. Blocks: in async code, run it by
@@ -122,25 +115,15 @@ impl Load {
         }
         let flushed = producer.flush(FLUSH_TIMEOUT);
         producer.context().check()?;
-        flushed.with_context(|| {
-            format!(
-                "{brokers} did not acknowledge all records of topic {}",
-                self.topic
-            )
-        })?;
+        flushed
+            .with_context(|| format!("{brokers} did not acknowledge all records of topic {}", self.topic))?;
         let records = self.range.end.saturating_sub(self.range.start);
-        Ok(Produced {
-            records,
-            bytes,
-            elapsed: started.elapsed(),
-        })
+        Ok(Produced { records, bytes, elapsed: started.elapsed() })
     }
 
     fn send(&self, producer: &BaseProducer<Deliveries>, seq: u64, event: &[u8]) -> Result<()> {
         let partition = i32::try_from(self.spec.partition_of(seq))?;
-        let mut record = BaseRecord::<(), _>::to(&self.topic)
-            .partition(partition)
-            .payload(event);
+        let mut record = BaseRecord::<(), _>::to(&self.topic).partition(partition).payload(event);
         if self.record_time == RecordTime::Event {
             record = record.timestamp(self.spec.time_of(seq));
         }
@@ -198,16 +181,8 @@ struct Deliveries {
 impl Deliveries {
     fn check(&self) -> Result<()> {
         let failed = self.failed.load(Ordering::Relaxed);
-        let first = self
-            .first
-            .lock()
-            .ok()
-            .and_then(|first| first.clone())
-            .unwrap_or_default();
-        ensure!(
-            failed == 0,
-            "{failed} records were not delivered; the first: {first}"
-        );
+        let first = self.first.lock().ok().and_then(|first| first.clone()).unwrap_or_default();
+        ensure!(failed == 0, "{failed} records were not delivered; the first: {first}");
         Ok(())
     }
 }
@@ -240,19 +215,13 @@ mod tests {
 
     #[test]
     fn a_rate_is_kept_by_waiting() {
-        let load = Load {
-            rate: Some(10_000),
-            ..Load::of(Spec::default(), "logs")
-        };
+        let load = Load { rate: Some(10_000), ..Load::of(Spec::default(), "logs") };
         let started = Instant::now();
         load.pace(started, 500);
         assert!(started.elapsed() >= Duration::from_millis(50));
         let late = Instant::now();
         load.pace(started, 1);
-        assert!(
-            late.elapsed() < Duration::from_millis(50),
-            "a record that is due does not wait"
-        );
+        assert!(late.elapsed() < Duration::from_millis(50), "a record that is due does not wait");
     }
 
     #[test]
@@ -262,19 +231,12 @@ mod tests {
         deliveries.failed.store(2, Ordering::Relaxed);
         *deliveries.first.lock().unwrap() = Some("no leader".to_owned());
         let error = deliveries.check().unwrap_err().to_string();
-        assert!(
-            error.contains("2 records") && error.contains("no leader"),
-            "{error}"
-        );
+        assert!(error.contains("2 records") && error.contains("no leader"), "{error}");
     }
 
     #[test]
     fn the_rate_is_over_the_whole_load() {
-        let produced = Produced {
-            records: 900,
-            bytes: 1,
-            elapsed: Duration::from_millis(300),
-        };
+        let produced = Produced { records: 900, bytes: 1, elapsed: Duration::from_millis(300) };
         assert_eq!(produced.rate(), 3_000);
     }
 }

@@ -57,9 +57,7 @@ impl Ledger {
         let mut next = vec![0_i64; ledger.partitions.len()];
         for seq in range {
             let partition = spec.partition_of(seq);
-            let offset = next
-                .get_mut(partition as usize)
-                .context("a partition beyond the spec's")?;
+            let offset = next.get_mut(partition as usize).context("a partition beyond the spec's")?;
             ledger.expect(Identity { seq, partition }, *offset)?;
             *offset += 1;
         }
@@ -72,17 +70,12 @@ impl Ledger {
     /// An event that was entered before, is older than the one before it, or is not of its partition: the load itself is not
     /// what an audit can judge by.
     pub fn expect(&mut self, event: Identity, offset: i64) -> Result<()> {
-        let ordinal = self
-            .ordinal(event)
-            .with_context(|| format!("{event:?} is of another partitioning"))?;
+        let ordinal = self.ordinal(event).with_context(|| format!("{event:?} is of another partitioning"))?;
         ensure!(
             ordinal < ORDINAL_LIMIT,
             "{event:?} is beyond the {ORDINAL_LIMIT} events a partition may have"
         );
-        let partition = self
-            .partitions
-            .get_mut(event.partition as usize)
-            .context("no such partition")?;
+        let partition = self.partitions.get_mut(event.partition as usize).context("no such partition")?;
         let (word, bit) = place(ordinal);
         if partition.expected.len() <= word {
             partition.expected.resize(word + 1, 0);
@@ -93,10 +86,7 @@ impl Ledger {
             *bits & bit == 0,
             "the topic holds {event:?} twice, at offset {offset} again: produce to an empty topic"
         );
-        ensure!(
-            ordinal >= partition.next,
-            "the topic holds {event:?} at offset {offset}, after a later one"
-        );
+        ensure!(ordinal >= partition.next, "the topic holds {event:?} at offset {offset}, after a later one");
         *bits |= bit;
         partition.next = ordinal + 1;
         if partition.offset_of(ordinal) != Some(offset) {
@@ -119,18 +109,12 @@ impl Ledger {
             return Mark::Unknown;
         }
         // Marks are only counted, after the threads that set them have been waited for.
-        if found.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-            Mark::First
-        } else {
-            Mark::Again
-        }
+        if found.fetch_or(bit, Ordering::Relaxed) & bit == 0 { Mark::First } else { Mark::Again }
     }
 
     /// The offset at which the topic holds `event`.
     pub fn offset_of(&self, event: Identity) -> Option<i64> {
-        self.partitions
-            .get(event.partition as usize)?
-            .offset_of(self.ordinal(event)?)
+        self.partitions.get(event.partition as usize)?.offset_of(self.ordinal(event)?)
     }
 
     /// How many events the topic holds.
@@ -145,9 +129,7 @@ impl Ledger {
     /// How many of them have been found.
     pub fn found(&self) -> u64 {
         let words = self.partitions.iter().flat_map(|partition| &partition.found);
-        words
-            .map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()))
-            .sum()
+        words.map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum()
     }
 
     /// Some events that have not been found, to say where to look.
@@ -156,10 +138,8 @@ impl Ledger {
         let partitions = (0_u32..).zip(&self.partitions);
         let missing = partitions.flat_map(|(number, partition)| {
             let ordinals = partition.missing();
-            ordinals.map(move |ordinal| Identity {
-                seq: ordinal * count + u64::from(number),
-                partition: number,
-            })
+            ordinals
+                .map(move |ordinal| Identity { seq: ordinal * count + u64::from(number), partition: number })
         });
         missing.take(limit).collect()
     }
@@ -182,9 +162,7 @@ impl Partition {
         let words = (0_u64..).zip(self.expected.iter().zip(&self.found));
         words.flat_map(|(index, (expected, found))| {
             let missing = expected & !found.load(Ordering::Relaxed);
-            (0..64)
-                .filter(move |bit| missing >> bit & 1 == 1)
-                .map(move |bit| index * 64 + bit)
+            (0..64).filter(move |bit| missing >> bit & 1 == 1).map(move |bit| index * 64 + bit)
         })
     }
 }
@@ -193,10 +171,7 @@ impl Partition {
 const ORDINAL_LIMIT: u64 = 1 << 28;
 
 fn place(ordinal: u64) -> (usize, u64) {
-    (
-        usize::try_from(ordinal / 64).unwrap_or(usize::MAX),
-        1 << (ordinal % 64),
-    )
+    (usize::try_from(ordinal / 64).unwrap_or(usize::MAX), 1 << (ordinal % 64))
 }
 
 #[cfg(test)]
@@ -206,21 +181,11 @@ mod tests {
     const FOUR: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
     fn event(seq: u64) -> Identity {
-        Identity {
-            seq,
-            partition: u32::try_from(seq % 4).unwrap(),
-        }
+        Identity { seq, partition: u32::try_from(seq % 4).unwrap() }
     }
 
     fn generated(range: Range<u64>) -> Ledger {
-        Ledger::generated(
-            &Spec {
-                partitions: FOUR,
-                ..Spec::default()
-            },
-            range,
-        )
-        .unwrap()
+        Ledger::generated(&Spec { partitions: FOUR, ..Spec::default() }, range).unwrap()
     }
 
     #[test]
@@ -242,21 +207,8 @@ mod tests {
         for seq in [0, 99, 200, 264, u64::MAX] {
             assert_eq!(ledger.mark(event(seq)), Mark::Unknown, "{seq}");
         }
-        assert_eq!(
-            ledger.mark(Identity {
-                seq: 101,
-                partition: 0
-            }),
-            Mark::Unknown,
-            "another partition's"
-        );
-        assert_eq!(
-            ledger.mark(Identity {
-                seq: 101,
-                partition: 9
-            }),
-            Mark::Unknown
-        );
+        assert_eq!(ledger.mark(Identity { seq: 101, partition: 0 }), Mark::Unknown, "another partition's");
+        assert_eq!(ledger.mark(Identity { seq: 101, partition: 9 }), Mark::Unknown);
         assert_eq!(ledger.found(), 0);
     }
 
@@ -281,10 +233,7 @@ mod tests {
             ledger.expect(event(seq), offset).unwrap();
         }
         let offset = |seq| ledger.offset_of(event(seq));
-        assert_eq!(
-            [offset(0), offset(4), offset(12), offset(16)],
-            [Some(10), Some(11), Some(14), Some(15)]
-        );
+        assert_eq!([offset(0), offset(4), offset(12), offset(16)], [Some(10), Some(11), Some(14), Some(15)]);
         assert_eq!(ledger.partitions[0].shifts.len(), 2);
         assert_eq!(ledger.mark(event(8)), Mark::Unknown);
     }
@@ -293,13 +242,7 @@ mod tests {
     fn a_topic_that_proves_nothing_is_refused() {
         let mut ledger = Ledger::new(FOUR);
         ledger.expect(event(4), 0).unwrap();
-        assert!(
-            ledger
-                .expect(event(4), 1)
-                .unwrap_err()
-                .to_string()
-                .contains("twice")
-        );
+        assert!(ledger.expect(event(4), 1).unwrap_err().to_string().contains("twice"));
         ledger.expect(event(4_000), 1).unwrap();
         for older in [0, 8, 3_996] {
             let error = ledger.expect(event(older), 2).unwrap_err().to_string();

@@ -67,8 +67,7 @@ impl<'a> Tally<'a> {
     /// Counts a stream that broke off, or could not be decoded.
     pub(super) fn broken(&mut self, why: &impl std::fmt::Display) {
         self.corrupt += 1;
-        self.first_defect
-            .get_or_insert_with(|| format!("after row {}: {why}", self.rows));
+        self.first_defect.get_or_insert_with(|| format!("after row {}: {why}", self.rows));
     }
 
     /// Enters what the rows came to once all have been read.
@@ -129,8 +128,7 @@ impl<'a> Tally<'a> {
 
     fn defect(&mut self, what: &str) {
         self.corrupt += 1;
-        self.first_defect
-            .get_or_insert_with(|| format!("row {} {what}", self.rows));
+        self.first_defect.get_or_insert_with(|| format!("row {} {what}", self.rows));
     }
 }
 
@@ -138,10 +136,7 @@ impl Claims {
     /// What the key `…/{topic}+{partition}+{first offset}{extension}` and the metadata of an object say. A key of another
     /// form claims nothing.
     pub(super) fn of(key: &str, metadata: HashMap<String, String>) -> Self {
-        Self {
-            key: Self::of_key(key).unwrap_or_default(),
-            metadata,
-        }
+        Self { key: Self::of_key(key).unwrap_or_default(), metadata }
     }
 
     /// Whether there is any metadata of ours.
@@ -153,25 +148,15 @@ impl Claims {
         let name = key.rsplit('/').next()?;
         let mut parts = name.rsplitn(3, '+');
         let (offset, partition, topic) = (parts.next()?, parts.next()?, parts.next()?);
-        let digits = offset
-            .find(|it: char| !it.is_ascii_digit())
-            .unwrap_or(offset.len());
+        let digits = offset.find(|it: char| !it.is_ascii_digit()).unwrap_or(offset.len());
         let offset: i64 = offset.get(..digits)?.parse().ok()?;
         let partition: u32 = partition.parse().ok()?;
-        Some(vec![
-            (TOPIC, topic.to_owned()),
-            (PARTITION, partition.to_string()),
-            (START, offset.to_string()),
-        ])
+        Some(vec![(TOPIC, topic.to_owned()), (PARTITION, partition.to_string()), (START, offset.to_string())])
     }
 
     fn contradiction(&self, found: &[(&str, String)]) -> Option<String> {
         for (name, found) in found {
-            let of_key = self
-                .key
-                .iter()
-                .find(|(claimed, _)| claimed == name)
-                .map(|(_, value)| value);
+            let of_key = self.key.iter().find(|(claimed, _)| claimed == name).map(|(_, value)| value);
             if let Some(claimed) = of_key.filter(|claimed| *claimed != found) {
                 return Some(format!("is named {name}={claimed} and holds {found}"));
             }
@@ -262,17 +247,11 @@ mod tests {
         tally.broken(&"unexpected end");
         assert_eq!(counts(&tally), [5, 0, 0, 5]);
         assert_eq!(ledger.found(), 1);
-        assert_eq!(
-            tally.first_defect.as_deref(),
-            Some("row 2 is an event that the topic does not hold")
-        );
+        assert_eq!(tally.first_defect.as_deref(), Some("row 2 is an event that the topic does not hold"));
     }
 
     fn metadata(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -295,23 +274,14 @@ mod tests {
             None,
             "nothing is said of an object that broke off"
         );
-        tally.complete(Plain {
-            bytes: 1_503,
-            crc32c: 0xabcd,
-        });
+        tally.complete(Plain { bytes: 1_503, crc32c: 0xabcd });
         assert_eq!(tally.contradiction(&claims(&right), "logs"), None);
         for index in 0..right.len() {
             let mut changed = right;
             changed[index].1 = "7";
-            assert!(
-                tally.contradiction(&claims(&changed), "logs").is_some(),
-                "{changed:?}"
-            );
+            assert!(tally.contradiction(&claims(&changed), "logs").is_some(), "{changed:?}");
             changed[index].0 = "aqueduct-something-else";
-            assert!(
-                tally.contradiction(&claims(&changed), "logs").is_some(),
-                "{changed:?}"
-            );
+            assert!(tally.contradiction(&claims(&changed), "logs").is_some(), "{changed:?}");
         }
     }
 
@@ -323,11 +293,7 @@ mod tests {
         let contradiction = |key: &str| tally.contradiction(&Claims::of(key, HashMap::new()), "logs");
         assert_eq!(contradiction("some/other-name.json"), None);
         assert_eq!(contradiction("logs+1+0000000001.json"), None);
-        for key in [
-            "logs+1+0000000000.json",
-            "logs+2+0000000001.json",
-            "sgol+1+0000000001.json",
-        ] {
+        for key in ["logs+1+0000000000.json", "logs+2+0000000001.json", "sgol+1+0000000001.json"] {
             assert!(contradiction(key).is_some(), "{key}");
         }
     }

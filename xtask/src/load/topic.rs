@@ -42,11 +42,8 @@ pub fn scan(brokers: &str, topic: &str) -> Result<Scan> {
         .with_context(|| format!("no Kafka client for {brokers}"))?;
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT);
     let metadata = metadata.with_context(|| format!("no metadata of topic {topic} from {brokers}"))?;
-    let partitions = metadata
-        .topics()
-        .iter()
-        .find(|it| it.name() == topic)
-        .map_or(0, |it| it.partitions().len());
+    let partitions =
+        metadata.topics().iter().find(|it| it.name() == topic).map_or(0, |it| it.partitions().len());
     let count = u32::try_from(partitions).ok().and_then(NonZeroU32::new);
     let count = count.with_context(|| format!("there is no topic {topic} on {brokers}"))?;
     let mut assignment = TopicPartitionList::new();
@@ -55,30 +52,20 @@ pub fn scan(brokers: &str, topic: &str) -> Result<Scan> {
     }
     consumer.assign(&assignment)?;
 
-    let mut scan = Scan {
-        ledger: Ledger::new(count),
-        foreign: 0,
-    };
+    let mut scan = Scan { ledger: Ledger::new(count), foreign: 0 };
     let mut open = vec![true; partitions];
     let mut last = Instant::now();
     while open.iter().any(|open| *open) {
         // It also comes back without a record when the client had something to do for itself.
         let Some(polled) = consumer.poll(POLL) else {
-            ensure!(
-                last.elapsed() < TIMEOUT,
-                "nothing from topic {topic} for {} s",
-                TIMEOUT.as_secs()
-            );
+            ensure!(last.elapsed() < TIMEOUT, "nothing from topic {topic} for {} s", TIMEOUT.as_secs());
             continue;
         };
         last = Instant::now();
         match polled {
             Ok(record) => scan.record(record.partition(), record.offset(), record.payload())?,
             Err(KafkaError::PartitionEOF(partition)) => {
-                if let Some(open) = usize::try_from(partition)
-                    .ok()
-                    .and_then(|index| open.get_mut(index))
-                {
+                if let Some(open) = usize::try_from(partition).ok().and_then(|index| open.get_mut(index)) {
                     *open = false;
                 }
             }
@@ -125,10 +112,7 @@ mod tests {
     #[test]
     fn events_are_expected_and_everything_else_is_foreign() {
         let spec = Spec::default();
-        let mut scan = Scan {
-            ledger: Ledger::new(spec.partitions),
-            foreign: 0,
-        };
+        let mut scan = Scan { ledger: Ledger::new(spec.partitions), foreign: 0 };
         let mut event = Vec::new();
         spec.write(2, &mut event);
         scan.record(2, 0, Some(&event)).unwrap();

@@ -39,10 +39,7 @@ pub struct Upload {
 impl Bucket {
     /// The bucket `name` as `client` sees it; nothing is sent yet.
     pub fn new(client: Client, name: &str) -> Self {
-        Self {
-            client,
-            name: name.to_owned(),
-        }
+        Self { client, name: name.to_owned() }
     }
 
     /// Its name.
@@ -81,40 +78,19 @@ impl Bucket {
     /// Removes every object and every unfinished upload.
     pub async fn clear(&self) -> Result<()> {
         for upload in self.uploads("").await? {
-            let abort = self
-                .client
-                .abort_multipart_upload()
-                .bucket(&self.name)
-                .key(&upload.key)
-                .upload_id(upload.id);
-            abort
-                .send()
-                .await
-                .with_context(|| format!("upload of {} cannot be aborted", upload.key))?;
+            let abort =
+                self.client.abort_multipart_upload().bucket(&self.name).key(&upload.key).upload_id(upload.id);
+            abort.send().await.with_context(|| format!("upload of {} cannot be aborted", upload.key))?;
         }
         let objects = self.objects("").await?;
         for chunk in objects.chunks(DELETE_LIMIT) {
-            let ids = chunk
-                .iter()
-                .map(|object| ObjectIdentifier::builder().key(&object.key).build());
-            let delete = Delete::builder()
-                .set_objects(Some(ids.collect::<Result<_, _>>()?))
-                .quiet(true)
-                .build()?;
-            let deleted = self
-                .client
-                .delete_objects()
-                .bucket(&self.name)
-                .delete(delete)
-                .send()
-                .await;
+            let ids = chunk.iter().map(|object| ObjectIdentifier::builder().key(&object.key).build());
+            let delete =
+                Delete::builder().set_objects(Some(ids.collect::<Result<_, _>>()?)).quiet(true).build()?;
+            let deleted = self.client.delete_objects().bucket(&self.name).delete(delete).send().await;
             let deleted = deleted.with_context(|| format!("objects of {} cannot be deleted", self.name))?;
             if let Some(error) = deleted.errors().first() {
-                anyhow::bail!(
-                    "{} of {} cannot be deleted: {error:?}",
-                    error.key().unwrap_or("?"),
-                    self.name
-                );
+                anyhow::bail!("{} of {} cannot be deleted: {error:?}", error.key().unwrap_or("?"), self.name);
             }
         }
         Ok(())
@@ -123,21 +99,13 @@ impl Bucket {
     /// Every object whose key begins with `prefix`, in the order of their keys.
     pub async fn objects(&self, prefix: &str) -> Result<Vec<Listed>> {
         let mut found = Vec::new();
-        let mut pages = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.name)
-            .prefix(prefix)
-            .into_paginator()
-            .send();
+        let mut pages =
+            self.client.list_objects_v2().bucket(&self.name).prefix(prefix).into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.with_context(|| format!("bucket {} cannot be listed", self.name))?;
             for object in page.contents() {
                 let key = object.key().context("a listed object has no key")?.to_owned();
-                found.push(Listed {
-                    key,
-                    bytes: u64::try_from(object.size().unwrap_or(0))?,
-                });
+                found.push(Listed { key, bytes: u64::try_from(object.size().unwrap_or(0))? });
             }
         }
         Ok(found)
@@ -152,18 +120,11 @@ impl Bucket {
         let (mut key_marker, mut id_marker) = (None, None);
         loop {
             let list = self.client.list_multipart_uploads().bucket(&self.name);
-            let page = list
-                .set_key_marker(key_marker)
-                .set_upload_id_marker(id_marker)
-                .send()
-                .await;
+            let page = list.set_key_marker(key_marker).set_upload_id_marker(id_marker).send().await;
             let page = page.with_context(|| format!("uploads of bucket {} cannot be listed", self.name))?;
             for upload in page.uploads() {
                 let key = upload.key().context("a listed upload has no key")?.to_owned();
-                let id = upload
-                    .upload_id()
-                    .context("a listed upload has no id")?
-                    .to_owned();
+                let id = upload.upload_id().context("a listed upload has no id")?.to_owned();
                 found.push(Upload { key, id });
             }
             (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
@@ -195,12 +156,7 @@ impl Bucket {
 
     /// Writes an object, replacing what is there.
     pub async fn write(&self, key: &str, body: Bytes, metadata: HashMap<String, String>) -> Result<()> {
-        let put = self
-            .client
-            .put_object()
-            .bucket(&self.name)
-            .key(key)
-            .set_metadata(Some(metadata));
+        let put = self.client.put_object().bucket(&self.name).key(key).set_metadata(Some(metadata));
         let put = put.body(ByteStream::from(body)).send().await;
         put.with_context(|| format!("{key} of bucket {} cannot be written", self.name))?;
         Ok(())

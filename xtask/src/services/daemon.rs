@@ -36,18 +36,8 @@ impl Daemon {
         log: PathBuf,
     ) -> Self {
         let args = args.into_iter().map(str::to_owned).collect();
-        let env = env
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        Self {
-            program,
-            args,
-            env,
-            log,
-            process: None,
-            owned: false,
-        }
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { program, args, env, log, process: None, owned: false }
     }
 
     /// Starts it and waits until `probe` says that it serves. One that is up already only has to serve.
@@ -137,11 +127,7 @@ impl Daemon {
 
     pub(super) fn running(&self) -> Result<Process> {
         self.process.filter(Process::is_alive).with_context(|| {
-            format!(
-                "{} is not running; its log: {}",
-                self.program.display(),
-                self.log.display()
-            )
+            format!("{} is not running; its log: {}", self.program.display(), self.log.display())
         })
     }
 }
@@ -190,11 +176,7 @@ pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
 
 fn first_ephemeral_port() -> u16 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    range
-        .split_ascii_whitespace()
-        .next()
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(32_768)
+    range.split_ascii_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768)
 }
 
 #[cfg(test)]
@@ -210,17 +192,10 @@ mod tests {
         let ports = free_ports::<8>().unwrap();
         let distinct: std::collections::BTreeSet<u16> = ports.iter().copied().collect();
         assert_eq!(distinct.len(), 8);
-        let held: Vec<_> = ports
-            .iter()
-            .map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).unwrap())
-            .collect();
+        let held: Vec<_> =
+            ports.iter().map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).unwrap()).collect();
         assert_eq!(held.len(), 8);
-        assert!(
-            ports
-                .iter()
-                .all(|port| (10_000..first_ephemeral_port()).contains(port)),
-            "{ports:?}"
-        );
+        assert!(ports.iter().all(|port| (10_000..first_ephemeral_port()).contains(port)), "{ports:?}");
     }
 
     #[tokio::test]
@@ -228,10 +203,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = shell("echo 'port 9 is taken' >&2; exit 3", dir.path().join("log"));
         let error = daemon.start(async || false).await.unwrap_err().to_string();
-        assert!(
-            error.contains("sh exited") && error.contains("port 9 is taken"),
-            "{error}"
-        );
+        assert!(error.contains("sh exited") && error.contains("port 9 is taken"), "{error}");
         assert!(daemon.process.is_none());
     }
 

@@ -28,14 +28,8 @@ const JAVA: Tool = Tool {
     name: "java",
     install: "a Java runtime 17 or newer (Debian: `apt-get install openjdk-17-jre-headless`)",
 };
-const MAVEN: Tool = Tool {
-    name: "mvn",
-    install: "Apache Maven (Debian: `apt-get install maven`)",
-};
-const GO: Tool = Tool {
-    name: "go",
-    install: "Go 1.24 or newer (https://go.dev/dl)",
-};
+const MAVEN: Tool = Tool { name: "mvn", install: "Apache Maven (Debian: `apt-get install maven`)" };
+const GO: Tool = Tool { name: "go", install: "Go 1.24 or newer (https://go.dev/dl)" };
 
 /// The directory that holds programs and state: `$AQUEDUCT_CACHE`, else `$XDG_CACHE_HOME`, else `~/.cache`, and `aqueduct` below it.
 #[derive(Clone, Debug)]
@@ -53,11 +47,7 @@ pub(super) struct KafkaProgram {
 impl Cache {
     /// The cache the environment names.
     pub fn from_env() -> Result<Self> {
-        Self::from_vars(|name| {
-            env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        })
+        Self::from_vars(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
     }
 
     fn from_vars(var: impl Fn(&str) -> Option<PathBuf>) -> Result<Self> {
@@ -65,9 +55,7 @@ impl Cache {
             .or_else(|| var("XDG_CACHE_HOME"))
             .or_else(|| Some(var("HOME")?.join(".cache")))
             .context("no place for a cache: set AQUEDUCT_CACHE or HOME")?;
-        Ok(Self {
-            root: base.join("aqueduct"),
-        })
+        Ok(Self { root: base.join("aqueduct") })
     }
 
     /// The directory itself, created on first use.
@@ -81,8 +69,7 @@ impl Cache {
         let path = self.dir()?.join(name);
         let file = File::options().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(file)
     }
 
@@ -116,15 +103,9 @@ impl Cache {
         let go = GO.locate()?;
         let staging = bin.join(".building");
         create_dir(&staging)?;
-        tracing::info!(
-            "building MinIO {MINIO_VERSION} into {}: 5 to 10 minutes, once",
-            bin.display()
-        );
+        tracing::info!("building MinIO {MINIO_VERSION} into {}: 5 to 10 minutes, once", bin.display());
         let mut build = Command::new(go);
-        build
-            .arg("install")
-            .arg(format!("{MINIO_PACKAGE}@{MINIO_VERSION}"))
-            .env("GOBIN", &staging);
+        build.arg("install").arg(format!("{MINIO_PACKAGE}@{MINIO_VERSION}")).env("GOBIN", &staging);
         run(&mut build, "is the Go module proxy reachable (GOPROXY)?")?;
         fs::rename(staging.join("minio"), &minio).context("go install left no `minio`")?;
         fs::remove_dir(&staging).ok();
@@ -140,16 +121,10 @@ impl Cache {
 /// Runs `command` to its end; an error tells `hint` and the end of what it printed.
 pub(super) fn run(command: &mut Command, hint: &str) -> Result<Output> {
     let program = Path::new(command.get_program()).display().to_string();
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {program}"))?;
+    let output = command.output().with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
         let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-        bail!(
-            "{program} failed ({}); {hint}\n{}",
-            output.status,
-            tail(&String::from_utf8_lossy(&printed))
-        );
+        bail!("{program} failed ({}); {hint}\n{}", output.status, tail(&String::from_utf8_lossy(&printed)));
     }
     Ok(output)
 }
@@ -157,10 +132,7 @@ pub(super) fn run(command: &mut Command, hint: &str) -> Result<Output> {
 /// The last lines of `text`.
 pub(super) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(30)..)
-        .unwrap_or_default()
-        .join("\n")
+    lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
 }
 
 pub(super) fn create_dir(path: &Path) -> Result<()> {
@@ -178,18 +150,12 @@ fn fetch_jars(home: &Path, libs: &Path) -> Result<()> {
     create_dir(&staging)?;
     let pom = home.join("pom.xml");
     write(&pom, KAFKA_POM)?;
-    tracing::info!(
-        "fetching Apache Kafka {KAFKA_VERSION} from Maven Central into {}",
-        libs.display()
-    );
+    tracing::info!("fetching Apache Kafka {KAFKA_VERSION} from Maven Central into {}", libs.display());
     let mut copy = Command::new(maven);
     copy.args(["--quiet", "--batch-mode", "--file"]).arg(&pom);
     copy.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
     copy.arg(format!("-DoutputDirectory={}", staging.display()));
-    run(
-        &mut copy,
-        "is Maven Central reachable (~/.m2/settings.xml for a mirror or proxy)?",
-    )?;
+    run(&mut copy, "is Maven Central reachable (~/.m2/settings.xml for a mirror or proxy)?")?;
     let broker = staging.join(format!("kafka_2.13-{KAFKA_VERSION}.jar"));
     ensure!(broker.is_file(), "Maven copied no {}", broker.display());
     remove_dir(libs)?;
@@ -209,10 +175,7 @@ fn remove_dir(path: &Path) -> Result<()> {
 fn is_whole_minio(program: &Path) -> bool {
     let wanted = format!("mod\t{MINIO_PACKAGE}\t{MINIO_VERSION}\t");
     fs::read(program).is_ok_and(|image| memmem::find(&image, wanted.as_bytes()).is_some())
-        && Command::new(program)
-            .arg("--version")
-            .output()
-            .is_ok_and(|output| output.status.success())
+        && Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 /// A program that must be installed by hand.
@@ -250,18 +213,12 @@ mod tests {
     fn a_missing_tool_is_named_with_what_to_install() {
         let empty = tempfile::tempdir().unwrap();
         let error = MAVEN.locate_in(empty.path().as_os_str()).unwrap_err().to_string();
-        assert!(
-            error.contains("`mvn`") && error.contains("apt-get install maven"),
-            "{error}"
-        );
+        assert!(error.contains("`mvn`") && error.contains("apt-get install maven"), "{error}");
         // A file that cannot be executed is no program either.
         fs::write(empty.path().join("mvn"), "").unwrap();
         assert!(MAVEN.locate_in(empty.path().as_os_str()).is_err());
         fs::set_permissions(empty.path().join("mvn"), fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(
-            MAVEN.locate_in(empty.path().as_os_str()).unwrap(),
-            empty.path().join("mvn")
-        );
+        assert_eq!(MAVEN.locate_in(empty.path().as_os_str()).unwrap(), empty.path().join("mvn"));
     }
 
     #[test]
@@ -270,11 +227,7 @@ mod tests {
         let program = dir.path().join("minio");
         assert!(!is_whole_minio(&program));
         // The right version string in a file that does not run, and a program that runs but is another one.
-        fs::write(
-            &program,
-            format!("\x7fELF mod\t{MINIO_PACKAGE}\t{MINIO_VERSION}\th1:"),
-        )
-        .unwrap();
+        fs::write(&program, format!("\x7fELF mod\t{MINIO_PACKAGE}\t{MINIO_VERSION}\th1:")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(!is_whole_minio(&program));
         assert!(!is_whole_minio(Path::new("/bin/true")));
@@ -283,20 +236,12 @@ mod tests {
     #[test]
     fn the_cache_follows_the_environment() {
         let root = |vars: &[(&str, &str)]| {
-            let var = |name: &str| {
-                vars.iter()
-                    .find(|(it, _)| *it == name)
-                    .map(|(_, value)| PathBuf::from(value))
-            };
-            Cache::from_vars(var)
-                .map(|cache| cache.root.display().to_string())
-                .ok()
+            let var =
+                |name: &str| vars.iter().find(|(it, _)| *it == name).map(|(_, value)| PathBuf::from(value));
+            Cache::from_vars(var).map(|cache| cache.root.display().to_string()).ok()
         };
         assert_eq!(root(&[("HOME", "/h")]).as_deref(), Some("/h/.cache/aqueduct"));
-        assert_eq!(
-            root(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).as_deref(),
-            Some("/x/aqueduct")
-        );
+        assert_eq!(root(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).as_deref(), Some("/x/aqueduct"));
         assert_eq!(
             root(&[("XDG_CACHE_HOME", "/x"), ("AQUEDUCT_CACHE", "/a")]).as_deref(),
             Some("/a/aqueduct")

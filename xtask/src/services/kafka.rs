@@ -117,13 +117,8 @@ pub struct Topics {
 impl Topics {
     /// A client; nothing is sent yet.
     pub fn connect(brokers: &str) -> Result<Self> {
-        let admin = client(brokers)
-            .create()
-            .with_context(|| format!("no Kafka client for {brokers}"))?;
-        Ok(Self {
-            brokers: brokers.to_owned(),
-            admin,
-        })
+        let admin = client(brokers).create().with_context(|| format!("no Kafka client for {brokers}"))?;
+        Ok(Self { brokers: brokers.to_owned(), admin })
     }
 
     /// Creates `topic` with `partitions` and one replica, and waits until each partition has a leader; a topic that is there
@@ -139,9 +134,7 @@ impl Topics {
             Ok(()) | Err(TopicAlreadyExists) => {}
             Err(code) => bail!("topic {topic} cannot be created on {}: {code}", self.brokers),
         }
-        let ready = self
-            .wait_for(topic, |found| found.leaders == Some(partitions))
-            .await?;
+        let ready = self.wait_for(topic, |found| found.leaders == Some(partitions)).await?;
         let found = ready.partitions.unwrap_or(0);
         anyhow::ensure!(
             found == partitions,
@@ -197,16 +190,9 @@ impl Topics {
             let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT);
             let metadata = metadata.map_err(|error| anyhow!("no metadata from {brokers}: {error}"))?;
             let Some(found) = metadata.topics().iter().find(|it| it.name() == topic) else {
-                return Ok(Found {
-                    partitions: None,
-                    leaders: None,
-                });
+                return Ok(Found { partitions: None, leaders: None });
             };
-            let led = found
-                .partitions()
-                .iter()
-                .filter(|partition| partition.leader() >= 0)
-                .count();
+            let led = found.partitions().iter().filter(|partition| partition.leader() >= 0).count();
             Ok(Found {
                 partitions: Some(u32::try_from(found.partitions().len())?),
                 leaders: Some(u32::try_from(led)?),
@@ -222,11 +208,8 @@ struct Found {
     leaders: Option<u32>,
 }
 
-const DEFAULTS: [(&str, &str); 3] = [
-    ("retention.ms", "-1"),
-    ("message.timestamp.type", "CreateTime"),
-    ("segment.ms", "9223372036854775807"),
-];
+const DEFAULTS: [(&str, &str); 3] =
+    [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime"), ("segment.ms", "9223372036854775807")];
 const WAIT: Duration = Duration::from_secs(30);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -235,22 +218,16 @@ const CLUSTER_ID: &str = "YXF1ZWR1Y3QtbG9jYWwtMQ";
 
 fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", brokers)
-        .set("client.id", "aqueduct-xtask");
+    config.set("bootstrap.servers", brokers).set("client.id", "aqueduct-xtask");
     config
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new()
-        .operation_timeout(Some(REQUEST_TIMEOUT))
-        .request_timeout(Some(REQUEST_TIMEOUT))
+    AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT))
 }
 
 fn one(answers: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<(), RDKafkaErrorCode> {
-    answers
-        .into_iter()
-        .try_for_each(|answer| answer.map(drop).map_err(|(_, code)| code))
+    answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(|(_, code)| code))
 }
 
 /// Whether the broker has registered itself and answers; before that its metadata lists no broker.
@@ -276,21 +253,12 @@ fn properties(port: u16, controller_port: u16, data: &Path) -> String {
     let settings = [
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
-        (
-            "controller.quorum.voters",
-            &format!("1@127.0.0.1:{controller_port}"),
-        ),
-        (
-            "listeners",
-            &format!("{broker},CONTROLLER://127.0.0.1:{controller_port}"),
-        ),
+        ("controller.quorum.voters", &format!("1@127.0.0.1:{controller_port}")),
+        ("listeners", &format!("{broker},CONTROLLER://127.0.0.1:{controller_port}")),
         ("advertised.listeners", &broker),
         ("controller.listener.names", "CONTROLLER"),
         ("inter.broker.listener.name", "PLAINTEXT"),
-        (
-            "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        ),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
         ("log.dirs", &data.display().to_string()),
         ("num.network.threads", "3"),
         ("num.io.threads", "4"),
@@ -344,9 +312,6 @@ mod tests {
     #[test]
     fn one_refused_topic_is_an_error() {
         assert_eq!(one(vec![Ok("a".to_owned())]), Ok(()));
-        assert_eq!(
-            one(vec![Err(("a".to_owned(), TopicAlreadyExists))]),
-            Err(TopicAlreadyExists)
-        );
+        assert_eq!(one(vec![Err(("a".to_owned(), TopicAlreadyExists))]), Err(TopicAlreadyExists));
     }
 }

@@ -34,10 +34,7 @@ pub struct Options {
 impl Options {
     /// Servers below `data`, with a heap that serves a load of several 100 k records a second.
     pub fn at(data: impl Into<PathBuf>) -> Self {
-        Self {
-            data: data.into(),
-            kafka_heap_mib: 1024,
-        }
+        Self { data: data.into(), kafka_heap_mib: 1024 }
     }
 }
 
@@ -65,11 +62,7 @@ impl Running {
             Kafka::launch(cache, &kafka_home, options.kafka_heap_mib),
             S3::launch(cache, &s3_home),
         );
-        Ok(Self {
-            kafka: kafka?,
-            s3: s3?,
-            home,
-        })
+        Ok(Self { kafka: kafka?, s3: s3?, home })
     }
 
     /// Shuts both down in an orderly way.
@@ -116,10 +109,7 @@ impl Running {
         };
         let state = serde_json::from_slice(&text);
         let remedy = || {
-            format!(
-                "{} is not a state of this version: end its pids by hand and remove it",
-                path.display()
-            )
+            format!("{} is not a state of this version: end its pids by hand and remove it", path.display())
         };
         state.map(Some).with_context(remedy)
     }
@@ -133,12 +123,7 @@ impl Running {
         let path = state_file(cache)?;
         // Written aside and moved, so that a reader never sees half of it; for the owner alone, it holds a secret.
         let part = path.with_extension("json.part");
-        let file = fs::File::options()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&part);
+        let file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&part);
         let file = file.with_context(|| format!("cannot write {}", part.display()))?;
         serde_json::to_writer_pretty(file, self)?;
         fs::rename(&part, &path).with_context(|| format!("cannot write {}", path.display()))
@@ -161,9 +146,7 @@ pub async fn start(cache: &Cache, data: Option<PathBuf>, kafka_heap_mib: u32) ->
             {
                 tracing::warn!("data of the servers before is left in {}", earlier.display());
             }
-            let data = data
-                .or(earlier)
-                .map_or_else(|| cache.dir().map(Path::to_owned), Ok)?;
+            let data = data.or(earlier).map_or_else(|| cache.dir().map(Path::to_owned), Ok)?;
             Running::start(cache, &Options { data, kafka_heap_mib }).await?
         }
     };
@@ -197,17 +180,11 @@ fn state_file(cache: &Cache) -> Result<PathBuf> {
 /// Makes a directory of our own below `data`, or takes one of ours; a stranger's directory of that name is an error.
 fn claim(data: &Path) -> Result<PathBuf> {
     install::create_dir(data)?;
-    let data = data
-        .canonicalize()
-        .with_context(|| format!("cannot resolve {}", data.display()))?;
+    let data = data.canonicalize().with_context(|| format!("cannot resolve {}", data.display()))?;
     let home = data.join("aqueduct-services");
     let marker = home.join(MARKER);
     let foreign = home.is_dir() && !marker.is_file() && fs::read_dir(&home)?.next().is_some();
-    ensure!(
-        !foreign,
-        "{} exists and is not ours: choose another directory with --data",
-        home.display()
-    );
+    ensure!(!foreign, "{} exists and is not ours: choose another directory with --data", home.display());
     for part in [home.join("kafka"), home.join("s3")] {
         install::create_dir(&part)?;
     }

@@ -72,13 +72,8 @@ impl S3 {
             access_key: "aqueduct".to_owned(),
             secret_key: format!("{:032x}", rand::random::<u128>()),
         };
-        let args = [
-            "server",
-            "--quiet",
-            "--address",
-            &format!("127.0.0.1:{port}"),
-            &data.display().to_string(),
-        ];
+        let args =
+            ["server", "--quiet", "--address", &format!("127.0.0.1:{port}"), &data.display().to_string()];
         let env = [
             ("MINIO_ROOT_USER", endpoint.access_key.as_str()),
             ("MINIO_ROOT_PASSWORD", endpoint.secret_key.as_str()),
@@ -91,11 +86,7 @@ impl S3 {
             ("MINIO_SCANNER_SPEED", "slowest"),
         ];
         let daemon = Daemon::new(program, args, env, home.join("minio.log"));
-        let mut server = Self {
-            endpoint,
-            data,
-            daemon,
-        };
+        let mut server = Self { endpoint, data, daemon };
         server.start().await?;
         Ok(server)
     }
@@ -108,9 +99,7 @@ impl S3 {
     /// Starts it again on its port and data, and waits until it serves; no effect if it is up.
     pub async fn start(&mut self) -> Result<()> {
         let client = self.endpoint.client();
-        self.daemon
-            .start(async || client.list_buckets().send().await.is_ok())
-            .await
+        self.daemon.start(async || client.list_buckets().send().await.is_ok()).await
     }
 
     /// Shuts it down; kills it if that takes longer than 15 s.

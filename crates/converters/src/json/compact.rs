@@ -8,11 +8,7 @@ pub(crate) fn compact_into(out: &mut Vec<u8>, text: &[u8]) {
     out.reserve(text.len());
     let mut at = skip_space(text, 0);
     while let Some(byte) = text.get(at) {
-        let end = if *byte == b'"' {
-            skip_string(text, at)
-        } else {
-            at + 1
-        };
+        let end = if *byte == b'"' { skip_string(text, at) } else { at + 1 };
         out.extend_from_slice(text.get(at..end).unwrap_or_default());
         at = skip_space(text, end);
     }

@@ -102,24 +102,14 @@ impl JsonValue {
     pub fn parse(bytes: Bytes) -> Result<Self, JsonError> {
         let document = validate(&bytes)?;
         if !document.multiline {
-            let bytes = if document.span.len() == bytes.len() {
-                bytes
-            } else {
-                bytes.slice(document.span)
-            };
-            return Ok(Self {
-                bytes,
-                outline: document.outline,
-            });
+            let bytes = if document.span.len() == bytes.len() { bytes } else { bytes.slice(document.span) };
+            return Ok(Self { bytes, outline: document.outline });
         }
         let mut compacted = Vec::new();
         compact_into(&mut compacted, bytes.get(document.span).unwrap_or_default());
         // The members have moved; the second pass finds them again.
         let outline = validate(&compacted)?.outline;
-        Ok(Self {
-            bytes: compacted.into(),
-            outline,
-        })
+        Ok(Self { bytes: compacted.into(), outline })
     }
 
     /// The document: one line of UTF-8.
@@ -136,9 +126,7 @@ impl JsonValue {
 impl fmt::Debug for JsonValue {
     /// Never prints a payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JsonValue")
-            .field("len", &self.bytes.len())
-            .finish_non_exhaustive()
+        f.debug_struct("JsonValue").field("len", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 

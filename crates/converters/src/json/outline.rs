@@ -20,11 +20,7 @@ pub(super) struct Outline {
 impl Outline {
     /// No members yet.
     pub(super) fn new() -> Self {
-        Self {
-            entries: [0; ENTRIES_MAX],
-            len: 0,
-            usable: true,
-        }
+        Self { entries: [0; ENTRIES_MAX], len: 0, usable: true }
     }
 
     /// Notes the member whose name's opening quote is at `at`, in an object `level` levels deep, from 1.
@@ -63,10 +59,7 @@ impl Outline {
                 return Ok(None);
             };
             let (upto, inner) = members.split_at(index + 1);
-            let end = inner
-                .iter()
-                .position(|entry| entry >> POSITION_BITS <= level)
-                .unwrap_or(inner.len());
+            let end = inner.iter().position(|entry| entry >> POSITION_BITS <= level).unwrap_or(inner.len());
             members = inner.get(..end).unwrap_or_default();
             // Past both quotes, the colon and the whitespace around it.
             value = upto

@@ -12,28 +12,21 @@ fn parse(text: impl AsRef<[u8]>) -> Result<JsonValue, JsonError> {
 }
 
 fn path(segments: &[String]) -> Option<FieldPath> {
-    let escaped: Vec<String> = segments
-        .iter()
-        .map(|name| name.replace('\\', r"\\").replace('.', r"\."))
-        .collect();
+    let escaped: Vec<String> =
+        segments.iter().map(|name| name.replace('\\', r"\\").replace('.', r"\.")).collect();
     FieldPath::parse(&escaped.join(".")).ok()
 }
 
 /// What `Fields` promises for the value at `path` of a tree.
 fn expected<'a>(tree: &'a Value, path: &[String]) -> Option<FieldValue<'a>> {
-    let value = path
-        .iter()
-        .try_fold(tree, |value, name| value.as_object()?.get(name))?;
+    let value = path.iter().try_fold(tree, |value, name| value.as_object()?.get(name))?;
     Some(match value {
         Value::Null => FieldValue::Null,
         Value::Bool(truth) => FieldValue::Bool(*truth),
         Value::String(text) => FieldValue::Str(Cow::Borrowed(text)),
         Value::Array(_) | Value::Object(_) => FieldValue::Composite,
         Value::Number(number) => {
-            let whole = number
-                .as_i64()
-                .map(FieldValue::I64)
-                .or_else(|| number.as_u64().map(FieldValue::U64));
+            let whole = number.as_i64().map(FieldValue::I64).or_else(|| number.as_u64().map(FieldValue::U64));
             whole.unwrap_or_else(|| FieldValue::F64(number.as_f64().unwrap()))
         }
     })
@@ -45,16 +38,9 @@ fn nested(levels: usize, open: &str, close: &str) -> String {
 
 #[test]
 fn documents_pass_byte_for_byte() {
-    for text in [
-        "{}",
-        "[]",
-        "0",
-        "-0.5e+3",
-        "\"\"",
-        "null",
-        r#"{ "b" : 1,"a":[ 1.0 , 1e2 ]}"#,
-        r#""\u00e9é\/""#,
-    ] {
+    for text in
+        ["{}", "[]", "0", "-0.5e+3", "\"\"", "null", r#"{ "b" : 1,"a":[ 1.0 , 1e2 ]}"#, r#""\u00e9é\/""#]
+    {
         assert_eq!(parse(text).unwrap().as_bytes(), text.as_bytes());
     }
 }
@@ -69,21 +55,14 @@ fn a_document_on_one_line_is_not_copied() {
     let mut row = Vec::new();
     value.write_json(&mut row).unwrap();
     assert_eq!(row, value.as_bytes());
-    assert_eq!(
-        format!("{value:?}"),
-        "JsonValue { len: 8, .. }",
-        "payloads are never printed"
-    );
+    assert_eq!(format!("{value:?}"), "JsonValue { len: 8, .. }", "payloads are never printed");
 }
 
 #[test]
 fn a_document_on_several_lines_is_compacted() {
     let value = parse("{\n  \"a b\": [1,\r\n 2.50],\t\"c\": \"x \\n \\\" y\"\n}\n").unwrap();
     assert_eq!(value.as_bytes(), br#"{"a b":[1,2.50],"c":"x \n \" y"}"#);
-    assert_eq!(
-        value.field(&FieldPath::parse("c").unwrap()),
-        Some(FieldValue::Str("x \n \" y".into()))
-    );
+    assert_eq!(value.field(&FieldPath::parse("c").unwrap()), Some(FieldValue::Str("x \n \" y".into())));
 }
 
 #[test]
@@ -164,20 +143,8 @@ fn huge_numbers_agree_with_the_parser_that_will_read_them() {
             text.len()
         );
     }
-    for text in [
-        "1e308",
-        "1.8e308",
-        "1e309",
-        "0e99999999999",
-        "1e-99999999999",
-        "1e99999999999",
-        "123e306",
-    ] {
-        assert_eq!(
-            parse(text).is_ok(),
-            serde_json::from_str::<Value>(text).is_ok(),
-            "{text}"
-        );
+    for text in ["1e308", "1.8e308", "1e309", "0e99999999999", "1e-99999999999", "1e99999999999", "123e306"] {
+        assert_eq!(parse(text).is_ok(), serde_json::from_str::<Value>(text).is_ok(), "{text}");
     }
 }
 
@@ -197,20 +164,10 @@ fn fields_are_read_by_path() {
     assert_eq!(field("max"), Some(FieldValue::U64(u64::MAX)));
     assert_eq!(field("more"), Some(FieldValue::F64(18_446_744_073_709_551_616.0)));
     assert_eq!(field("zero"), Some(FieldValue::F64(-0.0)));
-    assert_eq!(
-        (field("t"), field("n")),
-        (Some(FieldValue::Bool(true)), Some(FieldValue::Null))
-    );
-    assert_eq!(
-        (field("o"), field("o.x"), field("t.x")),
-        (Some(FieldValue::Composite), None, None)
-    );
+    assert_eq!((field("t"), field("n")), (Some(FieldValue::Bool(true)), Some(FieldValue::Null)));
+    assert_eq!((field("o"), field("o.x"), field("t.x")), (Some(FieldValue::Composite), None, None));
     assert_eq!(field("esc\"aped"), Some(FieldValue::Str("é\n".into())));
-    assert_eq!(
-        field("dup.in"),
-        Some(FieldValue::I64(2)),
-        "the last of several counts"
-    );
+    assert_eq!(field("dup.in"), Some(FieldValue::I64(2)), "the last of several counts");
     assert_eq!(parse("[1]").unwrap().field(&FieldPath::parse("a").unwrap()), None);
 }
 
@@ -218,11 +175,7 @@ fn fields_are_read_by_path() {
 fn a_name_with_a_quote_does_not_match_across_members() {
     let value = parse(r#"{"a":"b","c":1}"#).unwrap();
     for name in [r#"a":"b"#, r#"a":"b","c"#, r#"a""#] {
-        assert_eq!(
-            value.field(&FieldPath::parse(&name.replace('.', r"\.")).unwrap()),
-            None,
-            "{name}"
-        );
+        assert_eq!(value.field(&FieldPath::parse(&name.replace('.', r"\.")).unwrap()), None, "{name}");
     }
 }
 
@@ -233,21 +186,14 @@ fn documents_with_more_members_than_the_outline_holds_are_scanned() {
         write!(text, r#""m{index}": {{"v": {index}, "w": "}}"}}, "#).unwrap();
     }
     text.push_str(r#""last": 1}"#);
-    let (value, tree) = (
-        parse(&text).unwrap(),
-        serde_json::from_str::<Value>(&text).unwrap(),
-    );
+    let (value, tree) = (parse(&text).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
     for name in ["m0.v", "m31.w", "m32.v", "m99.w", "m100", "last"] {
         let path = FieldPath::parse(name).unwrap();
         assert_eq!(value.field(&path), expected(&tree, path.segments()), "{name}");
     }
     let deep = parse(nested(20, "{\"a\":", "}")).unwrap();
     for levels in [6, 7, 8, 20] {
-        let wanted = if levels == 20 {
-            FieldValue::I64(0)
-        } else {
-            FieldValue::Composite
-        };
+        let wanted = if levels == 20 { FieldValue::I64(0) } else { FieldValue::Composite };
         assert_eq!(
             deep.field(&FieldPath::parse(&vec!["a"; levels].join(".")).unwrap()),
             Some(wanted),
@@ -258,19 +204,10 @@ fn documents_with_more_members_than_the_outline_holds_are_scanned() {
 
 #[test]
 fn tombstones_are_not_empty_values() {
-    assert_eq!(
-        convert(&Json::new(), None).unwrap_err().reason(),
-        PoisonReason::NullValue
-    );
+    assert_eq!(convert(&Json::new(), None).unwrap_err().reason(), PoisonReason::NullValue);
     let skipping = Json::new().tombstones(Tombstones::Skip);
-    assert_eq!(
-        convert(&skipping, None).unwrap(),
-        Converted::Skip(SkipReason::Tombstone)
-    );
-    assert_eq!(
-        convert(&skipping, Some(b"")).unwrap_err().reason(),
-        PoisonReason::Malformed
-    );
+    assert_eq!(convert(&skipping, None).unwrap(), Converted::Skip(SkipReason::Tombstone));
+    assert_eq!(convert(&skipping, Some(b"")).unwrap_err().reason(), PoisonReason::Malformed);
 }
 
 /// A few names, so that members repeat and paths hit; with everything that names can hold.

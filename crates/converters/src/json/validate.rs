@@ -42,16 +42,10 @@ pub(super) struct Document {
 /// Checks that `text` is one JSON document, with nothing but whitespace around it.
 pub(super) fn validate(text: &[u8]) -> Result<Document, JsonError> {
     if text.is_empty() {
-        return Err(JsonError {
-            position: 0,
-            problem: "the value is empty",
-        });
+        return Err(JsonError { position: 0, problem: "the value is empty" });
     }
     if text.starts_with(b"\xEF\xBB\xBF") {
-        return Err(JsonError {
-            position: 0,
-            problem: "the text starts with a byte order mark",
-        });
+        return Err(JsonError { position: 0, problem: "the text starts with a byte order mark" });
     }
     let start = skip_space(text, 0);
     let mut validator = Validator {
@@ -74,16 +68,9 @@ pub(super) fn validate(text: &[u8]) -> Result<Document, JsonError> {
     if validator.high != 0
         && let Err(error) = std::str::from_utf8(text)
     {
-        return Err(JsonError {
-            position: error.valid_up_to(),
-            problem: "the text is not utf-8",
-        });
+        return Err(JsonError { position: error.valid_up_to(), problem: "the text is not utf-8" });
     }
-    Ok(Document {
-        span,
-        multiline: validator.multiline,
-        outline: validator.outline,
-    })
+    Ok(Document { span, multiline: validator.multiline, outline: validator.outline })
 }
 
 struct Validator<'a> {
@@ -240,10 +227,7 @@ impl Validator<'_> {
 
     fn escape(&mut self) -> Result<(), JsonError> {
         let start = self.at;
-        let at_start = |problem| JsonError {
-            position: start,
-            problem,
-        };
+        let at_start = |problem| JsonError { position: start, problem };
         self.at += 2;
         self.escapes += 1;
         match self.text.get(start + 1) {
@@ -270,9 +254,7 @@ impl Validator<'_> {
     fn hex(&mut self) -> Option<u32> {
         let digits = self.text.get(self.at..self.at + 4)?;
         self.at += 4;
-        digits.iter().try_fold(0, |code, &digit| {
-            Some(code << 4 | char::from(digit).to_digit(16)?)
-        })
+        digits.iter().try_fold(0, |code, &digit| Some(code << 4 | char::from(digit).to_digit(16)?))
     }
 
     fn number(&mut self) -> Result<(), JsonError> {
@@ -283,10 +265,7 @@ impl Validator<'_> {
         let leading = self.peek();
         let whole = self.digits()?;
         if leading == Some(b'0') && whole > 1 {
-            return Err(JsonError {
-                position: start,
-                problem: "a number with a leading zero",
-            });
+            return Err(JsonError { position: start, problem: "a number with a leading zero" });
         }
         if self.peek() == Some(b'.') {
             self.at += 1;
@@ -304,10 +283,7 @@ impl Validator<'_> {
         if whole > 100 || exponent > 2 {
             let token = self.text.get(start..self.at).unwrap_or_default();
             if serde_json::from_slice::<f64>(token).is_err() {
-                return Err(JsonError {
-                    position: start,
-                    problem: "a number out of range",
-                });
+                return Err(JsonError { position: start, problem: "a number out of range" });
             }
         }
         Ok(())
@@ -328,11 +304,7 @@ impl Validator<'_> {
 
     /// Always `false`: nothing is opened.
     fn literal(&mut self, word: &[u8]) -> Result<bool, JsonError> {
-        if !self
-            .text
-            .get(self.at..)
-            .is_some_and(|rest| rest.starts_with(word))
-        {
+        if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
             return Err(self.error("expected a value"));
         }
         self.at += word.len();
@@ -358,9 +330,6 @@ impl Validator<'_> {
 
     #[cold]
     fn error(&self, problem: &'static str) -> JsonError {
-        JsonError {
-            position: self.at,
-            problem,
-        }
+        JsonError { position: self.at, problem }
     }
 }

@@ -102,11 +102,13 @@ where
 /// A segment that was cut before must come out the same.
 fn check_replay(pinned: Option<&Intent>, rows: u64, hash: u64) -> Result<(), LaneError> {
     match pinned {
-        Some(intent) if intent.rows != rows || intent.offsets_hash != hash => Err(LaneError::ReplayDiverged {
-            range: intent.range,
-            expected_rows: intent.rows,
-            found_rows: rows,
-        }),
+        Some(intent) if intent.rows != rows || intent.offsets_hash != hash => {
+            Err(LaneError::ReplayDiverged {
+                range: intent.range,
+                expected_rows: intent.rows,
+                found_rows: rows,
+            })
+        }
         _ => Ok(()),
     }
 }

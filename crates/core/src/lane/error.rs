@@ -72,7 +72,9 @@ pub enum LaneError {
         what: &'static str,
     },
     /// A sink refused a row late without having said that it may.
-    #[error("the sink refused the record at offset {offset} after the cut; its capabilities must say rejects_late")]
+    #[error(
+        "the sink refused the record at offset {offset} after the cut; its capabilities must say rejects_late"
+    )]
     UndeclaredRejection {
         /// The record.
         offset: Offset,

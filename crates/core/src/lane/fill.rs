@@ -243,7 +243,8 @@ where
                 Step::Skipped(reason) => open.skips.add(reason),
                 Step::RoutesFull => return Stopped::Cut(CutReason::Routes),
                 Step::Poisoned(stage, poison) => {
-                    if let Some((stage, poison)) = Self::poisoned(&self.context, open, &record, stage, poison) {
+                    if let Some((stage, poison)) = Self::poisoned(&self.context, open, &record, stage, poison)
+                    {
                         return Stopped::Poisoned(stage, poison);
                     }
                 }
@@ -295,7 +296,9 @@ where
                 match begun {
                     Opened::Filling(open) => self.open = Some(open),
                     Opened::AlreadyPublished(_) => {
-                        return Err(LaneError::SinkContract { what: "only a pinned segment can be published already" });
+                        return Err(LaneError::SinkContract {
+                            what: "only a pinned segment can be published already",
+                        });
                     }
                 }
             }

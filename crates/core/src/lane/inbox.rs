@@ -40,7 +40,8 @@ impl Inbox {
         if queue.closed {
             return;
         }
-        if let (LaneEvent::Reached(next), Some(LaneEvent::Reached(last))) = (&event, queue.events.back_mut()) {
+        if let (LaneEvent::Reached(next), Some(LaneEvent::Reached(last))) = (&event, queue.events.back_mut())
+        {
             *last = *next;
         } else {
             queue.events.push_back(event);

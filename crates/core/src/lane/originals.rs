@@ -87,12 +87,20 @@ impl Originals {
         let Some(first) = rejected.first() else { return Ok(Vec::new()) };
         match &context.on_poison {
             OnPoison::Stop => {
-                return Err(LaneError::Poisoned { offset: first.offset, stage, poison: first.poison.clone() });
+                return Err(LaneError::Poisoned {
+                    offset: first.offset,
+                    stage,
+                    poison: first.poison.clone(),
+                });
             }
             OnPoison::Skip => {
                 let skipped = rejected.len() as u64;
                 context.totals.skipped.fetch_add(skipped, std::sync::atomic::Ordering::Relaxed);
-                Metric::RecordsSkipped.add(&context.scope, &[("reason", SkipReason::Poison.as_str())], skipped);
+                Metric::RecordsSkipped.add(
+                    &context.scope,
+                    &[("reason", SkipReason::Poison.as_str())],
+                    skipped,
+                );
                 return Ok(Vec::new());
             }
             OnPoison::DeadLetter(_) => {}
@@ -140,7 +148,10 @@ fn find(
             let rest = usize::try_from(length - position).unwrap_or(usize::MAX);
             let want = READ_BYTES.max(frame_length).min(rest);
             if want < frame_length || want == window.len() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, format!("no original of offset {}", next.offset)));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("no original of offset {}", next.offset),
+                ));
             }
             let mut bytes = vec![0; want];
             file.read_exact_at(&mut bytes, position)?;

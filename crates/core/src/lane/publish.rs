@@ -137,7 +137,9 @@ impl<T: Send + 'static> Work<T> {
             };
             match item {
                 None => return Ok(()),
-                Some(Item::Barrier(done)) => { done.send(()).ok(); },
+                Some(Item::Barrier(done)) => {
+                    done.send(()).ok();
+                }
                 Some(Item::Frontier { end, records, skipped, letters, slot }) => {
                     commit(&self.context, Mark::at(end)).await?;
                     tracing::trace!(lane = %self.context.lane, %end, skipped, letters, "nothing to store");
@@ -171,7 +173,8 @@ impl<T: Send + 'static> Work<T> {
         self.context.totals.object_visible(self.context.started.elapsed());
         let rejected = published.rejected.clone();
         let letters =
-            Originals::letters(segment.originals.as_ref(), &self.context, rejected, PoisonStage::Target).await?;
+            Originals::letters(segment.originals.as_ref(), &self.context, rejected, PoisonStage::Target)
+                .await?;
         segment.letters += letters.len() as u64;
         // Before the end is committed; these alone may be sent again after a crash.
         send_letters(&self.context, letters).await?;
@@ -181,7 +184,8 @@ impl<T: Send + 'static> Work<T> {
         }
         let mark = match &self.waiting {
             Some(Item::Segment(next))
-                if self.context.capabilities.commit == CommitStyle::Intent && next.intent.range.start() == end =>
+                if self.context.capabilities.commit == CommitStyle::Intent
+                    && next.intent.range.start() == end =>
             {
                 Mark { next: end, intent: Some(next.intent.clone()) }
             }
@@ -259,7 +263,6 @@ impl<T: Send + 'static> Work<T> {
         }
     }
 }
-
 
 /// Moves the mark, under the lease.
 async fn commit(context: &LaneContext, mark: Mark) -> Result<(), LaneError> {

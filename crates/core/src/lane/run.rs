@@ -55,7 +55,11 @@ pub(crate) enum LaneExit {
 }
 
 /// Runs a lane to its end. Never panics, whatever the stages do.
-pub(crate) async fn run<C, P, K>(stages: Arc<Stages<C, P, K>>, context: Arc<LaneContext>, start: LaneStart) -> LaneExit
+pub(crate) async fn run<C, P, K>(
+    stages: Arc<Stages<C, P, K>>,
+    context: Arc<LaneContext>,
+    start: LaneStart,
+) -> LaneExit
 where
     C: Converter,
     P: Partitioner<C::Output>,

@@ -39,7 +39,11 @@ where
         if record.size() as u64 > context.record_bytes_max {
             let poison = Poison::new(
                 PoisonReason::TooLarge,
-                format!("{} bytes, the limit is {}; raise Limits::with_record_max", record.size(), context.record_bytes_max),
+                format!(
+                    "{} bytes, the limit is {}; raise Limits::with_record_max",
+                    record.size(),
+                    context.record_bytes_max
+                ),
             );
             return Step::Poisoned(PoisonStage::Convert, poison);
         }

@@ -71,7 +71,7 @@ impl<Src: Source, C: Converter, P: Partitioner<C::Output>> Builder<Src, C, P, Un
 }
 
 impl<Src, C, P, K> Builder<Src, C, P, K> {
-    /// When segments end. The default is whichever comes first of 256 MiB and 5 minutes.
+    /// When segments end. The default is whichever comes first of 128 MiB and 5 minutes.
     pub fn rotate(mut self, policy: impl RotationPolicy) -> Self {
         self.options.rotation = Arc::new(policy);
         self
@@ -172,7 +172,9 @@ where
             problems.push(format!("{required} is required, but the stages give {guarantee}"));
         }
         if options.shutdown_timeout.is_zero() {
-            problems.push("the shutdown timeout is zero: no open segment could ever be published at shutdown".into());
+            problems.push(
+                "the shutdown timeout is zero: no open segment could ever be published at shutdown".into(),
+            );
         }
         if !problems.is_empty() {
             return Err(BuildErrors { problems });
@@ -245,7 +247,8 @@ pub(crate) trait Runnable: Send + Sync {
     fn check(&self) -> BoxFuture<'_, Result<(), StageError>>;
     fn capabilities(&self) -> SinkCapabilities;
     fn fingerprint(&self) -> Fingerprint;
-    fn run_lane(self: Arc<Self>, context: Arc<LaneContext>, start: LaneStart) -> BoxFuture<'static, LaneExit>;
+    fn run_lane(self: Arc<Self>, context: Arc<LaneContext>, start: LaneStart)
+    -> BoxFuture<'static, LaneExit>;
 }
 
 impl<C, P, K> Runnable for Stages<C, P, K>
@@ -271,7 +274,11 @@ where
         parts
     }
 
-    fn run_lane(self: Arc<Self>, context: Arc<LaneContext>, start: LaneStart) -> BoxFuture<'static, LaneExit> {
+    fn run_lane(
+        self: Arc<Self>,
+        context: Arc<LaneContext>,
+        start: LaneStart,
+    ) -> BoxFuture<'static, LaneExit> {
         Box::pin(lane::run(self, context, start))
     }
 }

@@ -18,13 +18,13 @@ use crate::sink::PublishedObject;
 use crate::source::Source;
 use crate::spool::SpoolError;
 
-pub use builder::{BuildErrors, Builder, Unset};
 pub(crate) use builder::Runnable;
+pub use builder::{BuildErrors, Builder, Unset};
 pub use guarantee::Guarantee;
-pub use handle::Handle;
 pub(crate) use handle::Command;
-pub use options::{Limits, OnLaneFailure};
+pub use handle::Handle;
 pub(crate) use options::Options;
+pub use options::{Limits, OnLaneFailure};
 
 /// A pipeline that is ready to run.
 ///
@@ -79,7 +79,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub async fn finish_pending(self, shutdown: impl Future<Output = ()> + Send) -> Result<Report, PipelineError> {
+    pub async fn finish_pending(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Report, PipelineError> {
         supervise::run(self, shutdown, supervise::Mode::FinishPending).await
     }
 }

@@ -90,7 +90,7 @@ impl Default for Options {
             name: "default".to_owned(),
             spool_dir: std::env::temp_dir(),
             limits: Limits::default(),
-            rotation: Arc::new(any((MaxBytes::mib(256), MaxAge::minutes(5)))),
+            rotation: Arc::new(any((MaxBytes::mib(128), MaxAge::minutes(5)))),
             on_poison: OnPoison::default(),
             on_lane_failure: OnLaneFailure::default(),
             on_published: None,

@@ -99,7 +99,10 @@ async fn open_spool(options: &Options) -> Result<Spool, PipelineError> {
     match opened {
         Ok(opened) => Ok(opened?),
         // Only a runtime that is shutting down cancels it.
-        Err(error) => Err(SpoolError::Io { path: options.spool_dir.clone(), source: std::io::Error::other(error) }.into()),
+        Err(error) => {
+            Err(SpoolError::Io { path: options.spool_dir.clone(), source: std::io::Error::other(error) }
+                .into())
+        }
     }
 }
 
@@ -135,7 +138,9 @@ enum Phase {
     /// The source has delivered everything: lanes finish what they have.
     Finishing,
     /// Lanes cut, publish and commit until the deadline; then they are abandoned.
-    Draining { deadline: Instant },
+    Draining {
+        deadline: Instant,
+    },
     /// The leases have ended.
     Abandoning,
 }
@@ -227,6 +232,7 @@ impl Supervisor {
             SourceEvent::Assigned(assignments, reply) => self.on_assigned(assignments, reply),
             SourceEvent::Revoked { lanes, by, done } => self.on_revoked(&lanes, Instant::from_std(by), done),
             SourceEvent::Lost(lanes) => {
+                self.not_finished();
                 for lane in lanes {
                     if let Some(entry) = self.take(&lane) {
                         tracing::warn!(%lane, "the partition is already somebody else's");
@@ -379,6 +385,7 @@ impl Supervisor {
                 }
             }
             LaneExit::Drained => self.pipeline.totals.forget(&lane),
+            LaneExit::Abandoned if self.phase == Phase::Finishing && is_current => self.not_finished(),
             // At shutdown an abandoned lane stays in the report, with the intent it may have left.
             LaneExit::Abandoned if is_current || self.phase == Phase::Abandoning => {}
             LaneExit::Abandoned if !self.lanes.contains_key(&lane) => self.pipeline.totals.forget(&lane),
@@ -407,6 +414,14 @@ impl Supervisor {
                 self.end_leases();
                 self.phase = Phase::Abandoning;
             }
+        }
+    }
+
+    /// A bounded run that loses a lane is not over: the source joins again, reads what is not stored and says again
+    /// when it has finished.
+    fn not_finished(&mut self) {
+        if self.phase == Phase::Finishing {
+            self.phase = Phase::Running;
         }
     }
 

@@ -64,10 +64,7 @@ mod tests {
         let just_before = noon() + Duration::from_mins(5) - Duration::from_nanos(1);
         assert_eq!(policy.tick(&open, noon()), Cut::No);
         assert_eq!(policy.tick(&open, just_before), Cut::No);
-        assert_eq!(
-            policy.tick(&open, minutes_after(noon(), 5)),
-            Cut::Yes(CutReason::Age)
-        );
+        assert_eq!(policy.tick(&open, minutes_after(noon(), 5)), Cut::Yes(CutReason::Age));
         assert_eq!(
             policy.tick(&open, minutes_after(noon(), 65)),
             Cut::Yes(CutReason::Age),
@@ -79,10 +76,7 @@ mod tests {
     fn a_clock_set_back_does_not_keep_a_segment_open() {
         let open = SegmentStats::opened(noon());
         let hour_back = noon() - Duration::from_hours(1);
-        assert_eq!(
-            MaxAge::minutes(5).tick(&open, hour_back),
-            Cut::Yes(CutReason::Age)
-        );
+        assert_eq!(MaxAge::minutes(5).tick(&open, hour_back), Cut::Yes(CutReason::Age));
         let second_back = noon() - Duration::from_secs(1);
         assert_eq!(
             MaxAge::minutes(5).tick(&open, second_back),

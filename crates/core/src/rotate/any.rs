@@ -53,9 +53,7 @@ impl RotationPolicy for Any<Vec<Box<dyn RotationPolicy>>> {
     }
 
     fn replay(&self) -> Replay {
-        self.0
-            .iter()
-            .fold(Replay::Deterministic, |all, policy| all.and(policy.replay()))
+        self.0.iter().fold(Replay::Deterministic, |all, policy| all.and(policy.replay()))
     }
 }
 
@@ -129,13 +127,8 @@ mod tests {
     #[test]
     fn the_first_policy_in_order_names_the_reason() {
         let late = minutes_after(noon(), 60);
-        let policy = any((
-            MaxRecords(11),
-            MaxBytes::bytes(10),
-            MaxRecords(10),
-            MaxAge::minutes(1),
-            Idle::minutes(1),
-        ));
+        let policy =
+            any((MaxRecords(11), MaxBytes::bytes(10), MaxRecords(10), MaxAge::minutes(1), Idle::minutes(1)));
         assert_eq!(policy.after(&full()), Cut::Yes(CutReason::Bytes));
         assert_eq!(policy.tick(&full(), late), Cut::Yes(CutReason::Age));
         assert_eq!(policy.tick(&full(), noon()), Cut::No);
@@ -153,10 +146,7 @@ mod tests {
             Box::new(MaxAge::minutes(1)),
         ]);
         assert_eq!(list.after(&full()), Cut::Yes(CutReason::Bytes));
-        assert_eq!(
-            list.tick(&full(), minutes_after(noon(), 1)),
-            Cut::Yes(CutReason::Age)
-        );
+        assert_eq!(list.tick(&full(), minutes_after(noon(), 1)), Cut::Yes(CutReason::Age));
         assert_eq!(list.replay(), Replay::WallClock);
         assert_eq!(boxed(Vec::new()).problems().len(), 1);
         assert_eq!(boxed(Vec::new()).after(&full()), Cut::No);
@@ -164,15 +154,8 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported() {
-        let policy = any((
-            MaxRecords(0),
-            any((MaxBytes::mib(0), MaxAge::minutes(1))),
-            Idle::minutes(0),
-        ));
+        let policy = any((MaxRecords(0), any((MaxBytes::mib(0), MaxAge::minutes(1))), Idle::minutes(0)));
         assert_eq!(policy.problems().len(), 3);
-        assert_eq!(
-            any((MaxRecords(1), MaxBytes::mib(1))).replay(),
-            Replay::Deterministic
-        );
+        assert_eq!(any((MaxRecords(1), MaxBytes::mib(1))).replay(), Replay::Deterministic);
     }
 }

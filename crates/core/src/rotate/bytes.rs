@@ -25,9 +25,7 @@ impl MaxBytes {
 
     /// `mib` times 1024 × 1024 bytes.
     pub const fn mib(mib: u64) -> Self {
-        Self {
-            bytes: mib.saturating_mul(1024 * 1024),
-        }
+        Self { bytes: mib.saturating_mul(1024 * 1024) }
     }
 }
 
@@ -53,18 +51,9 @@ mod tests {
     #[test]
     fn the_row_that_reaches_the_limit_is_the_last_one() {
         let mut open = SegmentStats::opened(UNIX_EPOCH);
-        for (bytes, cut) in [
-            (0, false),
-            (1024 * 1024 - 1, false),
-            (1024 * 1024, true),
-            (u64::MAX, true),
-        ] {
+        for (bytes, cut) in [(0, false), (1024 * 1024 - 1, false), (1024 * 1024, true), (u64::MAX, true)] {
             open.bytes = bytes;
-            assert_eq!(
-                MaxBytes::mib(1).after(&open),
-                Cut::when(cut, CutReason::Bytes),
-                "{bytes}"
-            );
+            assert_eq!(MaxBytes::mib(1).after(&open), Cut::when(cut, CutReason::Bytes), "{bytes}");
         }
     }
 

@@ -57,10 +57,7 @@ mod tests {
         let policy = Idle::minutes(1);
         let just_before = minutes_after(noon(), 31) - Duration::from_nanos(1);
         assert_eq!(policy.tick(&open, just_before), Cut::No);
-        assert_eq!(
-            policy.tick(&open, minutes_after(noon(), 31)),
-            Cut::Yes(CutReason::Idle)
-        );
+        assert_eq!(policy.tick(&open, minutes_after(noon(), 31)), Cut::Yes(CutReason::Idle));
     }
 
     #[test]

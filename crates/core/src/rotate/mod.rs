@@ -201,8 +201,7 @@ impl SegmentStats {
 /// How far two readings of the wall clock are apart. In either direction: a clock that was set back tells as little
 /// about a segment's age as one that was set ahead.
 fn distance(one: SystemTime, other: SystemTime) -> Duration {
-    one.duration_since(other)
-        .unwrap_or_else(|set_back| set_back.duration())
+    one.duration_since(other).unwrap_or_else(|set_back| set_back.duration())
 }
 
 fn from_minutes(minutes: u64) -> Duration {
@@ -214,9 +213,7 @@ fn zero_problem(policy: &str, remedy: &str, interval: Duration) -> Vec<String> {
     if interval.as_millis() > 0 {
         return Vec::new();
     }
-    vec![format!(
-        "{policy}: the duration is 0; give at least 1 ms, as in {remedy}"
-    )]
+    vec![format!("{policy}: the duration is 0; give at least 1 ms, as in {remedy}")]
 }
 
 #[cfg(test)]

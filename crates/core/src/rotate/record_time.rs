@@ -43,10 +43,7 @@ impl RecordTime {
 
     /// Any interval; timestamps have milliseconds, so parts of one are dropped.
     pub fn of(interval: Duration) -> Self {
-        Self {
-            interval,
-            interval_ms: i64::try_from(interval.as_millis()).unwrap_or(i64::MAX),
-        }
+        Self { interval, interval_ms: i64::try_from(interval.as_millis()).unwrap_or(i64::MAX) }
     }
 }
 
@@ -68,11 +65,7 @@ impl RotationPolicy for RecordTime {
     }
 
     fn problems(&self) -> Vec<String> {
-        zero_problem(
-            "rotation by record time",
-            "RecordTime::minutes(10)",
-            self.interval,
-        )
+        zero_problem("rotation by record time", "RecordTime::minutes(10)", self.interval)
     }
 
     fn replay(&self) -> Replay {
@@ -97,9 +90,8 @@ mod tests {
     }
 
     fn before(first: Timestamp, next: Timestamp) -> bool {
-        with_record(next, |record| {
-            RecordTime::minutes(10).before(&open(first), record)
-        }) == Cut::Yes(CutReason::RecordTime)
+        with_record(next, |record| RecordTime::minutes(10).before(&open(first), record))
+            == Cut::Yes(CutReason::RecordTime)
     }
 
     #[test]
@@ -115,10 +107,7 @@ mod tests {
         let at = Timestamp::Create;
         assert!(before(at(-5), at(i64::MAX)));
         assert!(before(at(i64::MIN), at(i64::MAX)));
-        assert!(
-            before(at(i64::MAX), at(i64::MIN)),
-            "the first one is ahead of the clock"
-        );
+        assert!(before(at(i64::MAX), at(i64::MIN)), "the first one is ahead of the clock");
         assert!(!before(at(-1), at(-1)));
         assert!(!before(at(i64::MAX), at(i64::MAX)));
         assert!(!before(Timestamp::None, at(i64::MAX)));
@@ -128,25 +117,16 @@ mod tests {
     #[test]
     fn late_records_stay_in_a_segment_that_began_normally() {
         for late in [NOW_MS - 1, NOW_MS - 60 * MINUTE_MS, 0, -1, i64::MIN] {
-            assert!(
-                !before(Timestamp::Create(NOW_MS), Timestamp::Create(late)),
-                "{late}"
-            );
+            assert!(!before(Timestamp::Create(NOW_MS), Timestamp::Create(late)), "{late}");
         }
     }
 
     #[test]
     fn a_future_first_timestamp_does_not_stop_rotation() {
         let year = 365 * 24 * 60 * MINUTE_MS;
-        assert!(before(
-            Timestamp::Create(NOW_MS + year),
-            Timestamp::Create(NOW_MS)
-        ));
+        assert!(before(Timestamp::Create(NOW_MS + year), Timestamp::Create(NOW_MS)));
         // Less ahead than the interval: the ordinary rule gets there soon.
-        assert!(!before(
-            Timestamp::Create(NOW_MS + 5 * MINUTE_MS),
-            Timestamp::Create(NOW_MS)
-        ));
+        assert!(!before(Timestamp::Create(NOW_MS + 5 * MINUTE_MS), Timestamp::Create(NOW_MS)));
     }
 
     #[test]
@@ -155,10 +135,7 @@ mod tests {
         let mut open = open(Timestamp::Create(NOW_MS));
         open.last_arrival = minutes_after(open.opened_at, 3);
         assert_eq!(policy.tick(&open, minutes_after(open.opened_at, 12)), Cut::No);
-        assert_eq!(
-            policy.tick(&open, minutes_after(open.opened_at, 13)),
-            Cut::Yes(CutReason::RecordTime)
-        );
+        assert_eq!(policy.tick(&open, minutes_after(open.opened_at, 13)), Cut::Yes(CutReason::RecordTime));
     }
 
     #[test]
@@ -168,11 +145,7 @@ mod tests {
         for (minute, cut) in [(9, false), (19, false), (20, true)] {
             let now = minutes_after(open.opened_at, minute);
             open.last_arrival = now;
-            assert_eq!(
-                policy.tick(&open, now),
-                Cut::when(cut, CutReason::RecordTime),
-                "{minute}"
-            );
+            assert_eq!(policy.tick(&open, now), Cut::when(cut, CutReason::RecordTime), "{minute}");
         }
     }
 

@@ -45,11 +45,7 @@ mod tests {
         let mut open = SegmentStats::opened(UNIX_EPOCH);
         for (records, cut) in [(0, false), (2, false), (3, true), (4, true), (u64::MAX, true)] {
             open.records = records;
-            assert_eq!(
-                MaxRecords(3).after(&open),
-                Cut::when(cut, CutReason::Records),
-                "{records}"
-            );
+            assert_eq!(MaxRecords(3).after(&open), Cut::when(cut, CutReason::Records), "{records}");
         }
     }
 

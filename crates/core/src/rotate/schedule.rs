@@ -50,9 +50,7 @@ impl Schedule {
             period_ms: i64::try_from(period.as_millis()).unwrap_or(i64::MAX),
             zone_name: zone.to_owned(),
             // Rules spelled out, as in "GMT+9", count hours the other way round: nobody who writes them means it.
-            zone: parsed
-                .ok()
-                .filter(|zone| zone.iana_name().is_some() || zone.to_fixed_offset().is_ok()),
+            zone: parsed.ok().filter(|zone| zone.iana_name().is_some() || zone.to_fixed_offset().is_ok()),
         }
     }
 
@@ -84,11 +82,7 @@ impl Schedule {
         let mut day_end = zone.to_timestamp(tomorrow).ok()?.as_millisecond();
         if day_end <= at_ms {
             // Clocks that go back right after midnight show two midnights, and this is the time between them.
-            day_end = zone
-                .to_ambiguous_timestamp(tomorrow)
-                .later()
-                .ok()?
-                .as_millisecond();
+            day_end = zone.to_ambiguous_timestamp(tomorrow).later().ok()?.as_millisecond();
         }
         if self.period_ms >= DAY_MS {
             // Else a day of 25 hours would get a boundary an hour before its end.

@@ -11,7 +11,8 @@ use super::fs::{Disk, DiskFile};
 use crate::budget::{Permit, Pool};
 
 const MARKER: &str = "aqueduct-spool";
-const MARKER_CONTENT: &str = "Scratch files of a running Aqueduct pipeline. Safe to delete when no process holds this file.\n";
+const MARKER_CONTENT: &str =
+    "Scratch files of a running Aqueduct pipeline. Safe to delete when no process holds this file.\n";
 /// Room left on the file system for others, in bytes.
 const HEADROOM: u64 = 8 << 20;
 /// How often a full file system is looked at again.
@@ -137,7 +138,12 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError`]: in use, not ours, or the file system refused.
-    pub fn open(directory: &Path, pipeline: &str, disk: Arc<dyn Disk>, pool: Pool) -> Result<Self, SpoolError> {
+    pub fn open(
+        directory: &Path,
+        pipeline: &str,
+        disk: Arc<dyn Disk>,
+        pool: Pool,
+    ) -> Result<Self, SpoolError> {
         let path = directory.join(format!("aqueduct-spool-{pipeline}"));
         let io = |source| SpoolError::Io { path: path.clone(), source };
         disk.create_dir(&path).map_err(io)?;

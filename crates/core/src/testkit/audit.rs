@@ -98,9 +98,7 @@ impl Auditor {
 
     /// Several records were produced.
     pub fn expect_all(&mut self, lane: &TopicPartition, positions: impl IntoIterator<Item = i64>) {
-        positions
-            .into_iter()
-            .for_each(|position| self.expect(lane, position));
+        positions.into_iter().for_each(|position| self.expect(lane, position));
     }
 
     /// The next row of `object` is the record at `position` of `lane`. Objects are read one after the other.
@@ -168,11 +166,7 @@ impl Auditor {
         if !self.lanes.contains_key(lane) {
             self.lanes.insert(lane.clone(), HashMap::new());
         }
-        self.lanes
-            .entry(lane.clone())
-            .or_default()
-            .entry(position)
-            .or_default()
+        self.lanes.entry(lane.clone()).or_default().entry(position).or_default()
     }
 
     fn is_behind(&mut self, lane: &TopicPartition, position: i64) -> bool {
@@ -205,14 +199,7 @@ impl Audit {
 impl fmt::Display for Audit {
     /// One line, to be printed and to be searched for.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            records,
-            lost,
-            duplicated,
-            reordered,
-            orphans,
-            ..
-        } = self;
+        let Self { records, lost, duplicated, reordered, orphans, .. } = self;
         write!(
             f,
             "records={records} lost={lost} duplicated={duplicated} reordered={reordered} orphans={orphans}"
@@ -240,14 +227,8 @@ mod tests {
         auditor.letter(&lane(1), 0);
         let audit = auditor.finish();
         assert!(audit.is_clean(), "{:?}", audit.examples);
-        assert_eq!(
-            (audit.records, audit.poison, audit.objects, audit.rows),
-            (4, 1, 2, 3)
-        );
-        assert_eq!(
-            audit.to_string(),
-            "records=4 lost=0 duplicated=0 reordered=0 orphans=0"
-        );
+        assert_eq!((audit.records, audit.poison, audit.objects, audit.rows), (4, 1, 2, 3));
+        assert_eq!(audit.to_string(), "records=4 lost=0 duplicated=0 reordered=0 orphans=0");
     }
 
     #[test]

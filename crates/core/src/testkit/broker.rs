@@ -112,9 +112,7 @@ impl ScriptedBroker {
 
     /// Makes partitions `0..partitions` of `topic`, those that are not there yet, without records.
     pub fn create(&self, topic: &str, partitions: i32) -> Vec<TopicPartition> {
-        let lanes: Vec<_> = (0..partitions)
-            .map(|partition| TopicPartition::new(topic, partition))
-            .collect();
+        let lanes: Vec<_> = (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect();
         self.shared.change(|state| {
             for lane in &lanes {
                 state.logs.entry(lane.clone()).or_default();
@@ -155,8 +153,7 @@ impl ScriptedBroker {
 
     /// Uses up `offsets` offsets without a record, as transaction markers and aborted records do.
     pub fn skip(&self, lane: &TopicPartition, offsets: u32) {
-        self.shared
-            .change(|state| state.logs.entry(lane.clone()).or_default().end += i64::from(offsets));
+        self.shared.change(|state| state.logs.entry(lane.clone()).or_default().end += i64::from(offsets));
     }
 
     /// Removes the record at `offset`, as compaction does. Its offset stays used.
@@ -181,10 +178,7 @@ impl ScriptedBroker {
     /// Sets the committed offset of `lane` from outside the group: an operator's reset, another tool, or (with a text
     /// of ours, see [`Mark::encode`]) a predecessor of the pipeline under test.
     pub fn commit_from_outside(&self, lane: &TopicPartition, offset: Offset, metadata: impl Into<String>) {
-        let committed = Committed {
-            offset,
-            metadata: metadata.into(),
-        };
+        let committed = Committed { offset, metadata: metadata.into() };
         self.shared.change(|state| {
             let log = state.logs.entry(lane.clone()).or_default();
             log.commits.push(committed);
@@ -194,24 +188,14 @@ impl ScriptedBroker {
     /// The `commit`-th commit of `lane` (counted from 1, over all members) meets `fault`.
     pub fn on_commit(&self, lane: &TopicPartition, commit: u64, fault: Fault) {
         self.shared.change(|state| {
-            state
-                .logs
-                .entry(lane.clone())
-                .or_default()
-                .faults
-                .on(Step::Commit, commit, fault);
+            state.logs.entry(lane.clone()).or_default().faults.on(Step::Commit, commit, fault);
         });
     }
 
     /// The next commit of `lane` that has no fault yet meets `fault`.
     pub fn on_next_commit(&self, lane: &TopicPartition, fault: Fault) {
         self.shared.change(|state| {
-            state
-                .logs
-                .entry(lane.clone())
-                .or_default()
-                .faults
-                .next(Step::Commit, fault);
+            state.logs.entry(lane.clone()).or_default().faults.next(Step::Commit, fault);
         });
     }
 
@@ -227,12 +211,7 @@ impl ScriptedBroker {
 
     /// Every commit of `lane` that was accepted, oldest first.
     pub fn commits(&self, lane: &TopicPartition) -> Vec<Committed> {
-        self.shared
-            .lock()
-            .logs
-            .get(lane)
-            .map(|log| log.commits.clone())
-            .unwrap_or_default()
+        self.shared.lock().logs.get(lane).map(|log| log.commits.clone()).unwrap_or_default()
     }
 
     /// The partitions there are.
@@ -242,12 +221,7 @@ impl ScriptedBroker {
 
     /// The records `lane` still holds.
     pub fn records(&self, lane: &TopicPartition) -> Vec<OwnedRecord> {
-        self.shared
-            .lock()
-            .logs
-            .get(lane)
-            .map(|log| log.records.clone())
-            .unwrap_or_default()
+        self.shared.lock().logs.get(lane).map(|log| log.records.clone()).unwrap_or_default()
     }
 
     /// The offset the next record of `lane` will get.
@@ -292,10 +266,7 @@ pub struct ScriptedRecord {
 impl ScriptedRecord {
     /// A record with this value and nothing else.
     pub fn new(value: impl Into<Bytes>) -> Self {
-        Self {
-            value: Some(value.into()),
-            ..Self::default()
-        }
+        Self { value: Some(value.into()), ..Self::default() }
     }
 
     /// A record without a value.
@@ -350,9 +321,7 @@ impl std::fmt::Debug for ScriptedRecord {
 impl Log {
     /// The first record at or above `position`.
     pub(super) fn from(&self, position: i64) -> &[OwnedRecord] {
-        let first = self
-            .records
-            .partition_point(|record| record.offset.get() < position);
+        let first = self.records.partition_point(|record| record.offset.get() < position);
         self.records.get(first..).unwrap_or_default()
     }
 
@@ -361,15 +330,10 @@ impl Log {
         let metadata = mark.encode();
         let length = metadata.chars().count();
         if length > ScriptedBroker::METADATA_MAX {
-            return Err(
-                StageError::fatal("commit", format!("the metadata has {length} characters"))
-                    .with_hint(format!("the broker takes {}", ScriptedBroker::METADATA_MAX)),
-            );
+            return Err(StageError::fatal("commit", format!("the metadata has {length} characters"))
+                .with_hint(format!("the broker takes {}", ScriptedBroker::METADATA_MAX)));
         }
-        self.commits.push(Committed {
-            offset: mark.next,
-            metadata,
-        });
+        self.commits.push(Committed { offset: mark.next, metadata });
         Ok(())
     }
 }

@@ -51,10 +51,7 @@ impl DeadLetterSink for MemoryDeadLetters {
     async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StageError> {
         // A target is elsewhere: senders are cancelled while they wait for it.
         tokio::task::yield_now().await;
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(letters);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(letters);
         Ok(())
     }
 }

@@ -192,10 +192,7 @@ impl Faults {
         self.change(|script| {
             let call = script.calls.entry(step).or_default();
             *call += 1;
-            script
-                .planned
-                .remove(&(step, *call))
-                .or_else(|| script.always.get(&step).cloned())
+            script.planned.remove(&(step, *call)).or_else(|| script.always.get(&step).cloned())
         })
     }
 
@@ -217,10 +214,7 @@ struct Door {
 impl Gate {
     /// A shut gate.
     pub fn new() -> Self {
-        Self(Arc::new(Door {
-            open: watch::Sender::new(false),
-            arrived: watch::Sender::new(0),
-        }))
+        Self(Arc::new(Door { open: watch::Sender::new(false), arrived: watch::Sender::new(0) }))
     }
 
     /// Lets everybody through, now and later.
@@ -265,22 +259,10 @@ mod tests {
                 done.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             };
-            let class = faults
-                .run(Step::Publish, call)
-                .await
-                .err()
-                .map(|error| error.class());
+            let class = faults.run(Step::Publish, call).await.err().map(|error| error.class());
             seen.push((class, done.load(Ordering::Relaxed)));
         }
-        assert_eq!(
-            seen,
-            [
-                (None, 1),
-                (Some(Class::Fatal), 1),
-                (Some(Class::RETRY), 2),
-                (None, 3)
-            ]
-        );
+        assert_eq!(seen, [(None, 1), (Some(Class::Fatal), 1), (Some(Class::RETRY), 2), (None, 3)]);
         assert_eq!((faults.calls(Step::Publish), faults.calls(Step::Stage)), (4, 0));
     }
 
@@ -288,9 +270,7 @@ mod tests {
     async fn next_queues_behind_what_is_planned_and_clear_forgets() {
         let faults = Faults::new();
         let fails = async || faults.run(Step::Spill, async { Ok(()) }).await.is_err();
-        faults
-            .next(Step::Spill, Fault::Reject(Class::RETRY))
-            .next(Step::Spill, Fault::Reject(Class::RETRY));
+        faults.next(Step::Spill, Fault::Reject(Class::RETRY)).next(Step::Spill, Fault::Reject(Class::RETRY));
         assert!(fails().await && fails().await && !fails().await);
         faults.always(Step::Spill, Fault::Reject(Class::RETRY));
         assert!(fails().await && fails().await);

@@ -32,10 +32,7 @@ pub struct Faulty<S> {
 impl<S> Faulty<S> {
     /// `inner`, failing as `faults` say. The script is shared: add to it at any time.
     pub fn new(inner: S, faults: &Faults) -> Self {
-        Self {
-            inner,
-            faults: faults.clone(),
-        }
+        Self { inner, faults: faults.clone() }
     }
 
     /// The script.
@@ -58,10 +55,7 @@ impl<T: Send + 'static, S: Sink<T>> Sink<T> for Faulty<S> {
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         Ok(match self.faults.run(Step::Begin, self.inner.begin(at)).await? {
-            Begun::Fill(inner) => Begun::Fill(Box::new(FaultyWriter {
-                inner,
-                faults: self.faults.clone(),
-            })),
+            Begun::Fill(inner) => Begun::Fill(Box::new(FaultyWriter { inner, faults: self.faults.clone() })),
             published @ Begun::AlreadyPublished(_) => published,
         })
     }

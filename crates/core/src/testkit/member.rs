@@ -29,11 +29,7 @@ pub(super) struct Member {
 #[derive(Debug)]
 pub(super) enum Change {
     Assigned(Vec<TopicPartition>),
-    Revoked {
-        lanes: Vec<TopicPartition>,
-        by: Instant,
-        finished: oneshot::Sender<()>,
-    },
+    Revoked { lanes: Vec<TopicPartition>, by: Instant, finished: oneshot::Sender<()> },
     Lost(Vec<TopicPartition>),
     Failed(StageError),
 }
@@ -78,11 +74,8 @@ impl ScriptedMember {
                 state.logs.entry(lane.clone()).or_default().owner = Some(self.id);
             }
             if let Some(member) = state.members.get_mut(&self.id) {
-                let held: Vec<_> = lanes
-                    .iter()
-                    .filter(|lane| member.reading.remove(lane).is_some())
-                    .cloned()
-                    .collect();
+                let held: Vec<_> =
+                    lanes.iter().filter(|lane| member.reading.remove(lane).is_some()).cloned().collect();
                 if !held.is_empty() {
                     member.changes.push_back(Change::Lost(held));
                 }
@@ -216,31 +209,20 @@ impl State {
         member: &ScriptedMember,
         lane: &TopicPartition,
     ) -> Result<(Faults, UnderWay), StageError> {
-        let reading = self
-            .members
-            .get_mut(&member.id)
-            .and_then(|member| member.reading.get_mut(lane));
+        let reading = self.members.get_mut(&member.id).and_then(|member| member.reading.get_mut(lane));
         let (Some(reading), Some(log)) = (reading, self.logs.get(lane)) else {
             return Err(not_assigned(lane));
         };
         if std::mem::replace(&mut reading.committing, true) {
-            return Err(StageError::fatal(
-                "commit",
-                format!("{lane} has another commit under way"),
-            ));
+            return Err(StageError::fatal("commit", format!("{lane} has another commit under way")));
         }
-        let under_way = UnderWay {
-            member: member.clone(),
-            lane: lane.clone(),
-            assignment: reading.assignment,
-        };
+        let under_way =
+            UnderWay { member: member.clone(), lane: lane.clone(), assignment: reading.assignment };
         Ok((log.faults.clone(), under_way))
     }
 
     fn commit(&mut self, commit: &UnderWay, mark: &Mark) -> Result<(), StageError> {
-        let reads = self
-            .reading(commit.member.id, &commit.lane, commit.assignment)
-            .is_some();
+        let reads = self.reading(commit.member.id, &commit.lane, commit.assignment).is_some();
         match self.logs.get_mut(&commit.lane) {
             Some(log) if log.owner == Some(commit.member.id) && reads => log.commit(mark),
             _ => Err(not_assigned(&commit.lane)),
@@ -292,9 +274,7 @@ impl State {
             }
         } else {
             let held = format!("{lane} holds [{start}, {end}), not offset {at}");
-            member
-                .changes
-                .push_back(Change::Failed(StageError::fatal("fetch", held)));
+            member.changes.push_back(Change::Failed(StageError::fatal("fetch", held)));
         }
     }
 }

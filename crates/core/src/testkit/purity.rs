@@ -60,14 +60,7 @@ where
         prepare(converter, &alone).await;
         let Some(record) = alone.get(0) else { continue };
         let again = guarded("converter", &record, || convert(&record));
-        compare(
-            "converter",
-            converter.replay(),
-            &record,
-            "alone in its batch",
-            answer,
-            &again,
-        );
+        compare("converter", converter.replay(), &record, "alone in its batch", answer, &again);
     }
     let after = fingerprint_of(|parts| converter.fingerprint(parts));
     check_fingerprint("converter", &before, &after);
@@ -111,9 +104,7 @@ pub fn check_partitioner<T, P>(
         None => Ok(None),
         Some(value) => {
             let mut path = RoutePath::new(OPENED_AT_MS);
-            partitioner
-                .route(record, &value, &mut path)
-                .map(|()| Some(path.as_str().to_owned()))
+            partitioner.route(record, &value, &mut path).map(|()| Some(path.as_str().to_owned()))
         }
     };
     let answers = answers(&batch, "partitioner", partitioner.replay(), route);
@@ -123,9 +114,7 @@ pub fn check_partitioner<T, P>(
         let Some(value) = value(&record) else { continue };
         used.clear();
         let again = guarded("partitioner", &record, || {
-            partitioner
-                .route(&record, &value, &mut used)
-                .map(|()| Some(used.as_str().to_owned()))
+            partitioner.route(&record, &value, &mut used).map(|()| Some(used.as_str().to_owned()))
         });
         compare(
             "partitioner",
@@ -185,11 +174,8 @@ pub fn record(record: impl Into<ScriptedRecord>) -> OwnedRecord {
 /// Records as nobody should send them: absent and empty parts, bytes that are not UTF-8, JSON that is cut off, nested
 /// without end or full of surprises, timestamps no calendar can show, texts that look like paths.
 pub fn hostile_records() -> Vec<OwnedRecord> {
-    let mut records = vec![
-        ScriptedRecord::tombstone(),
-        ScriptedRecord::tombstone().key("key"),
-        ScriptedRecord::new(""),
-    ];
+    let mut records =
+        vec![ScriptedRecord::tombstone(), ScriptedRecord::tombstone().key("key"), ScriptedRecord::new("")];
     let texts = [
         "null",
         "true",
@@ -222,40 +208,19 @@ pub fn hostile_records() -> Vec<OwnedRecord> {
         "a,b,\"c\nd\"",
     ];
     records.extend(texts.map(|text| ScriptedRecord::new(text).key(text)));
-    let bytes: [&'static [u8]; 5] = [
-        b"\xff\xfe",
-        b"\xc3\x28",
-        b"{\"a\":\"\xff\"}",
-        b"\x00\x00\x00\x00\x01",
-        b"\x1f\x8b\x08\x00",
-    ];
+    let bytes: [&'static [u8]; 5] =
+        [b"\xff\xfe", b"\xc3\x28", b"{\"a\":\"\xff\"}", b"\x00\x00\x00\x00\x01", b"\x1f\x8b\x08\x00"];
     records.extend(bytes.map(|bytes| ScriptedRecord::new(bytes).key(bytes)));
     records.push(ScriptedRecord::new("[".repeat(10_000)));
-    records.push(ScriptedRecord::new(
-        "{\"a\":".repeat(10_000) + "1" + &"}".repeat(10_000),
-    ));
+    records.push(ScriptedRecord::new("{\"a\":".repeat(10_000) + "1" + &"}".repeat(10_000)));
     records
         .push(ScriptedRecord::new(format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20))).key("k".repeat(1 << 16)));
-    let times = [
-        i64::MIN,
-        i64::MIN + 1,
-        -62_167_219_200_001,
-        -1,
-        0,
-        1,
-        253_402_300_800_000,
-        i64::MAX,
-    ];
+    let times = [i64::MIN, i64::MIN + 1, -62_167_219_200_001, -1, 0, 1, 253_402_300_800_000, i64::MAX];
     for ms in times {
         records.push(ScriptedRecord::new("{\"a\":1}").timestamp(Timestamp::Create(ms)));
         records.push(ScriptedRecord::new(format!("{{\"a\":{ms}}}")).timestamp(Timestamp::LogAppend(ms)));
     }
-    records.push(
-        ScriptedRecord::new("{}")
-            .header("", "")
-            .header("a", "1")
-            .header("a", &b"\xff"[..]),
-    );
+    records.push(ScriptedRecord::new("{}").header("", "").header("a", "1").header("a", &b"\xff"[..]));
     records.into_iter().map(record).collect()
 }
 
@@ -269,15 +234,10 @@ fn batch_with_hostile(records: &[OwnedRecord]) -> Batch {
 
 /// The records as one batch of one partition.
 fn batch_of(records: &[OwnedRecord]) -> Batch {
-    let lane = records
-        .first()
-        .map_or_else(|| TopicPartition::new("purity", 0), |record| record.lane.clone());
+    let lane = records.first().map_or_else(|| TopicPartition::new("purity", 0), |record| record.lane.clone());
     let mut builder = BatchBuilder::new(lane, 0);
     for record in records {
-        let headers = record
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_deref()));
+        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         builder.push(record.offset, record.timestamp, key, value, headers);
     }
@@ -286,10 +246,7 @@ fn batch_of(records: &[OwnedRecord]) -> Batch {
 
 async fn prepare<C: Converter>(converter: &C, batch: &Batch) {
     if let Err(error) = converter.prepare(batch).await {
-        panic!(
-            "prepare failed, and the check needs its answer: {}",
-            ErrorChain(&error)
-        );
+        panic!("prepare failed, and the check needs its answer: {}", ErrorChain(&error));
     }
 }
 
@@ -305,17 +262,12 @@ fn answers<A>(
 where
     A: PartialEq + Debug + Send,
 {
-    let forwards: Vec<_> = batch
-        .iter()
-        .map(|record| guarded(what, &record, || ask(&record)))
-        .collect();
+    let forwards: Vec<_> = batch.iter().map(|record| guarded(what, &record, || ask(&record))).collect();
     let backwards = || -> Vec<_> {
         let mut indices: Vec<_> = (0..batch.len()).collect();
         indices.reverse();
         let records = indices.into_iter().filter_map(|index| batch.get(index));
-        let mut answers: Vec<_> = records
-            .map(|record| guarded(what, &record, || ask(&record)))
-            .collect();
+        let mut answers: Vec<_> = records.map(|record| guarded(what, &record, || ask(&record))).collect();
         answers.reverse();
         answers
     };
@@ -369,9 +321,7 @@ fn guarded<R>(what: &str, record: &Record<'_>, call: impl FnOnce() -> R) -> R {
         Ok(answer) => answer,
         Err(panic) => {
             let message = panic.downcast_ref::<String>().map(String::as_str);
-            let message = message
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             panic!("the {what} panicked on {}: {message}", describe(record))
         }
     }
@@ -400,10 +350,7 @@ fn bounded(value: &impl Debug) -> String {
 }
 
 fn check_fingerprint(what: &str, before: &Fingerprint, after: &Fingerprint) {
-    assert!(
-        *before != Fingerprint::new(),
-        "the {what} puts nothing into the fingerprint"
-    );
+    assert!(*before != Fingerprint::new(), "the {what} puts nothing into the fingerprint");
     let differing = before.differing_parts(after);
     assert!(
         differing.is_empty(),

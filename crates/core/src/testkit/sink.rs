@@ -176,37 +176,25 @@ impl<T> MemorySink<T> {
 
 impl<T> Clone for MemorySink<T> {
     fn clone(&self) -> Self {
-        Self {
-            store: self.store.clone(),
-            encode: Arc::clone(&self.encode),
-            options: self.options.clone(),
-        }
+        Self { store: self.store.clone(), encode: Arc::clone(&self.encode), options: self.options.clone() }
     }
 }
 
 impl<T> fmt::Debug for MemorySink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemorySink")
-            .field("recovery", &self.options.recovery)
-            .finish_non_exhaustive()
+        f.debug_struct("MemorySink").field("recovery", &self.options.recovery).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl<T: Send + 'static> Sink<T> for MemorySink<T> {
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
-        if let Some(token) = at
-            .pinned
-            .as_ref()
-            .and_then(|pinned| pinned.token.as_ref().try_into().ok())
+        if let Some(token) = at.pinned.as_ref().and_then(|pinned| pinned.token.as_ref().try_into().ok())
             && let Some(published) = self.roll_forward(u64::from_le_bytes(token)).await?
         {
             return Ok(Begun::AlreadyPublished(published));
         }
-        let file = at
-            .scratch
-            .create()
-            .map_err(|error| StageError::retry("create scratch file", error))?;
+        let file = at.scratch.create().map_err(|error| StageError::retry("create scratch file", error))?;
         Ok(Begun::Fill(Box::new(MemoryWriter::new(self.clone(), at, file))))
     }
 

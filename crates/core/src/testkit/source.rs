@@ -155,11 +155,7 @@ impl ScriptedSource {
     fn step(&mut self) -> Result<Step, StageError> {
         let shared = Arc::clone(self.shared());
         let mut state = shared.lock();
-        if let Some(change) = state
-            .members
-            .get_mut(&self.member.id)
-            .and_then(|own| own.changes.pop_front())
-        {
+        if let Some(change) = state.members.get_mut(&self.member.id).and_then(|own| own.changes.pop_front()) {
             return self.tell(&mut state, change).map(Step::Tell);
         }
         let Some(own) = state.members.get(&self.member.id) else {
@@ -179,10 +175,8 @@ impl ScriptedSource {
                 continue;
             }
             if position < log.start {
-                let gone = format!(
-                    "retention has removed {lane} below {}, next to read is {position}",
-                    log.start
-                );
+                let gone =
+                    format!("retention has removed {lane} below {}, next to read is {position}", log.start);
                 return Err(StageError::fatal("fetch", gone));
             }
             let (records, bytes) = self.fits(log.from(position), end);
@@ -200,18 +194,13 @@ impl ScriptedSource {
             }
         }
         if let Some((lane, next)) = reached {
-            if let Some(reading) = state
-                .members
-                .get_mut(&self.member.id)
-                .and_then(|own| own.reading.get_mut(&lane))
+            if let Some(reading) =
+                state.members.get_mut(&self.member.id).and_then(|own| own.reading.get_mut(&lane))
             {
                 reading.position = Some(next);
                 reading.reached = Some(next);
             }
-            return Ok(Step::Tell(SourceEvent::Reached {
-                lane,
-                next: Offset::new(next),
-            }));
+            return Ok(Step::Tell(SourceEvent::Reached { lane, next: Offset::new(next) }));
         }
         if let Some(wanted) = wanted {
             return Ok(Step::Read(wanted));
@@ -233,12 +222,8 @@ impl ScriptedSource {
             Some(last) => (Bound::Excluded(last.clone()), Bound::Included(last.clone())),
             None => (Bound::Unbounded, Bound::Unbounded),
         };
-        let rest = self
-            .last
-            .is_some()
-            .then(|| reading.range((Bound::Unbounded, before)))
-            .into_iter()
-            .flatten();
+        let rest =
+            self.last.is_some().then(|| reading.range((Bound::Unbounded, before))).into_iter().flatten();
         reading.range((after, Bound::Unbounded)).chain(rest)
     }
 
@@ -262,11 +247,7 @@ impl ScriptedSource {
         let mut state = shared.lock();
         let state = &mut *state;
         let log = state.logs.get(&wanted.lane)?;
-        let reading = state
-            .members
-            .get_mut(&self.member.id)?
-            .reading
-            .get_mut(&wanted.lane)?;
+        let reading = state.members.get_mut(&self.member.id)?.reading.get_mut(&wanted.lane)?;
         let unchanged = reading.assignment == wanted.assignment
             && reading.position == Some(wanted.position)
             && !reading.paused
@@ -277,10 +258,7 @@ impl ScriptedSource {
         let capacity = usize::try_from(wanted.bytes).unwrap_or_default();
         let mut batch = BatchBuilder::new(wanted.lane.clone(), capacity);
         for record in log.from(wanted.position).iter().take(wanted.records) {
-            let headers = record
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_deref()));
+            let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
             batch.push(
                 record.offset,
                 record.timestamp,
@@ -297,11 +275,7 @@ impl ScriptedSource {
     fn leave(&mut self) {
         self.member.shared.change(|state| {
             state.members.remove(&self.member.id);
-            for log in state
-                .logs
-                .values_mut()
-                .filter(|log| log.owner == Some(self.member.id))
-            {
+            for log in state.logs.values_mut().filter(|log| log.owner == Some(self.member.id)) {
                 log.owner = None;
             }
         });
@@ -317,11 +291,7 @@ enum Step {
 /// Bytes of a record in a batch's arena: its parts, and for each header two lengths and a mark.
 fn size_of_record(record: &OwnedRecord) -> usize {
     let length = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|(name, value)| 9 + name.len() + length(value))
-        .sum();
+    let headers: usize = record.headers.iter().map(|(name, value)| 9 + name.len() + length(value)).sum();
     length(&record.key) + length(&record.value) + headers
 }
 

@@ -89,12 +89,7 @@ impl MemoryObject {
     /// What is reported of it.
     pub fn published(&self) -> PublishedObject {
         let rows = self.rows.len() as u64;
-        PublishedObject {
-            key: self.key.clone(),
-            range: self.range,
-            rows,
-            bytes: self.bytes(),
-        }
+        PublishedObject { key: self.key.clone(), range: self.range, rows, bytes: self.bytes() }
     }
 
     fn claim(&self) -> String {
@@ -105,10 +100,7 @@ impl MemoryObject {
             checksum.update(&row.value);
         }
         let (range, rows, layout) = (self.range, self.rows.len(), self.layout);
-        format!(
-            "{range}, {rows} rows, checksum {:016x}, layout {layout:016x}",
-            checksum.digest()
-        )
+        format!("{range}, {rows} rows, checksum {:016x}, layout {layout:016x}", checksum.digest())
     }
 }
 
@@ -131,11 +123,7 @@ impl MemoryStore {
     /// The offsets of all visible rows of `lane`, in ascending order, as often as they are there: equal to what was
     /// produced if, and only if, nothing was lost or duplicated.
     pub fn offsets(&self, lane: &TopicPartition) -> Vec<i64> {
-        let mut offsets: Vec<_> = self
-            .rows(lane)
-            .into_iter()
-            .map(|(_, row)| row.offset.get())
-            .collect();
+        let mut offsets: Vec<_> = self.rows(lane).into_iter().map(|(_, row)| row.offset.get()).collect();
         offsets.sort_unstable();
         offsets
     }
@@ -143,9 +131,7 @@ impl MemoryStore {
     /// All visible rows of `lane` with their objects' keys, in order of creation.
     pub fn rows(&self, lane: &TopicPartition) -> Vec<(String, MemoryRow)> {
         let objects = self.objects().into_iter().filter(|object| object.lane == *lane);
-        objects
-            .flat_map(|object| object.rows.into_iter().map(move |row| (object.key.clone(), row)))
-            .collect()
+        objects.flat_map(|object| object.rows.into_iter().map(move |row| (object.key.clone(), row))).collect()
     }
 
     /// Number of uploads that are complete and not visible: what an abandoned segment must not leave behind.
@@ -234,11 +220,8 @@ impl Contents {
             None => self.visible.push(object),
             Some(known) if known.claim() == object.claim() => self.created_again += 1,
             Some(known) => {
-                let conflict = StoreConflict {
-                    key: object.key.clone(),
-                    held: known.claim(),
-                    wanted: object.claim(),
-                };
+                let conflict =
+                    StoreConflict { key: object.key.clone(), held: known.claim(), wanted: object.claim() };
                 return Err(StageError::new("create", conflict));
             }
         }

@@ -17,11 +17,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(configure: fn(MemorySink<Bytes>) -> MemorySink<Bytes>) -> Self {
-        Self {
-            store: MemoryStore::new(),
-            configure,
-            faults: Faults::new(),
-        }
+        Self { store: MemoryStore::new(), configure, faults: Faults::new() }
     }
 }
 
@@ -30,10 +26,7 @@ impl SinkHarness for Memory {
     type Sink = Faulty<MemorySink<Bytes>>;
 
     async fn sink(&self) -> Self::Sink {
-        Faulty::new(
-            (self.configure)(MemorySink::bytes(&self.store).row_max(400)),
-            &self.faults,
-        )
+        Faulty::new((self.configure)(MemorySink::bytes(&self.store).row_max(400)), &self.faults)
     }
 
     fn value(&self, record: &Record<'_>) -> Bytes {
@@ -48,8 +41,7 @@ impl SinkHarness for Memory {
         let objects = self.store.objects().into_iter();
         let rows =
             objects.flat_map(|object| object.rows.into_iter().map(move |row| (object.key.clone(), row)));
-        rows.map(|(object, row)| StoredRow::read(object, &row.value))
-            .collect()
+        rows.map(|(object, row)| StoredRow::read(object, &row.value)).collect()
     }
 }
 
@@ -79,10 +71,7 @@ impl BatchSink<Bytes> for Keep {
                 Some(row) => kept.push(row),
                 None => {
                     let poison = Poison::new(PoisonReason::Rejected, "not a row of the suite");
-                    rejected.push(Rejected {
-                        offset: row.offset,
-                        poison,
-                    });
+                    rejected.push(Rejected { offset: row.offset, poison });
                 }
             }
         }
@@ -117,10 +106,6 @@ impl SinkHarness for Simple {
 pub(crate) async fn verdict(harness: impl SinkHarness) -> Result<SuiteReport, String> {
     match tokio::spawn(sink_suite(harness)).await {
         Ok(report) => Ok(report),
-        Err(error) => Err(error
-            .into_panic()
-            .downcast_ref::<String>()
-            .expect("a message")
-            .clone()),
+        Err(error) => Err(error.into_panic().downcast_ref::<String>().expect("a message").clone()),
     }
 }

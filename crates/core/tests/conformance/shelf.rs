@@ -64,10 +64,7 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     pub(crate) fn new(flaw: Option<Flaw>) -> Self {
-        let late = matches!(
-            flaw,
-            Some(Flaw::RefusesLateWithoutSayingSo | Flaw::ForgetsALateRefusal)
-        );
+        let late = matches!(flaw, Some(Flaw::RefusesLateWithoutSayingSo | Flaw::ForgetsALateRefusal));
         Self {
             objects: Objects::default(),
             flaw,
@@ -79,10 +76,7 @@ impl Shelf {
 
     /// A sink that is right, and refuses rows late.
     pub(crate) fn refusing(refuses: Refuses) -> Self {
-        Self {
-            refuses,
-            ..Self::new(None)
-        }
+        Self { refuses, ..Self::new(None) }
     }
 }
 
@@ -110,9 +104,7 @@ impl SinkHarness for Shelf {
 
     async fn stored(&self) -> Vec<StoredRow> {
         let objects = self.objects.lock().unwrap();
-        let rows = objects
-            .iter()
-            .flat_map(|(key, rows)| rows.iter().map(move |row| (key.clone(), row)));
+        let rows = objects.iter().flat_map(|(key, rows)| rows.iter().map(move |row| (key.clone(), row)));
         rows.map(|(object, row)| StoredRow::read(object, row)).collect()
     }
 }
@@ -221,10 +213,8 @@ impl ShelfWriter {
         if self.is(Flaw::ForgetsRoutesPastTheHundredth) {
             routes.retain(|route, _| *route < 100);
         }
-        let mut objects: Vec<_> = routes
-            .into_iter()
-            .map(|(route, rows)| (self.key(route, rows[0].0), rows))
-            .collect();
+        let mut objects: Vec<_> =
+            routes.into_iter().map(|(route, rows)| (self.key(route, rows[0].0), rows)).collect();
         objects.sort_by_key(|(_, rows)| rows[0].0);
         if self.is(Flaw::ReversesRows) {
             for (_, rows) in &mut objects {
@@ -321,10 +311,7 @@ impl SegmentWriter<Bytes> for ShelfWriter {
             self.write_all(&self.group())?;
         }
         if self.is(Flaw::MixesLanes) {
-            let mine = self
-                .rows
-                .drain(..)
-                .map(|(route, row)| (self.instance, route, row));
+            let mine = self.rows.drain(..).map(|(route, row)| (self.instance, route, row));
             self.mixed.lock().unwrap().extend(mine);
             self.copied = 0;
         }
@@ -336,10 +323,7 @@ impl SegmentWriter<Bytes> for ShelfWriter {
         if self.is(Flaw::MixesLanes) {
             let mut mixed = self.mixed.lock().unwrap();
             let mine = |(instance, ..): &mut (u64, usize, OffsetAndRow)| *instance == self.instance;
-            self.rows = mixed
-                .extract_if(.., mine)
-                .map(|(_, route, row)| (route, row))
-                .collect();
+            self.rows = mixed.extract_if(.., mine).map(|(_, route, row)| (route, row)).collect();
             self.rows.retain(|(route, _)| *route < self.routes.len());
         }
         let before = self.staged.take();
@@ -354,10 +338,7 @@ impl SegmentWriter<Bytes> for ShelfWriter {
         }
         self.staged = Some(objects);
         let rejected = self.rejected(Refuses::Stage);
-        Ok(Staged {
-            rejected,
-            ..Staged::default()
-        })
+        Ok(Staged { rejected, ..Staged::default() })
     }
 
     async fn publish(&mut self) -> Result<Published, StageError> {
@@ -369,10 +350,7 @@ impl SegmentWriter<Bytes> for ShelfWriter {
         if self.is(Flaw::AnswersBeforeItIsThere) {
             return Ok(Published::default());
         }
-        let mut published = Published {
-            rejected: self.rejected(Refuses::Publish),
-            ..Published::default()
-        };
+        let mut published = Published { rejected: self.rejected(Refuses::Publish), ..Published::default() };
         for (key, rows) in &staged {
             if self.is(Flaw::WritesInTwoSteps) {
                 // A name of its own until it is complete: never cleaned up when the process dies in between.
@@ -396,10 +374,7 @@ impl SegmentWriter<Bytes> for ShelfWriter {
                 self.objects.lock().unwrap().remove(&key);
             }
         }
-        self.mixed
-            .lock()
-            .unwrap()
-            .retain(|(instance, ..)| *instance != self.instance);
+        self.mixed.lock().unwrap().retain(|(instance, ..)| *instance != self.instance);
         self.rows.clear();
         self.copied = 0;
     }

@@ -39,8 +39,11 @@ fn any_sequence_of_crashes_and_faults_stores_every_record_once() {
     let mut runner = TestRunner::new(Config { cases: 96, ..Config::default() });
     runner
         .run(&lives, |(mut lives, roll_forward)| {
-            lives.iter_mut().for_each(|life| life.roll_forward = roll_forward);
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            for life in &mut lives {
+                life.roll_forward = roll_forward;
+            }
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             let stored = runtime.block_on(live_through(&lives, roll_forward));
             prop_assert_eq!(stored, all(400));
             Ok(())
@@ -52,7 +55,8 @@ async fn live_through(lives: &[Life], roll_forward: bool) -> Vec<i64> {
     let (broker, store, lane) = many(400);
     for life in lives {
         let faults = Faults::new();
-        let fault = if life.lost_answer { Fault::FailAfterWrite(Class::RETRY) } else { Fault::Reject(Class::RETRY) };
+        let fault =
+            if life.lost_answer { Fault::FailAfterWrite(Class::RETRY) } else { Fault::Reject(Class::RETRY) };
         match life.step {
             0 => faults.on(Step::Begin, life.call, fault),
             1 => faults.on(Step::Spill, life.call, fault),
@@ -67,9 +71,11 @@ async fn live_through(lives: &[Life], roll_forward: bool) -> Vec<i64> {
         let sink = MemorySink::<Bytes>::bytes(&store);
         let sink = if life.roll_forward { sink.rolling_forward() } else { sink };
         let source = broker.source().batch_records(life.batch);
-        let built = pipeline_into(source, Faulty::new(sink, &faults)).rotate(MaxRecords(life.rotate_at)).build();
+        let built =
+            pipeline_into(source, Faulty::new(sink, &faults)).rotate(MaxRecords(life.rotate_at)).build();
         // A runtime of its own is the process: dropping it kills everything where it stands.
-        let process = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let process =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let running = process.spawn(built.unwrap().run(never()));
         tokio::time::sleep(Duration::from_millis(life.killed_after_ms)).await;
         drop(running);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aqueduct_core::testkit::{ManualClock, MemorySink, MemoryStore, ScriptedBroker, ScriptedRecord};
 use aqueduct_core::{
-    Budget, Converter, Guarantee, LaneState, Limits, Mark, MaxAge, MaxRecords, Offset, Partitioner, Pipeline, Sink,
-    TopicPartition, any,
+    Budget, Converter, Guarantee, LaneState, Limits, Mark, MaxAge, MaxRecords, Offset, Partitioner, Pipeline,
+    Sink, TopicPartition, any,
 };
 use bytes::Bytes;
 
@@ -40,10 +40,12 @@ async fn a_bounded_run_stores_every_record_once_and_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_publication_was_written_down_first() {
     let (broker, store, lane) = many(900);
-    let built = pipeline(broker.source().until_end().batch_records(100), &store).rotate(MaxRecords(300)).build();
+    let built =
+        pipeline(broker.source().until_end().batch_records(100), &store).rotate(MaxRecords(300)).build();
     built.unwrap().run(never()).await.unwrap();
     let marks: Vec<_> = broker.commits(&lane).iter().map(|commit| commit.mark().unwrap()).collect();
-    let intents: Vec<_> = marks.iter().filter_map(|mark| mark.intent.as_ref()).map(|i| i.range.end().get()).collect();
+    let intents: Vec<_> =
+        marks.iter().filter_map(|mark| mark.intent.as_ref()).map(|i| i.range.end().get()).collect();
     assert_eq!(intents, [300, 600, 900]);
     assert!(marks.windows(2).all(|pair| pair[0].next <= pair[1].next), "marks never go back: {marks:?}");
 }
@@ -80,7 +82,7 @@ async fn a_quiet_topic_still_rotates_by_age() {
     let clock = Arc::new(ManualClock::at_millis(1_700_000_000_000));
     let built = pipeline(broker.source(), &store)
         .rotate(any((MaxRecords(1_000_000), MaxAge::minutes(5))))
-        .clock(clock.clone())
+        .clock(Arc::<ManualClock>::clone(&clock))
         .build()
         .unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

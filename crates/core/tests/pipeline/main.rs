@@ -1,7 +1,12 @@
 //! The whole pipeline over the scripted broker and the in-memory store.
 
+#[cfg(test)]
 mod chaos;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
 mod poison;
+#[cfg(test)]
 mod recovery;
+#[cfg(test)]
 mod stages;

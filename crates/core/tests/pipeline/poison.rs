@@ -16,7 +16,8 @@ const MIXED: [&str; 7] = ["a0", "bad", "b2", "!route", "c4", "bad", "d6"];
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_stops_after_publishing_what_came_before() {
     let (broker, store, lane) = world(["a0", "b1", "bad", "c3"]);
-    let error = pipeline(broker.source().until_end(), &store).build().unwrap().run(never()).await.unwrap_err();
+    let error =
+        pipeline(broker.source().until_end(), &store).build().unwrap().run(never()).await.unwrap_err();
     let text = aqueduct_core::ErrorChain(&error).to_string();
     let PipelineError::Lane { lane: failed, source } = error else { panic!("{text}") };
     assert_eq!(failed, lane);
@@ -102,8 +103,8 @@ async fn rows_refused_at_the_cut_or_later_become_whole_letters() {
             .on_poison(OnPoison::DeadLetter(Arc::new(letters.clone())))
             .build();
         built.unwrap().run(never()).await.unwrap();
-        let refused: Vec<i64> = (0..100).filter(|offset| offset % 10 == 3).collect();
-        assert_eq!(letters.offsets(&lane), refused, "late: {late}");
+        let expected: Vec<i64> = (0..100).filter(|offset| offset % 10 == 3).collect();
+        assert_eq!(letters.offsets(&lane), expected, "late: {late}");
         assert_eq!(store.offsets(&lane).len(), 90);
         assert_eq!(letters.letters()[0].record.value, Some(Bytes::from(values(4)[3].clone())));
     }

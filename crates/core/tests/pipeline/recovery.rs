@@ -3,23 +3,35 @@
 use std::time::Duration;
 
 use aqueduct_core::testkit::{Fault, Faults, Faulty, Gate, MemorySink, MemoryStore, ScriptedBroker, Step};
-use aqueduct_core::{Class, ErrorChain, Guarantee, Mark, MaxRecords, Offset, Pipeline, Report, TopicPartition};
+use aqueduct_core::{
+    Class, ErrorChain, Guarantee, Mark, MaxRecords, Offset, Pipeline, Report, TopicPartition,
+};
 use bytes::Bytes;
 
 use crate::stages::{ByFirstByte, Raw, all, many, never, pipeline, pipeline_into, scratch};
 
 async fn finish(broker: &ScriptedBroker, store: &MemoryStore) -> Report {
-    pipeline(broker.source().until_end(), store).rotate(MaxRecords(70)).build().unwrap().run(never()).await.unwrap()
+    pipeline(broker.source().until_end(), store)
+        .rotate(MaxRecords(70))
+        .build()
+        .unwrap()
+        .run(never())
+        .await
+        .unwrap()
 }
 
 /// Runs until the intent of the first segment is committed and its first object is held back, then crashes.
-async fn crash_with_an_intent(broker: &ScriptedBroker, store: &MemoryStore, lane: &TopicPartition, held: u64) {
+async fn crash_with_an_intent(
+    broker: &ScriptedBroker,
+    store: &MemoryStore,
+    lane: &TopicPartition,
+    held: u64,
+) {
     let gate = Gate::new();
     let held = store.faults().calls(Step::Create) + held;
     store.faults().on(Step::Create, held, Fault::Hold(gate.clone()));
-    let crashed = tokio::spawn(
-        pipeline(broker.source(), store).rotate(MaxRecords(100)).build().unwrap().run(never()),
-    );
+    let crashed =
+        tokio::spawn(pipeline(broker.source(), store).rotate(MaxRecords(100)).build().unwrap().run(never()));
     while broker.mark(lane).is_none_or(|mark| mark.intent.is_none()) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -41,7 +53,8 @@ async fn a_crash_between_the_objects_of_a_segment_is_redone_exactly() {
         let report = finish(&broker, &store).await;
         assert_eq!(store.offsets(&lane), all(250), "held at object {held}");
         assert_eq!((report.recovered, report.pending_intents), (1, 0));
-        let first: Vec<_> = store.objects().iter().map(|object| object.range.end()).filter(|e| e.get() <= 100).collect();
+        let first: Vec<_> =
+            store.objects().iter().map(|object| object.range.end()).filter(|e| e.get() <= 100).collect();
         assert_eq!(first.len(), 5, "the first segment ends at 100, as written down");
     }
 }
@@ -70,12 +83,16 @@ async fn a_lost_commit_answer_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_failing_step_is_tried_again() {
     for step in [Step::Begin, Step::Spill, Step::Stage, Step::Publish] {
-        for fault in [Fault::Reject(Class::RETRY), Fault::FailAfterWrite(Class::RETRY), Fault::Reject(Class::Unknown)] {
+        for fault in
+            [Fault::Reject(Class::RETRY), Fault::FailAfterWrite(Class::RETRY), Fault::Reject(Class::Unknown)]
+        {
             let (broker, store, lane) = many(250);
             let faults = Faults::new();
             faults.on(step, 1, fault.clone()).on(step, 3, fault.clone());
             let sink = Faulty::new(MemorySink::<Bytes>::bytes(&store), &faults);
-            let built = pipeline_into(broker.source().until_end().batch_records(40), sink).rotate(MaxRecords(70)).build();
+            let built = pipeline_into(broker.source().until_end().batch_records(40), sink)
+                .rotate(MaxRecords(70))
+                .build();
             let report = built.unwrap().run(never()).await.unwrap();
             assert_eq!(store.offsets(&lane), all(250), "{step:?} {fault:?}");
             assert_eq!(report.retries, 2, "{step:?} {fault:?}");
@@ -88,7 +105,8 @@ async fn partitions_are_handed_over_with_their_work_published() {
     let (broker, store, lane) = many(300);
     let first = broker.source();
     let member = first.member();
-    let one = tokio::spawn(pipeline(first, &store).rotate(MaxRecords(1_000_000)).build().unwrap().run(never()));
+    let one =
+        tokio::spawn(pipeline(first, &store).rotate(MaxRecords(1_000_000)).build().unwrap().run(never()));
     let second = broker.source().unassigned();
     let other = second.member();
     let built = pipeline(second, &store).rotate(MaxRecords(1_000_000)).build().unwrap();
@@ -236,4 +254,28 @@ async fn a_mark_set_back_meets_its_objects_and_destroys_nothing() {
         .unwrap_err();
     assert!(ErrorChain(&error).to_string().contains("orders+0+0000000000"), "{error:?}");
     assert_eq!(store.objects(), before, "not one object was replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bounded_run_that_loses_its_partition_at_the_end_is_not_over() {
+    let (broker, store, lane) = many(250);
+    let gate = Gate::new();
+    store.faults().on(Step::Create, 1, Fault::Hold(gate.clone()));
+    let source = broker.source().until_end();
+    let member = source.member();
+    let running =
+        tokio::spawn(pipeline(source, &store).rotate(MaxRecords(100)).build().unwrap().run(never()));
+    while broker.mark(&lane).is_none_or(|mark| mark.intent.is_none()) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Everything is read by now, and nothing is stored.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    member.evict([lane.clone()]);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gate.open();
+    assert!(!running.is_finished());
+    member.assign([lane.clone()]);
+    let report = running.await.unwrap().unwrap();
+    assert_eq!(store.offsets(&lane), all(250));
+    assert_eq!((report.recovered, report.pending_intents), (1, 0));
 }

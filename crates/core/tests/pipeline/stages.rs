@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use aqueduct_core::testkit::{MemorySink, MemoryStore, ScriptedBroker, ScriptedSource};
 use aqueduct_core::{
-    Builder, Converted, Converter, Fingerprint, Partitioner, Pipeline, Poison, PoisonReason, Record, RoutePath,
-    SkipReason, TopicPartition,
+    Builder, Converted, Converter, Fingerprint, Partitioner, Pipeline, Poison, PoisonReason, Record,
+    RoutePath, SkipReason, TopicPartition,
 };
 use bytes::Bytes;
 
@@ -49,7 +49,9 @@ impl Partitioner<Bytes> for ByFirstByte {
 }
 
 /// A broker with one partition holding `values`, and a store.
-pub(crate) fn world<'a>(values: impl IntoIterator<Item = &'a str>) -> (ScriptedBroker, MemoryStore, TopicPartition) {
+pub(crate) fn world<'a>(
+    values: impl IntoIterator<Item = &'a str>,
+) -> (ScriptedBroker, MemoryStore, TopicPartition) {
     let broker = ScriptedBroker::new();
     let lane = TopicPartition::new("orders", 0);
     broker.extend(&lane, values.into_iter().map(|value| Bytes::copy_from_slice(value.as_bytes())));

@@ -33,11 +33,8 @@ fn explore(title: &str, protocol: Protocol) -> BTreeSet<&'static str> {
         .properties()
         .into_iter()
         .partition(|property| property.expectation == Expectation::Sometimes);
-    let broken: BTreeSet<_> = promises
-        .iter()
-        .map(|property| property.name)
-        .filter(|name| found.contains(name))
-        .collect();
+    let broken: BTreeSet<_> =
+        promises.iter().map(|property| property.name).filter(|name| found.contains(name)).collect();
     println!(
         "{title}: {} states, {} transitions, depth {}, {:.1?}: {broken:?}",
         checker.unique_state_count(),
@@ -46,29 +43,18 @@ fn explore(title: &str, protocol: Protocol) -> BTreeSet<&'static str> {
         begun.elapsed(),
     );
     for waypoint in waypoints {
-        assert!(
-            found.contains(waypoint.name),
-            "{title}: never reached: {}",
-            waypoint.name
-        );
+        assert!(found.contains(waypoint.name), "{title}: never reached: {}", waypoint.name);
     }
     broken
 }
 
 /// Prints a short way to break `promise`.
 fn tell(title: &str, protocol: Protocol, promise: &'static str) {
-    let protocol = Protocol {
-        twins: false,
-        ..protocol
-    };
+    let protocol = Protocol { twins: false, ..protocol };
     let until = HasDiscoveries::AnyOf(BTreeSet::from([promise]));
     let checker = protocol.checker().finish_when(until).spawn_bfs().join();
     println!("{title}: how `{promise}` breaks");
-    for action in checker
-        .discovery(promise)
-        .into_iter()
-        .flat_map(Path::into_actions)
-    {
+    for action in checker.discovery(promise).into_iter().flat_map(Path::into_actions) {
         println!("    {action}");
     }
 }
@@ -96,22 +82,14 @@ pub(super) fn can_always_drain(title: &str, protocol: Protocol) {
         at += 1;
     }
     let mut hopeful = vec![false; states.len()];
-    let mut queue: VecDeque<usize> = (0..states.len())
-        .filter(|number| properties::drained(&protocol, &states[*number]))
-        .collect();
+    let mut queue: VecDeque<usize> =
+        (0..states.len()).filter(|number| properties::drained(&protocol, &states[*number])).collect();
     while let Some(number) = queue.pop_front() {
         if !std::mem::replace(&mut hopeful[number], true) {
             queue.extend(&came_from[number]);
         }
     }
     let stuck = hopeful.iter().position(|hope| !hope);
-    println!(
-        "{title}: a drained state is ahead of each of {} states",
-        states.len()
-    );
-    assert!(
-        stuck.is_none(),
-        "{title}: stuck: {:?}",
-        stuck.map(|number| states[number])
-    );
+    println!("{title}: a drained state is ahead of each of {} states", states.len());
+    assert!(stuck.is_none(), "{title}: stuck: {:?}", stuck.map(|number| states[number]));
 }

@@ -57,11 +57,8 @@ impl Protocol {
         let leased = state.partitions[lane].owner == Some(name);
         write(state, lane, mark, leased);
         let member = state.member_mut(name);
-        member.commit[lane] = if member.membership == Membership::Ghost {
-            Commit::None
-        } else {
-            Commit::Applied
-        };
+        member.commit[lane] =
+            if member.membership == Membership::Ghost { Commit::None } else { Commit::Applied };
     }
 
     /// The verdict reaches the lane. Refused for its generation means: repeat it after the rebalance, if the lane
@@ -71,10 +68,9 @@ impl Protocol {
         if member.commit[lane] == Commit::Applied {
             member.work[lane] = match member.work[lane] {
                 Work::Intending(segment) => self.staged(segment),
-                Work::Committing(segment) if self.publish_first => Work::Filling {
-                    start: segment.end,
-                    pinned: None,
-                },
+                Work::Committing(segment) if self.publish_first => {
+                    Work::Filling { start: segment.end, pinned: None }
+                }
                 Work::Committing(segment) => Work::Publishing { segment, done: 0 },
                 other => other,
             };

@@ -83,11 +83,7 @@ impl Protocol {
             Membership::Ghost => Membership::Absent,
             _ => Membership::Evicted,
         };
-        let heir = state
-            .member(name.other())
-            .membership
-            .in_group()
-            .then_some(name.other());
+        let heir = state.member(name.other()).membership.in_group().then_some(name.other());
         for lane in self.lanes() {
             let partition = &mut state.partitions[lane];
             partition.moving = false;
@@ -118,20 +114,12 @@ impl Protocol {
     pub(super) fn crash(state: &mut State, name: Name) {
         spend(&mut state.left.faults);
         let member = state.member_mut(name);
-        let membership = if member.membership.in_group() {
-            Membership::Ghost
-        } else {
-            Membership::Absent
-        };
+        let membership = if member.membership.in_group() { Membership::Ghost } else { Membership::Absent };
         let on_the_wire = member.commit.map(|commit| match commit {
             Commit::Sent(_) => commit,
             _ => Commit::None,
         });
-        *member = Member {
-            membership,
-            commit: on_the_wire,
-            ..Member::ABSENT
-        };
+        *member = Member { membership, commit: on_the_wire, ..Member::ABSENT };
     }
 
     /// `UNKNOWN_MEMBER_ID`: every lease of the client instance is over. By our rule so is the instance, and a new one
@@ -163,11 +151,7 @@ fn next_generation(state: &mut State) {
     for member in &mut state.members {
         for commit in &mut member.commit {
             if let Commit::Sent(_) = commit {
-                *commit = if member.membership == Membership::Ghost {
-                    Commit::None
-                } else {
-                    Commit::Refused
-                };
+                *commit = if member.membership == Membership::Ghost { Commit::None } else { Commit::Refused };
             }
         }
         if member.membership == Membership::Current {

@@ -9,16 +9,10 @@ impl Protocol {
         match state.member(name).work[lane] {
             Work::Assigned => actions.push(Action::Start(name, lane)),
             Work::Filling { start, pinned: None } => self.cuts(name, lane, start, actions),
-            Work::Filling {
-                start,
-                pinned: Some(_),
-            } if !self.replay_pinned => {
+            Work::Filling { start, pinned: Some(_) } if !self.replay_pinned => {
                 self.cuts(name, lane, start, actions);
             }
-            Work::Filling {
-                start,
-                pinned: Some(end),
-            } => {
+            Work::Filling { start, pinned: Some(end) } => {
                 actions.push(Action::Cut(name, lane, end));
                 if state.partitions[lane].shows(Segment { start, end }) {
                     actions.push(Action::Recognise(name, lane));
@@ -44,21 +38,14 @@ impl Protocol {
         state.member_mut(name).work[lane] = if mark.foreign && !self.adopt_foreign {
             Work::Stopped(Stop::ForeignMark)
         } else {
-            Work::Filling {
-                start: mark.next,
-                pinned: mark.intent,
-            }
+            Work::Filling { start: mark.next, pinned: mark.intent }
         };
     }
 
     /// `Begun::AlreadyPublished`: the sink finds every object of the pinned segment, so only its end is missing.
     pub(super) fn recognise(state: &mut State, name: Name, lane: usize) {
         let work = &mut state.member_mut(name).work[lane];
-        if let Work::Filling {
-            start,
-            pinned: Some(end),
-        } = *work
-        {
+        if let Work::Filling { start, pinned: Some(end) } = *work {
             *work = Work::Committing(Segment { start, end });
         }
     }
@@ -72,20 +59,12 @@ impl Protocol {
             _ => return,
         };
         let segment = Segment { start, end };
-        *work = if self.intent {
-            Work::Intending(segment)
-        } else {
-            self.staged(segment)
-        };
+        *work = if self.intent { Work::Intending(segment) } else { self.staged(segment) };
     }
 
     /// Where a segment goes once nothing holds it back: out, and only then is its end committed.
     pub(super) fn staged(&self, segment: Segment) -> Work {
-        if self.publish_first {
-            Work::Publishing { segment, done: 0 }
-        } else {
-            Work::Committing(segment)
-        }
+        if self.publish_first { Work::Publishing { segment, done: 0 } } else { Work::Committing(segment) }
     }
 
     /// The PUT a publishing lane is at.
@@ -93,16 +72,8 @@ impl Protocol {
         let Work::Publishing { segment, done } = state.member(name).work[lane] else {
             return None;
         };
-        let nth = if self.first_record_first {
-            done
-        } else {
-            segment.objects() - 1 - done
-        };
-        Some(LatePut {
-            lane,
-            key: segment.start + nth,
-            segment,
-        })
+        let nth = if self.first_record_first { done } else { segment.objects() - 1 - done };
+        Some(LatePut { lane, key: segment.start + nth, segment })
     }
 
     /// One PUT, and its answer. 200: the object is ours. 412: the claim decides.
@@ -119,15 +90,11 @@ impl Protocol {
 
     fn created(&self, work: Work) -> Work {
         match work {
-            Work::Publishing { segment, done } if done + 1 < segment.objects() => Work::Publishing {
-                segment,
-                done: done + 1,
-            },
+            Work::Publishing { segment, done } if done + 1 < segment.objects() => {
+                Work::Publishing { segment, done: done + 1 }
+            }
             Work::Publishing { segment, .. } if self.publish_first => Work::Committing(segment),
-            Work::Publishing { segment, .. } => Work::Filling {
-                start: segment.end,
-                pinned: None,
-            },
+            Work::Publishing { segment, .. } => Work::Filling { start: segment.end, pinned: None },
             other => other,
         }
     }

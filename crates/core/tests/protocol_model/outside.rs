@@ -11,10 +11,7 @@ impl Protocol {
             None if self.late_puts => {
                 for name in Name::BOTH {
                     for lane in self.lanes() {
-                        if self
-                            .put(state, name, lane)
-                            .is_some_and(|put| self.would_send(state, put))
-                        {
+                        if self.put(state, name, lane).is_some_and(|put| self.would_send(state, put)) {
                             actions.push(Action::Delay(name, lane));
                         }
                     }
@@ -65,11 +62,7 @@ impl Protocol {
     /// It reaches the bucket after all. Nobody listens to the answer.
     pub(super) fn arrive(&self, state: &mut State) {
         // The HEAD that went before it is history.
-        let claim = if self.claim == Claim::HeadFirst {
-            Claim::Absent
-        } else {
-            self.claim
-        };
+        let claim = if self.claim == Claim::HeadFirst { Claim::Absent } else { self.claim };
         if let Some(put) = state.late.take() {
             // A refusal changes nothing, and there is nobody left to stop.
             deliver(state, put, claim).ok();
@@ -79,20 +72,12 @@ impl Protocol {
     /// An old mark of ours is back: a restored offsets topic, a mirror's copy, an unclean election.
     pub(super) fn regress(state: &mut State, lane: usize, next: u8, intent: Option<u8>) {
         state.left.regressions -= 1;
-        state.partitions[lane].mark = Mark {
-            next,
-            intent,
-            foreign: false,
-        };
+        state.partitions[lane].mark = Mark { next, intent, foreign: false };
     }
 
     /// Somebody else's tool writes an offset of its choice, without our marker.
     pub(super) fn reset(state: &mut State, lane: usize, next: u8) {
         state.left.resets -= 1;
-        state.partitions[lane].mark = Mark {
-            next,
-            intent: None,
-            foreign: true,
-        };
+        state.partitions[lane].mark = Mark { next, intent: None, foreign: true };
     }
 }

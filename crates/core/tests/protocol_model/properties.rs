@@ -33,10 +33,7 @@ pub(super) const RETAINED: &str = "retained lane publishes";
 pub(super) fn of(protocol: &Protocol) -> Vec<Property<Protocol>> {
     let mut properties = vec![
         Property::always(NO_LOSS, |_, state: &State| {
-            state
-                .partitions
-                .iter()
-                .all(|partition| partition.visible_below(partition.high))
+            state.partitions.iter().all(|partition| partition.visible_below(partition.high))
         }),
         Property::always(NO_DUP, |protocol: &Protocol, state: &State| {
             protocol.lanes().all(|lane| {
@@ -55,12 +52,10 @@ pub(super) fn of(protocol: &Protocol) -> Vec<Property<Protocol>> {
         Property::always(FENCE, |_, state: &State| !state.fence_broken),
         Property::always(UNBLOCKED, |protocol: &Protocol, state: &State| {
             protocol.meddled(state)
-                || state.members.iter().all(|member| {
-                    member
-                        .work
-                        .iter()
-                        .all(|work| *work != Work::Stopped(Stop::Conflict))
-                })
+                || state
+                    .members
+                    .iter()
+                    .all(|member| member.work.iter().all(|work| *work != Work::Stopped(Stop::Conflict)))
         }),
         Property::sometimes(DRAINED, drained),
     ];
@@ -111,9 +106,7 @@ pub(super) fn drained(protocol: &Protocol, state: &State) -> bool {
 /// Any two visible objects are of one segment or of segments apart, and each segment starts where another ends.
 fn tiled(partition: &Partition) -> bool {
     partition.objects().all(|(_, one)| {
-        let apart = partition
-            .objects()
-            .all(|(_, other)| one == other || !one.overlaps(other));
+        let apart = partition.objects().all(|(_, other)| one == other || !one.overlaps(other));
         let follows = one.start == 0 || partition.objects().any(|(_, other)| other.end == one.start);
         apart && follows
     })
@@ -132,18 +125,11 @@ fn requests(state: &State, lane: usize) -> impl Iterator<Item = Mark> {
 
 fn pinned(state: &State, lane: usize) -> bool {
     let partition = &state.partitions[lane];
-    let Mark {
-        next,
-        intent: Some(end),
-        ..
-    } = partition.mark
-    else {
+    let Mark { next, intent: Some(end), .. } = partition.mark else {
         return true;
     };
     let agrees = |start: u8, its_end: u8| start != next || its_end == end;
-    partition
-        .objects()
-        .all(|(_, segment)| agrees(segment.start, segment.end))
+    partition.objects().all(|(_, segment)| agrees(segment.start, segment.end))
         && state.members.iter().all(|member| match member.work[lane] {
             Work::Publishing { segment, .. } => agrees(segment.start, segment.end),
             _ => true,

@@ -22,10 +22,7 @@ pub(super) enum Claim {
 
 /// The rules of the commit protocol and the bounds of one exploration.
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one rule, taken out on its own"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one rule, taken out on its own")]
 pub(super) struct Protocol {
     /// The cut is written into the mark before anything becomes visible.
     pub intent: bool,
@@ -70,81 +67,40 @@ impl Protocol {
             adopt_foreign: false,
             records: [records, 0],
             late_puts: true,
-            allow: Allowance {
-                faults: None,
-                moves: None,
-                regressions: 0,
-                resets: 0,
-            },
+            allow: Allowance { faults: None, moves: None, regressions: 0, resets: 0 },
             twins: true,
         }
     }
 
     /// The same with a second lane, and so many faults and moves.
     pub(super) const fn two_lanes(records: [u8; LANES_MAX], faults: u8, moves: u8) -> Self {
-        let allow = Allowance {
-            faults: Some(faults),
-            moves: Some(moves),
-            regressions: 0,
-            resets: 0,
-        };
-        Self {
-            records,
-            late_puts: false,
-            allow,
-            ..Self::one_lane(0)
-        }
+        let allow = Allowance { faults: Some(faults), moves: Some(moves), regressions: 0, resets: 0 };
+        Self { records, late_puts: false, allow, ..Self::one_lane(0) }
     }
 
     /// The same with every PUT either prompt or lost.
     pub(super) const fn prompt(self) -> Self {
-        Self {
-            late_puts: false,
-            ..self
-        }
+        Self { late_puts: false, ..self }
     }
 
     /// The same with lanes that change hands only when a member fails, and so often at most if `faults` says so.
     pub(super) const fn unmoved(self, faults: Option<u8>) -> Self {
-        Self {
-            allow: Allowance {
-                faults,
-                moves: Some(0),
-                ..self.allow
-            },
-            ..self
-        }
+        Self { allow: Allowance { faults, moves: Some(0), ..self.allow }, ..self }
     }
 
     /// The same with an old mark of ours that re-appears once, at any time.
     pub(super) const fn with_old_mark(self) -> Self {
-        Self {
-            allow: Allowance {
-                regressions: 1,
-                ..self.allow
-            },
-            ..self
-        }
+        Self { allow: Allowance { regressions: 1, ..self.allow }, ..self }
     }
 
     /// The same with an operator who once resets the idle group to any earlier offset.
     pub(super) const fn with_reset(self) -> Self {
-        Self {
-            allow: Allowance {
-                resets: 1,
-                ..self.allow
-            },
-            ..self
-        }
+        Self { allow: Allowance { resets: 1, ..self.allow }, ..self }
     }
 
     /// The lanes this configuration uses.
     pub(super) fn lanes(&self) -> impl Iterator<Item = usize> {
-        self.records
-            .into_iter()
-            .enumerate()
-            .filter(|(_, records)| *records > 0)
-            .map(|(lane, _)| lane)
+        self.records.into_iter().enumerate().filter(|(_, records)| *records > 0).map(|(lane, _)| lane)
     }
 
     /// Have marks been written by someone other than the lane's owner?
@@ -231,11 +187,7 @@ impl Model for Protocol {
             Action::Regress(lane, offset, intent) => Self::regress(&mut next, lane, offset, intent),
             Action::Reset(lane, offset) => Self::reset(&mut next, lane, offset),
         }
-        Some(if self.twins {
-            next.min(next.swapped())
-        } else {
-            next
-        })
+        Some(if self.twins { next.min(next.swapped()) } else { next })
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -255,10 +207,7 @@ impl fmt::Display for Action {
             Self::Learn(name) => write!(f, "{name:?} learns that it was evicted"),
             Self::Start(name, lane) => write!(f, "{name:?} reads the mark of lane {lane}"),
             Self::Recognise(name, lane) => {
-                write!(
-                    f,
-                    "{name:?} finds the pinned segment of lane {lane} already visible"
-                )
+                write!(f, "{name:?} finds the pinned segment of lane {lane} already visible")
             }
             Self::Cut(name, lane, end) => write!(f, "{name:?} cuts lane {lane} at {end}"),
             Self::Create(name, lane) => write!(f, "{name:?} creates the next object of lane {lane}"),
@@ -269,18 +218,12 @@ impl fmt::Display for Action {
                 write!(f, "{name:?} receives the answer to its commit of lane {lane}")
             }
             Self::SendStray(name, lane) => {
-                write!(
-                    f,
-                    "{name:?}'s client re-stamps and sends the deferred commit of lane {lane}"
-                )
+                write!(f, "{name:?}'s client re-stamps and sends the deferred commit of lane {lane}")
             }
             Self::Delay(name, lane) => write!(f, "{name:?}'s PUT of lane {lane} is held up on the wire"),
             Self::Arrive => write!(f, "the PUT on the wire reaches the bucket"),
             Self::Regress(lane, next, Some(end)) => {
-                write!(
-                    f,
-                    "the old mark {next} with intent {end} re-appears on lane {lane}"
-                )
+                write!(f, "the old mark {next} with intent {end} re-appears on lane {lane}")
             }
             Self::Regress(lane, next, None) => write!(f, "the old mark {next} re-appears on lane {lane}"),
             Self::Reset(lane, next) => write!(f, "an operator resets lane {lane} to {next}"),

@@ -61,19 +61,11 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn at(next: u8) -> Self {
-        Self {
-            next,
-            intent: None,
-            foreign: false,
-        }
+        Self { next, intent: None, foreign: false }
     }
 
     pub(super) fn with_intent(segment: Segment) -> Self {
-        Self {
-            next: segment.start,
-            intent: Some(segment.end),
-            foreign: false,
-        }
+        Self { next: segment.start, intent: Some(segment.end), foreign: false }
     }
 }
 
@@ -93,11 +85,7 @@ pub(super) struct Partition {
 
 impl Partition {
     pub(super) const EMPTY: Self = Self {
-        mark: Mark {
-            next: 0,
-            intent: None,
-            foreign: false,
-        },
+        mark: Mark { next: 0, intent: None, foreign: false },
         high: 0,
         owner: None,
         moving: false,
@@ -106,16 +94,12 @@ impl Partition {
 
     /// The visible objects as (key, segment).
     pub(super) fn objects(&self) -> impl Iterator<Item = (u8, Segment)> {
-        (0_u8..)
-            .zip(&self.bucket)
-            .filter_map(|(key, object)| object.map(|segment| (key, segment)))
+        (0_u8..).zip(&self.bucket).filter_map(|(key, object)| object.map(|segment| (key, segment)))
     }
 
     /// In how many visible objects the record at `offset` is.
     pub(super) fn copies(&self, offset: u8) -> usize {
-        self.objects()
-            .filter(|(key, segment)| segment.row(*key, offset))
-            .count()
+        self.objects().filter(|(key, segment)| segment.row(*key, offset)).count()
     }
 
     /// Are all objects of `segment` visible?

@@ -1,14 +1,16 @@
 //! What only a real broker can show. `AQUEDUCT_TEST_BROKERS=host:port cargo test -p aqueduct-kafka-source -- --ignored`
+//!
+//! `AQUEDUCT_TEST_SASL_BROKERS` names a listener that speaks `SASL_PLAINTEXT` with `PLAIN`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aqueduct_core::{
-    Class, ErrorChain, Fingerprint, Intent, Mark, MarkOrigin, Offset, OffsetRange, Pool, Source as _,
-    SourceContext, SourceEvent,
+    Class, DeadLetterSink as _, ErrorChain, Fingerprint, Intent, Mark, MarkOrigin, Offset, OffsetRange, Pool,
+    Source as _, SourceContext, SourceEvent,
 };
-use aqueduct_kafka_source::{KafkaSource, KafkaSourceBuilder};
+use aqueduct_kafka_source::{KafkaDeadLetters, KafkaSource, KafkaSourceBuilder};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -220,6 +222,34 @@ async fn one_lane_s_refused_commit_does_not_hide_another_s() {
     assert_eq!(refused.class(), Class::Fatal);
     assert!(ErrorChain(&refused).to_string().contains("offset.metadata.max.bytes"), "{refused}");
     driver.source.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a broker with SASL"]
+async fn wrong_credentials_are_an_error_within_ten_seconds_and_not_shown() {
+    let brokers = std::env::var("AQUEDUCT_TEST_SASL_BROKERS").unwrap();
+    let properties = [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "nobody"),
+        ("sasl.password", "canary-51c"),
+    ];
+    let source = KafkaSource::builder().brokers(&brokers).group("g").topics(["t"]).properties(properties);
+    let mut source = source.build().unwrap();
+    let context = SourceContext { memory: Pool::new(1 << 20), adopt_foreign_marks: false };
+    let started = Instant::now();
+    let error = source.open(context).await.unwrap_err();
+    let text = format!("{} {error:?} {source:?}", ErrorChain(&error));
+    assert!(text.contains("refused the credentials") && text.contains("`sasl.password`"), "{text}");
+    assert!(!text.contains("canary-51c"), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(10));
+
+    let letters = KafkaDeadLetters::builder().brokers(&brokers).topic("t").properties(properties);
+    let started = Instant::now();
+    let error = letters.build().unwrap().check().await.unwrap_err();
+    let text = format!("{} {error:?}", ErrorChain(&error));
+    assert!(text.contains("refused the credentials") && !text.contains("canary-51c"), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(10));
 }
 
 /// Deleting records behind a mark moves the start of the log past it.

@@ -32,33 +32,16 @@ fn scalars_become_levels() {
             ("big", FieldValue::U64(u64::MAX)),
         ],
     );
-    assert_eq!(
-        found.unwrap(),
-        "service=checkout/status=-200/ok=true/big=18446744073709551615"
-    );
+    assert_eq!(found.unwrap(), "service=checkout/status=-200/ok=true/big=18446744073709551615");
 }
 
 #[test]
 fn levels_may_be_named() {
-    let by = ByField::named("rid", "request.id")
-        .unwrap()
-        .and_named("uid", "user.id")
-        .unwrap();
-    let found = route(
-        &by,
-        &[
-            ("request.id", FieldValue::I64(1)),
-            ("user.id", FieldValue::I64(2)),
-        ],
-    );
+    let by = ByField::named("rid", "request.id").unwrap().and_named("uid", "user.id").unwrap();
+    let found = route(&by, &[("request.id", FieldValue::I64(1)), ("user.id", FieldValue::I64(2))]);
     assert_eq!(found.unwrap(), "rid=1/uid=2");
     let error = ByField::new("request.id").unwrap().and("user.id").unwrap_err();
-    assert_eq!(
-        error,
-        LayoutError::DuplicateLevel {
-            name: "id".to_owned()
-        }
-    );
+    assert_eq!(error, LayoutError::DuplicateLevel { name: "id".to_owned() });
     assert!(matches!(ByField::new("a..b"), Err(LayoutError::Path(_))));
 }
 
@@ -90,10 +73,7 @@ fn what_cannot_be_a_level_is_a_poison_that_names_the_field() {
     assert_eq!(reason(Some(FieldValue::Null)), PoisonReason::MissingField);
     assert_eq!(reason(Some(FieldValue::Composite)), PoisonReason::InvalidField);
     assert_eq!(reason(Some(FieldValue::F64(1.5))), PoisonReason::InvalidField);
-    assert_eq!(
-        reason(Some(FieldValue::Str("x".repeat(1 << 20).into()))),
-        PoisonReason::InvalidRoute
-    );
+    assert_eq!(reason(Some(FieldValue::Str("x".repeat(1 << 20).into()))), PoisonReason::InvalidRoute);
 }
 
 #[test]
@@ -110,10 +90,7 @@ fn a_default_takes_what_has_no_value_of_its_own() {
     assert_eq!(route(&by, &[]).unwrap(), "f=null");
     assert_eq!(route(&by, &[("f", FieldValue::Null)]).unwrap(), "f=null");
     assert_eq!(route(&by, &[("f", FieldValue::Composite)]).unwrap(), "f=null");
-    assert!(
-        route(&by, &[("f", FieldValue::F64(0.5))]).is_err(),
-        "a value, only not one to sort by"
-    );
+    assert!(route(&by, &[("f", FieldValue::F64(0.5))]).is_err(), "a value, only not one to sort by");
 }
 
 #[test]
@@ -140,12 +117,7 @@ fn every_option_is_part_of_the_identity() {
         ByField::new("x.a").unwrap(),
     ];
     let digests: Vec<u64> = all.iter().map(|by| fingerprint::<Tree>(by).digest()).collect();
-    assert!(
-        digests
-            .iter()
-            .enumerate()
-            .all(|(index, digest)| !digests[..index].contains(digest))
-    );
+    assert!(digests.iter().enumerate().all(|(index, digest)| !digests[..index].contains(digest)));
 }
 
 proptest! {

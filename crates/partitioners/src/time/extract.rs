@@ -62,12 +62,10 @@ impl<T: ?Sized> Extract<T> for RecordTimestamp {
     fn millis(&self, record: &Record<'_>, _value: &T, _path: &RoutePath) -> Result<i64, Poison> {
         match record.timestamp().millis() {
             Some(ms @ 0..) => Ok(ms),
-            Some(ms) => Err(invalid(format!(
-                "the record's timestamp is {ms}, expected milliseconds since 1970"
-            ))),
-            None => Err(invalid(
-                "the record has no timestamp; take the time from a field of the value",
-            )),
+            Some(ms) => {
+                Err(invalid(format!("the record's timestamp is {ms}, expected milliseconds since 1970")))
+            }
+            None => Err(invalid("the record has no timestamp; take the time from a field of the value")),
         }
     }
 
@@ -147,11 +145,7 @@ pub struct FieldTime {
 impl FieldTime {
     /// The field at `path`, spelled in `format`.
     pub fn new(path: FieldPath, format: TimeFormat) -> Self {
-        Self {
-            path,
-            format,
-            local: None,
-        }
+        Self { path, format, local: None }
     }
 
     /// Reads [`TimeFormat::Iso8601`] text without an offset as local time of `zone`. Of two equal local times the
@@ -195,9 +189,9 @@ impl FieldTime {
             return Ok(instant.as_millisecond());
         }
         match (text.parse::<jiff::civil::DateTime>(), &self.local) {
-            (Ok(local), Some(zone)) => zone
-                .instant_ms(local)
-                .ok_or_else(|| self.refused("is outside what a calendar can show")),
+            (Ok(local), Some(zone)) => {
+                zone.instant_ms(local).ok_or_else(|| self.refused("is outside what a calendar can show"))
+            }
             (Ok(_), None) => {
                 Err(self.refused("has no offset; write Z or +09:00, or set `without_offset_in`"))
             }
@@ -207,11 +201,7 @@ impl FieldTime {
 
     #[cold]
     fn refused(&self, what: &str) -> Poison {
-        invalid(format!(
-            "field {} {what} (format: {})",
-            self.path,
-            self.format.name()
-        ))
+        invalid(format!("field {} {what} (format: {})", self.path, self.format.name()))
     }
 }
 
@@ -229,14 +219,12 @@ impl<T: Fields + ?Sized> Extract<T> for FieldTime {
             (Some(FieldValue::I64(_) | FieldValue::U64(_) | FieldValue::F64(_)), None) => {
                 Err(self.refused("is a number, expected text"))
             }
-            (None, _) => Err(Poison::new(
-                PoisonReason::MissingField,
-                format!("field {} is absent", self.path),
-            )),
-            (Some(FieldValue::Null), _) => Err(Poison::new(
-                PoisonReason::MissingField,
-                format!("field {} is null", self.path),
-            )),
+            (None, _) => {
+                Err(Poison::new(PoisonReason::MissingField, format!("field {} is absent", self.path)))
+            }
+            (Some(FieldValue::Null), _) => {
+                Err(Poison::new(PoisonReason::MissingField, format!("field {} is null", self.path)))
+            }
             (Some(_), _) => Err(Poison::new(
                 PoisonReason::InvalidField,
                 format!("field {} is no number or text, so it cannot be a time", self.path),
@@ -247,10 +235,7 @@ impl<T: Fields + ?Sized> Extract<T> for FieldTime {
     fn fingerprint(&self, parts: &mut Fingerprint) {
         let local = self.local.as_ref().map_or("", Zone::name);
         let (path, format) = (self.path.segments(), self.format.name());
-        parts.put(
-            "partitioner",
-            format_args!("field-time/1 {path:?} {format} local={local:?}"),
-        );
+        parts.put("partitioner", format_args!("field-time/1 {path:?} {format} local={local:?}"));
     }
 }
 

@@ -89,12 +89,7 @@ impl ByTime {
     /// all.
     pub fn pattern(pattern: &str, zone: &str) -> Result<Self, LayoutError> {
         let (pattern, zone) = (Pattern::parse(pattern)?, Zone::find(zone)?);
-        Ok(Self {
-            pattern,
-            zone,
-            period_ms: 1,
-            extract: RecordTimestamp,
-        })
+        Ok(Self { pattern, zone, period_ms: 1, extract: RecordTimestamp })
     }
 }
 
@@ -128,12 +123,7 @@ impl<E> ByTime<E> {
 
     /// Takes the time from wherever `extract` finds it.
     pub fn extract<N>(self, extract: N) -> ByTime<N> {
-        ByTime {
-            pattern: self.pattern,
-            zone: self.zone,
-            period_ms: self.period_ms,
-            extract,
-        }
+        ByTime { pattern: self.pattern, zone: self.zone, period_ms: self.period_ms, extract }
     }
 }
 

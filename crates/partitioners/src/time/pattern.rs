@@ -90,9 +90,7 @@ impl Pattern {
             }
         }
         if !has_letters {
-            return Err(LayoutError::NoLetters {
-                pattern: text.to_owned(),
-            });
+            return Err(LayoutError::NoLetters { pattern: text.to_owned() });
         }
         form.finish(&mut pieces);
         let length = pieces.iter().map(Piece::length_max).sum();
@@ -103,10 +101,7 @@ impl Pattern {
                 limit: RENDERED_MAX,
             });
         }
-        Ok(Self {
-            text: text.to_owned(),
-            pieces,
-        })
+        Ok(Self { text: text.to_owned(), pieces })
     }
 
     /// The pattern as given.
@@ -116,19 +111,13 @@ impl Pattern {
 
     /// Appends the levels for a clock's reading, given as milliseconds between 1970-01-01 00:00 and the reading.
     pub(super) fn render(&self, local_ms: i64, path: &mut RoutePath) -> Result<(), Poison> {
-        let out_of_calendar = || {
-            Poison::new(
-                PoisonReason::InvalidTimestamp,
-                "the time is outside what a calendar can show",
-            )
-        };
+        let out_of_calendar =
+            || Poison::new(PoisonReason::InvalidTimestamp, "the time is outside what a calendar can show");
         let reading = Timestamp::from_millisecond(local_ms).map_err(|_| out_of_calendar())?;
         let clock = Offset::UTC.to_datetime(reading);
         let mut rendered = ShortText::<RENDERED_MAX>::new();
         for piece in &self.pieces {
-            piece
-                .render(clock, &mut rendered)
-                .map_err(|_| out_of_calendar())?;
+            piece.render(clock, &mut rendered).map_err(|_| out_of_calendar())?;
         }
         path.push_levels(rendered.as_str())
     }
@@ -200,11 +189,7 @@ impl Form {
         let at = self.text.len();
         self.text.extend(std::iter::repeat_n('0', width));
         // Further digits of a fraction stay zeros behind it, those of a number before it.
-        let width = if let Part::Fraction(digits) = part {
-            digits.into()
-        } else {
-            width
-        };
+        let width = if let Part::Fraction(digits) = part { digits.into() } else { width };
         self.slots.push(Slot { part, at, width });
     }
 
@@ -231,9 +216,7 @@ impl Piece {
             Self::Form { text, slots } => {
                 let start = out.len();
                 out.write_str(text)?;
-                slots
-                    .iter()
-                    .try_for_each(|slot| out.put(start + slot.at, slot.width, slot.part.of(clock)))
+                slots.iter().try_for_each(|slot| out.put(start + slot.at, slot.width, slot.part.of(clock)))
             }
             Self::Number(part, width) => out.push_padded(part.of(clock), *width),
         }

@@ -8,11 +8,7 @@ use crate::tests::{Sample, Tree, fingerprint};
 const AT_MS: i64 = 1_717_200_307_089;
 
 fn by_timestamp(by: &ByTime, timestamp: Timestamp) -> Result<String, Poison> {
-    Sample {
-        timestamp,
-        ..Sample::default()
-    }
-    .route(by, &())
+    Sample { timestamp, ..Sample::default() }.route(by, &())
 }
 
 fn by_value(by: &ByTime<FieldTime>, value: FieldValue<'static>) -> Result<String, Poison> {
@@ -22,26 +18,11 @@ fn by_value(by: &ByTime<FieldTime>, value: FieldValue<'static>) -> Result<String
 #[test]
 fn the_usual_layouts_are_one_call_away() {
     let route = |by: &ByTime| by_timestamp(by, Timestamp::Create(AT_MS)).unwrap();
-    assert_eq!(
-        route(&ByTime::hourly("Asia/Seoul").unwrap()),
-        "year=2024/month=06/day=01/hour=09"
-    );
-    assert_eq!(
-        route(&ByTime::hourly("+09:00").unwrap()),
-        "year=2024/month=06/day=01/hour=09"
-    );
-    assert_eq!(
-        route(&ByTime::hourly("UTC").unwrap()),
-        "year=2024/month=06/day=01/hour=00"
-    );
-    assert_eq!(
-        route(&ByTime::daily("America/New_York").unwrap()),
-        "year=2024/month=05/day=31"
-    );
-    let quarters = ByTime::pattern("HH:mm:ss", "Asia/Seoul")
-        .unwrap()
-        .every(Duration::from_mins(15))
-        .unwrap();
+    assert_eq!(route(&ByTime::hourly("Asia/Seoul").unwrap()), "year=2024/month=06/day=01/hour=09");
+    assert_eq!(route(&ByTime::hourly("+09:00").unwrap()), "year=2024/month=06/day=01/hour=09");
+    assert_eq!(route(&ByTime::hourly("UTC").unwrap()), "year=2024/month=06/day=01/hour=00");
+    assert_eq!(route(&ByTime::daily("America/New_York").unwrap()), "year=2024/month=05/day=31");
+    let quarters = ByTime::pattern("HH:mm:ss", "Asia/Seoul").unwrap().every(Duration::from_mins(15)).unwrap();
     assert_eq!(route(&quarters), "09:00:00");
     let exact = ByTime::pattern("HH:mm:ss.SSS", "Asia/Seoul").unwrap();
     assert_eq!(route(&exact), "09:05:07.089");
@@ -49,10 +30,7 @@ fn the_usual_layouts_are_one_call_away() {
 
 #[test]
 fn absurd_timestamps_are_poisons() {
-    for by in [
-        ByTime::hourly("Asia/Seoul").unwrap(),
-        ByTime::pattern("YYYY", "UTC").unwrap(),
-    ] {
+    for by in [ByTime::hourly("Asia/Seoul").unwrap(), ByTime::pattern("YYYY", "UTC").unwrap()] {
         for timestamp in [
             Timestamp::None,
             Timestamp::Create(-1),
@@ -68,159 +46,57 @@ fn absurd_timestamps_are_poisons() {
         }
     }
     let epoch = by_timestamp(&ByTime::hourly("UTC").unwrap(), Timestamp::Create(0));
-    assert_eq!(
-        epoch.unwrap(),
-        "year=1970/month=01/day=01/hour=00",
-        "odd, but a time"
-    );
+    assert_eq!(epoch.unwrap(), "year=1970/month=01/day=01/hour=00", "odd, but a time");
 }
 
 #[test]
 fn fields_are_read_in_their_unit() {
     let by = |format| {
-        ByTime::pattern("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul")
-            .unwrap()
-            .field("event.time", format)
-            .unwrap()
+        ByTime::pattern("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul").unwrap().field("event.time", format).unwrap()
     };
     let whole = |count: i64| FieldValue::I64(count);
     let text = |text: &'static str| FieldValue::Str(text.into());
     for (format, value, expected) in [
-        (
-            TimeFormat::Seconds,
-            whole(AT_MS / 1000),
-            "2024-06-01 09:05:07.000",
-        ),
-        (
-            TimeFormat::Seconds,
-            FieldValue::F64(1_717_200_307.5),
-            "2024-06-01 09:05:07.500",
-        ),
+        (TimeFormat::Seconds, whole(AT_MS / 1000), "2024-06-01 09:05:07.000"),
+        (TimeFormat::Seconds, FieldValue::F64(1_717_200_307.5), "2024-06-01 09:05:07.500"),
         (TimeFormat::Millis, whole(AT_MS), "2024-06-01 09:05:07.089"),
-        (
-            TimeFormat::Millis,
-            text("1717200307089"),
-            "2024-06-01 09:05:07.089",
-        ),
-        (
-            TimeFormat::Micros,
-            whole(AT_MS * 1000 + 999),
-            "2024-06-01 09:05:07.089",
-        ),
-        (
-            TimeFormat::Nanos,
-            FieldValue::U64(1_717_200_307_089_999_999),
-            "2024-06-01 09:05:07.089",
-        ),
+        (TimeFormat::Millis, text("1717200307089"), "2024-06-01 09:05:07.089"),
+        (TimeFormat::Micros, whole(AT_MS * 1000 + 999), "2024-06-01 09:05:07.089"),
+        (TimeFormat::Nanos, FieldValue::U64(1_717_200_307_089_999_999), "2024-06-01 09:05:07.089"),
         (TimeFormat::Micros, whole(-1), "1970-01-01 08:59:59.999"),
-        (
-            TimeFormat::Iso8601,
-            text("2024-06-01T00:05:07.089Z"),
-            "2024-06-01 09:05:07.089",
-        ),
-        (
-            TimeFormat::Iso8601,
-            text("2024-06-01T09:05:07.089999+09:00"),
-            "2024-06-01 09:05:07.089",
-        ),
-        (
-            TimeFormat::Iso8601,
-            text("2024-05-31 20:05:07-04:00"),
-            "2024-06-01 09:05:07.000",
-        ),
-        (
-            TimeFormat::Iso8601,
-            text("20240601T090507+0900"),
-            "2024-06-01 09:05:07.000",
-        ),
+        (TimeFormat::Iso8601, text("2024-06-01T00:05:07.089Z"), "2024-06-01 09:05:07.089"),
+        (TimeFormat::Iso8601, text("2024-06-01T09:05:07.089999+09:00"), "2024-06-01 09:05:07.089"),
+        (TimeFormat::Iso8601, text("2024-05-31 20:05:07-04:00"), "2024-06-01 09:05:07.000"),
+        (TimeFormat::Iso8601, text("20240601T090507+0900"), "2024-06-01 09:05:07.000"),
     ] {
-        assert_eq!(
-            by_value(&by(format), value.clone()).unwrap(),
-            expected,
-            "{format:?} {value:?}"
-        );
+        assert_eq!(by_value(&by(format), value.clone()).unwrap(), expected, "{format:?} {value:?}");
     }
 }
 
 #[test]
 fn unusable_fields_are_poisons_that_name_the_field_but_not_the_value() {
-    let by = |format| {
-        ByTime::daily("Asia/Seoul")
-            .unwrap()
-            .field("event.time", format)
-            .unwrap()
-    };
+    let by = |format| ByTime::daily("Asia/Seoul").unwrap().field("event.time", format).unwrap();
     let text = |text: &'static str| FieldValue::Str(text.into());
     for (format, value, reason) in [
         (TimeFormat::Millis, FieldValue::Null, PoisonReason::MissingField),
-        (
-            TimeFormat::Millis,
-            FieldValue::Bool(true),
-            PoisonReason::InvalidField,
-        ),
-        (
-            TimeFormat::Millis,
-            FieldValue::Composite,
-            PoisonReason::InvalidField,
-        ),
-        (
-            TimeFormat::Millis,
-            text("hunter2"),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Millis,
-            text("2024-06-01T00:05:07Z"),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Iso8601,
-            FieldValue::I64(AT_MS),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Iso8601,
-            text("hunter2"),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Iso8601,
-            text("2024-06-01T00:05:07"),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Iso8601,
-            text("2024-02-30T00:05:07Z"),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Seconds,
-            FieldValue::I64(i64::MAX),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Seconds,
-            FieldValue::U64(u64::MAX),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Seconds,
-            FieldValue::F64(f64::NAN),
-            PoisonReason::InvalidTimestamp,
-        ),
-        (
-            TimeFormat::Seconds,
-            FieldValue::F64(-1e300),
-            PoisonReason::InvalidTimestamp,
-        ),
+        (TimeFormat::Millis, FieldValue::Bool(true), PoisonReason::InvalidField),
+        (TimeFormat::Millis, FieldValue::Composite, PoisonReason::InvalidField),
+        (TimeFormat::Millis, text("hunter2"), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Millis, text("2024-06-01T00:05:07Z"), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Iso8601, FieldValue::I64(AT_MS), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Iso8601, text("hunter2"), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Iso8601, text("2024-06-01T00:05:07"), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Iso8601, text("2024-02-30T00:05:07Z"), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Seconds, FieldValue::I64(i64::MAX), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Seconds, FieldValue::U64(u64::MAX), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Seconds, FieldValue::F64(f64::NAN), PoisonReason::InvalidTimestamp),
+        (TimeFormat::Seconds, FieldValue::F64(-1e300), PoisonReason::InvalidTimestamp),
     ] {
         let poison = by_value(&by(format), value.clone()).unwrap_err();
         assert_eq!(poison.reason(), reason, "{format:?} {value:?}");
         assert!(!poison.detail().contains("hunter2"), "{poison}");
     }
-    let absent = Sample::default()
-        .route(&by(TimeFormat::Millis), &Tree::new(&[]))
-        .unwrap_err();
+    let absent = Sample::default().route(&by(TimeFormat::Millis), &Tree::new(&[])).unwrap_err();
     assert_eq!(absent.reason(), PoisonReason::MissingField);
     assert!(absent.detail().contains("event.time"));
 }
@@ -228,30 +104,17 @@ fn unusable_fields_are_poisons_that_name_the_field_but_not_the_value() {
 #[test]
 fn local_times_need_to_be_told_their_zone() {
     let time = FieldTime::new(FieldPath::parse("event.time").unwrap(), TimeFormat::Iso8601);
-    let by = ByTime::pattern("dd HH", "UTC")
-        .unwrap()
-        .extract(time.without_offset_in("Asia/Seoul").unwrap());
+    let by = ByTime::pattern("dd HH", "UTC").unwrap().extract(time.without_offset_in("Asia/Seoul").unwrap());
     let route = |text: &'static str| by_value(&by, FieldValue::Str(text.into())).unwrap();
     assert_eq!(route("2024-06-01T00:05:07"), "31 15");
-    assert_eq!(
-        route("2024-06-01T00:05:07Z"),
-        "01 00",
-        "an offset in the text wins"
-    );
+    assert_eq!(route("2024-06-01T00:05:07Z"), "01 00", "an offset in the text wins");
 }
 
 #[test]
 fn processing_time_is_the_pinned_opening_time() {
     let by = ByTime::hourly("Asia/Seoul").unwrap().segment_opened();
-    let sample = Sample {
-        opened_at_ms: AT_MS,
-        timestamp: Timestamp::Create(0),
-        ..Sample::default()
-    };
-    assert_eq!(
-        sample.route(&by, &()).unwrap(),
-        "year=2024/month=06/day=01/hour=09"
-    );
+    let sample = Sample { opened_at_ms: AT_MS, timestamp: Timestamp::Create(0), ..Sample::default() };
+    assert_eq!(sample.route(&by, &()).unwrap(), "year=2024/month=06/day=01/hour=09");
     assert_eq!(Partitioner::<()>::replay(&by), Replay::Deterministic);
 }
 
@@ -270,18 +133,9 @@ fn every_choice_is_part_of_the_identity() {
         fingerprint::<Tree>(&field("b", TimeFormat::Millis)).digest(),
         fingerprint::<Tree>(&field("a", TimeFormat::Micros)).digest(),
     ];
-    assert!(
-        digests
-            .iter()
-            .enumerate()
-            .all(|(index, digest)| !digests[..index].contains(digest))
-    );
+    assert!(digests.iter().enumerate().all(|(index, digest)| !digests[..index].contains(digest)));
     let named = fingerprint::<()>(&hourly("Asia/Seoul"));
-    assert!(
-        named
-            .differing_parts(&Fingerprint::new())
-            .contains(&"time-zone-data".to_owned())
-    );
+    assert!(named.differing_parts(&Fingerprint::new()).contains(&"time-zone-data".to_owned()));
     let fixed = fingerprint::<()>(&hourly("+09:00"));
     assert_eq!(
         fixed.differing_parts(&Fingerprint::new()),

@@ -33,17 +33,12 @@ impl Zone {
             .ok()
             // Rules spelled out, as in "GMT+9", count hours the other way round: nobody who writes them here means it.
             .filter(|rules| rules.iana_name().is_some() || rules.to_fixed_offset().is_ok())
-            .ok_or_else(|| LayoutError::UnknownZone {
-                zone: zone.to_owned(),
-            })?;
+            .ok_or_else(|| LayoutError::UnknownZone { zone: zone.to_owned() })?;
         // Names are found in any case; two spellings are one zone.
         let name = rules.iana_name().unwrap_or(zone).to_owned();
         let mut steps = Vec::new();
         if let Ok(start) = Timestamp::from_millisecond(TABLE_START_MS) {
-            steps.push(Step {
-                start_ms: TABLE_START_MS,
-                offset_ms: millis(rules.to_offset(start)),
-            });
+            steps.push(Step { start_ms: TABLE_START_MS, offset_ms: millis(rules.to_offset(start)) });
             let later = rules.following(start).map(|transition| Step {
                 start_ms: transition.timestamp().as_millisecond(),
                 offset_ms: millis(transition.offset()),
@@ -74,10 +69,7 @@ impl Zone {
         if !(TABLE_START_MS..TABLE_END_MS).contains(&at_ms) {
             return self.local_floor_by_rules(at_ms, period_ms);
         }
-        let mut index = self
-            .steps
-            .partition_point(|step| step.start_ms <= at_ms)
-            .checked_sub(1)?;
+        let mut index = self.steps.partition_point(|step| step.start_ms <= at_ms).checked_sub(1)?;
         let mut step = self.steps.get(index)?;
         let local_ms = at_ms + step.offset_ms;
         if period_ms == 1 {

@@ -25,29 +25,18 @@ struct Stage {
 impl Stage {
     fn new(flaw: Flaw) -> Self {
         let (calls, prepared) = Default::default();
-        Self {
-            flaw,
-            calls,
-            replay: Replay::Deterministic,
-            prepared,
-        }
+        Self { flaw, calls, replay: Replay::Deterministic, prepared }
     }
 
     fn answer(&self, record: &Record<'_>) -> Result<String, Poison> {
         let calls = self.calls.fetch_add(1, Ordering::Relaxed);
         match self.flaw {
             Flaw::Counts => Ok(calls.to_string()),
-            Flaw::Panics => Ok(std::str::from_utf8(record.value().unwrap_or_default())
-                .unwrap()
-                .to_owned()),
+            Flaw::Panics => Ok(std::str::from_utf8(record.value().unwrap_or_default()).unwrap().to_owned()),
             Flaw::LooksAtItsNeighbours => Ok(self.prepared.load(Ordering::Relaxed).to_string()),
             Flaw::None if record.value() == Some(b"offset") => Ok(record.offset().to_string()),
             _ => match std::str::from_utf8(record.value().unwrap_or_default()) {
-                Ok(text) => Ok(text
-                    .chars()
-                    .filter(char::is_ascii_alphanumeric)
-                    .take(20)
-                    .collect()),
+                Ok(text) => Ok(text.chars().filter(char::is_ascii_alphanumeric).take(20).collect()),
                 Err(_) => Err(Poison::new(PoisonReason::Malformed, "not UTF-8")),
             },
         }
@@ -107,9 +96,7 @@ async fn verdicts(flaw: Flaw) -> [Result<(), String>; 2] {
     let converter = tokio::spawn(async move { check_converter(&Stage::new(flaw), &[record("abc")]).await });
     let converter = converter.await.map_err(|error| message(error.into_panic()));
     let partitioner = std::thread::spawn(move || {
-        check_partitioner(&Stage::new(flaw), &[record("abc")], |record| {
-            record.value().map(<[u8]>::len)
-        });
+        check_partitioner(&Stage::new(flaw), &[record("abc")], |record| record.value().map(<[u8]>::len));
     });
     [converter, partitioner.join().map_err(message)]
 }
@@ -117,10 +104,7 @@ async fn verdicts(flaw: Flaw) -> [Result<(), String>; 2] {
 #[tokio::test]
 async fn pure_stages_pass() {
     assert_eq!(verdicts(Flaw::None).await, [Ok(()), Ok(())]);
-    let honest = Stage {
-        replay: Replay::WallClock,
-        ..Stage::new(Flaw::Counts)
-    };
+    let honest = Stage { replay: Replay::WallClock, ..Stage::new(Flaw::Counts) };
     check_converter(&honest, &[]).await;
     // An offset is a part of the record.
     check_converter(&Stage::new(Flaw::None), &[record("first"), record("offset")]).await;

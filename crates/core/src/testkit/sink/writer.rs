@@ -93,11 +93,7 @@ impl<T: Send + 'static> MemoryWriter<T> {
         let Some(refuses) = refuses else { return Vec::new() };
         let rows = self.rows.iter().filter(|row| refuses(row.offset));
         let poison = || Poison::new(PoisonReason::Rejected, "refused by the script");
-        rows.map(|row| Rejected {
-            offset: row.offset,
-            poison: poison(),
-        })
-        .collect()
+        rows.map(|row| Rejected { offset: row.offset, poison: poison() }).collect()
     }
 
     /// Reads one object's rows back from scratch, paid from the publish pool.
@@ -108,21 +104,14 @@ impl<T: Send + 'static> MemoryWriter<T> {
         let Some(range) = OffsetRange::new(first.offset, last.offset.next()) else {
             return Ok(None);
         };
-        let _permit = self
-            .at
-            .memory
-            .acquire(rows.iter().map(|row| row.length as u64).sum())
-            .await;
+        let _permit = self.at.memory.acquire(rows.iter().map(|row| row.length as u64).sum()).await;
         let (file, places) = (self.file.clone(), rows.to_vec());
         let read = tokio::task::spawn_blocking(move || {
             let mut read = Vec::with_capacity(places.len());
             for place in places {
                 let mut value = vec![0; place.length];
                 file.read_exact_at(&mut value, place.start)?;
-                read.push(MemoryRow {
-                    offset: place.offset,
-                    value: Bytes::from(value),
-                });
+                read.push(MemoryRow { offset: place.offset, value: Bytes::from(value) });
             }
             Ok::<_, std::io::Error>(read)
         });
@@ -132,10 +121,7 @@ impl<T: Send + 'static> MemoryWriter<T> {
         let (topic, partition) = (lane.topic(), lane.partition());
         let slash = if route.is_empty() { "" } else { "/" };
         Ok(Some(MemoryObject {
-            key: format!(
-                "{topic}/{route}{slash}{topic}+{partition}+{:010}",
-                first.offset.get()
-            ),
+            key: format!("{topic}/{route}{slash}{topic}+{partition}+{:010}", first.offset.get()),
             lane: lane.clone(),
             route: route.to_owned(),
             range,
@@ -148,24 +134,15 @@ impl<T: Send + 'static> MemoryWriter<T> {
     async fn write_through(&mut self) -> Result<Vec<Rejected>, StageError> {
         let options = &self.sink.options;
         let refused = [&options.refused_at_stage, &options.refused_at_publish];
-        let rejected: Vec<_> = refused
-            .into_iter()
-            .flat_map(|refuses| self.rejections(refuses.as_ref()))
-            .collect();
+        let rejected: Vec<_> =
+            refused.into_iter().flat_map(|refuses| self.rejections(refuses.as_ref())).collect();
         self.rejected.extend(rejected);
         self.unwritten.extend(self.group());
         self.rows.clear();
         while let Some((route, rows)) = self.unwritten.first() {
-            let known = if options.idempotent {
-                self.sink.store.offsets(&self.at.lane)
-            } else {
-                Vec::new()
-            };
-            let rows: Vec<_> = rows
-                .iter()
-                .filter(|row| !known.contains(&row.offset.get()))
-                .copied()
-                .collect();
+            let known = if options.idempotent { self.sink.store.offsets(&self.at.lane) } else { Vec::new() };
+            let rows: Vec<_> =
+                rows.iter().filter(|row| !known.contains(&row.offset.get())).copied().collect();
             if let Some(mut object) = self.load(route, &rows).await? {
                 object.key = format!("{}~{}", object.key, self.sink.store.serial());
                 self.published.objects.push(self.sink.store.create(object).await?);
@@ -197,16 +174,9 @@ impl<T: Send + 'static> SegmentWriter<T> for MemoryWriter<T> {
             return Err(poison);
         }
         let route = envelope.route.index();
-        self.routes
-            .entry(route)
-            .or_insert_with(|| envelope.path.as_str().to_owned());
+        self.routes.entry(route).or_insert_with(|| envelope.path.as_str().to_owned());
         let start = self.written + before as u64;
-        self.rows.push(RowAt {
-            route,
-            offset: envelope.record.offset(),
-            start,
-            length,
-        });
+        self.rows.push(RowAt { route, offset: envelope.record.offset(), start, length });
         self.encoded += length as u64;
         Ok(())
     }
@@ -231,10 +201,7 @@ impl<T: Send + 'static> SegmentWriter<T> for MemoryWriter<T> {
         let rejected = self.spill().await?;
         let options = &self.sink.options;
         if options.recovery == Recovery::AfterDurable {
-            return Ok(Staged {
-                token: Bytes::new(),
-                rejected,
-            });
+            return Ok(Staged { token: Bytes::new(), rejected });
         }
         let rejected = self.rejections(options.refused_at_stage.as_ref());
         let late = self.rejections(options.refused_at_publish.as_ref());
@@ -250,11 +217,7 @@ impl<T: Send + 'static> SegmentWriter<T> for MemoryWriter<T> {
             }
             token = Some(self.sink.store.stage(uploads));
         }
-        self.staged = Some(Stage {
-            objects,
-            rejected: late,
-            token,
-        });
+        self.staged = Some(Stage { objects, rejected: late, token });
         let token = token.map_or_else(Bytes::new, |token| Bytes::copy_from_slice(&token.to_le_bytes()));
         Ok(Staged { token, rejected })
     }
@@ -262,18 +225,12 @@ impl<T: Send + 'static> SegmentWriter<T> for MemoryWriter<T> {
     async fn publish(&mut self) -> Result<Published, StageError> {
         if self.sink.options.recovery == Recovery::AfterDurable {
             let rejected = self.write_through().await?;
-            return Ok(Published {
-                rejected,
-                ..self.published.clone()
-            });
+            return Ok(Published { rejected, ..self.published.clone() });
         }
         let Some(staged) = &self.staged else {
             return Err(StageError::fatal("publish", "the segment was not staged"));
         };
-        let mut published = Published {
-            objects: Vec::new(),
-            rejected: staged.rejected.clone(),
-        };
+        let mut published = Published { objects: Vec::new(), rejected: staged.rejected.clone() };
         for (route, rows) in &staged.objects {
             if let Some(object) = self.load(route, rows).await? {
                 published.objects.push(self.sink.store.create(object).await?);

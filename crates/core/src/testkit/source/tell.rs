@@ -28,6 +28,8 @@ impl ScriptedSource {
         lanes: Vec<TopicPartition>,
     ) -> Result<SourceEvent, StageError> {
         self.assigned = true;
+        // What is added has to be read before the source has finished.
+        self.finished = false;
         state.assignments_ever += 1;
         let assignment = state.assignments_ever;
         let mut assigned = Vec::new();
@@ -35,39 +37,20 @@ impl ScriptedSource {
             let Some(log) = state.logs.get(&lane) else {
                 continue;
             };
-            let until = self
-                .options
-                .bounded
-                .then(|| self.ends.get(&lane).copied().unwrap_or(log.end));
-            let initial = if self.options.from_latest {
-                log.end
-            } else {
-                log.start
-            };
-            let (mark, origin) = match log
-                .commits
-                .last()
-                .map(|committed| (committed.offset, committed.mark()))
-            {
-                None => (Mark::at(Offset::new(initial)), MarkOrigin::Initial),
-                Some((_, Ok(mark))) => (mark, MarkOrigin::Committed),
-                Some((offset, Err(MarkError::Foreign))) => (Mark::at(offset), MarkOrigin::Foreign),
-                Some((_, Err(error))) => return Err(StageError::fatal("read mark", error)),
-            };
-            let reading = Reading {
-                assignment,
-                until,
-                ..Reading::default()
-            };
+            let until = self.options.bounded.then(|| self.ends.get(&lane).copied().unwrap_or(log.end));
+            let initial = if self.options.from_latest { log.end } else { log.start };
+            let (mark, origin) =
+                match log.commits.last().map(|committed| (committed.offset, committed.mark())) {
+                    None => (Mark::at(Offset::new(initial)), MarkOrigin::Initial),
+                    Some((_, Ok(mark))) => (mark, MarkOrigin::Committed),
+                    Some((offset, Err(MarkError::Foreign))) => (Mark::at(offset), MarkOrigin::Foreign),
+                    Some((_, Err(error))) => return Err(StageError::fatal("read mark", error)),
+                };
+            let reading = Reading { assignment, until, ..Reading::default() };
             if let Some(own) = state.members.get_mut(&self.member.id) {
                 own.reading.insert(lane.clone(), reading);
             }
-            assigned.push(Assignment {
-                lane,
-                mark,
-                origin,
-                log_start: Offset::new(log.start),
-            });
+            assigned.push(Assignment { lane, mark, origin, log_start: Offset::new(log.start) });
         }
         let (reply, answer) = Reply::channel();
         let member = self.member.clone();

@@ -25,29 +25,18 @@ async fn open(mut source: ScriptedSource) -> ScriptedSource {
 }
 
 async fn open_with(source: &mut ScriptedSource, memory: &Pool) {
-    source
-        .open(SourceContext {
-            memory: memory.clone(),
-            adopt_foreign_marks: false,
-        })
-        .await
-        .unwrap();
+    source.open(SourceContext { memory: memory.clone(), adopt_foreign_marks: false }).await.unwrap();
 }
 
 /// Takes the next event, which must be an assignment, and answers with the marks. Gives the assignments.
 async fn answer(source: &mut ScriptedSource) -> Vec<Assignment> {
-    let SourceEvent::Assigned(assigned, reply) = next(source).await else {
-        panic!("expected an assignment")
-    };
+    let SourceEvent::Assigned(assigned, reply) = next(source).await else { panic!("expected an assignment") };
     reply.send(assigned.iter().map(|a| (a.lane.clone(), a.mark.next)).collect());
     assigned
 }
 
 async fn next(source: &mut ScriptedSource) -> SourceEvent {
-    timeout(Duration::from_secs(5), source.next())
-        .await
-        .expect("an event in time")
-        .unwrap()
+    timeout(Duration::from_secs(5), source.next()).await.expect("an event in time").unwrap()
 }
 
 async fn is_quiet(source: &mut ScriptedSource) -> bool {
@@ -75,10 +64,7 @@ async fn a_bounded_run_ends_where_the_log_ended_at_open() {
     assert_eq!(offsets(&batch(&mut source).await), [0, 1]);
     assert_eq!(offsets(&batch(&mut source).await), [2]);
     let reached = next(&mut source).await;
-    assert!(
-        matches!(reached, SourceEvent::Reached { next, .. } if next == Offset::new(5)),
-        "{reached:?}"
-    );
+    assert!(matches!(reached, SourceEvent::Reached { next, .. } if next == Offset::new(5)), "{reached:?}");
     assert!(matches!(next(&mut source).await, SourceEvent::Finished));
     assert!(is_quiet(&mut source).await, "finished is told once");
 }
@@ -102,9 +88,7 @@ async fn reading_starts_where_the_answer_says_and_not_before_it() {
     let broker = broker(4);
     broker.compact(&lane(0), Offset::new(3));
     let mut source = open(broker.source().until_end()).await;
-    let SourceEvent::Assigned(_, reply) = next(&mut source).await else {
-        panic!()
-    };
+    let SourceEvent::Assigned(_, reply) = next(&mut source).await else { panic!() };
     assert!(is_quiet(&mut source).await, "nothing before the answer");
     reply.send(vec![(lane(0), Offset::new(2))]);
     assert_eq!(offsets(&batch(&mut source).await), [2]);
@@ -117,15 +101,10 @@ async fn an_answer_outside_the_log_is_fatal() {
     broker.retain_from(&lane(0), Offset::new(2));
     for start in [1, 5] {
         let mut source = open(broker.source()).await;
-        let SourceEvent::Assigned(assigned, reply) = next(&mut source).await else {
-            panic!()
-        };
+        let SourceEvent::Assigned(assigned, reply) = next(&mut source).await else { panic!() };
         assert_eq!(assigned[0].log_start, Offset::new(2));
         reply.send(vec![(lane(0), Offset::new(start))]);
-        let error = timeout(Duration::from_secs(1), source.next())
-            .await
-            .unwrap()
-            .unwrap_err();
+        let error = timeout(Duration::from_secs(1), source.next()).await.unwrap().unwrap_err();
         assert_eq!(error.class(), Class::Fatal);
         source.close().await.unwrap();
     }
@@ -136,36 +115,21 @@ async fn marks_survive_a_change_of_owner_and_foreign_ones_are_known() {
     let broker = broker(4);
     let mut first = open(broker.source()).await;
     answer(&mut first).await;
-    first
-        .control()
-        .commit(&lane(0), Mark::at(Offset::new(3)))
-        .await
-        .unwrap();
+    first.control().commit(&lane(0), Mark::at(Offset::new(3))).await.unwrap();
     first.close().await.unwrap();
     assert_eq!(
-        first
-            .control()
-            .commit(&lane(0), Mark::at(Offset::new(4)))
-            .await
-            .unwrap_err()
-            .class(),
+        first.control().commit(&lane(0), Mark::at(Offset::new(4))).await.unwrap_err().class(),
         Class::Fenced
     );
 
     let mut second = open(broker.source()).await;
     let assigned = answer(&mut second).await;
-    assert_eq!(
-        (assigned[0].mark.next, assigned[0].origin),
-        (Offset::new(3), MarkOrigin::Committed)
-    );
+    assert_eq!((assigned[0].mark.next, assigned[0].origin), (Offset::new(3), MarkOrigin::Committed));
     drop(second);
 
     broker.commit_from_outside(&lane(0), Offset::new(1), "reset by ops");
     let assigned = answer(&mut open(broker.source()).await).await;
-    assert_eq!(
-        (assigned[0].mark.next, assigned[0].origin),
-        (Offset::new(1), MarkOrigin::Foreign)
-    );
+    assert_eq!((assigned[0].mark.next, assigned[0].origin), (Offset::new(1), MarkOrigin::Foreign));
     assert_eq!(broker.commits(&lane(0)).len(), 2);
 }
 
@@ -179,25 +143,14 @@ async fn a_zombie_reads_on_and_commits_nothing() {
     answer(&mut heir).await;
 
     batch(&mut zombie).await;
-    let refused = zombie
-        .control()
-        .commit(&lane(0), Mark::at(Offset::new(1)))
-        .await
-        .unwrap_err();
+    let refused = zombie.control().commit(&lane(0), Mark::at(Offset::new(1))).await.unwrap_err();
     assert_eq!(refused.class(), Class::Fenced);
-    heir.control()
-        .commit(&lane(0), Mark::at(Offset::new(2)))
-        .await
-        .unwrap();
+    heir.control().commit(&lane(0), Mark::at(Offset::new(2))).await.unwrap();
     assert_eq!(broker.mark(&lane(0)), Some(Mark::at(Offset::new(2))));
     zombie.member().lose([lane(0)]);
     assert!(matches!(next(&mut zombie).await, SourceEvent::Lost(lanes) if lanes == [lane(0)]));
     assert!(is_quiet(&mut zombie).await);
-    assert_eq!(
-        heir.member().owned(),
-        [lane(0)],
-        "a loss of what another member has changes nothing for it"
-    );
+    assert_eq!(heir.member().owned(), [lane(0)], "a loss of what another member has changes nothing for it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,22 +179,12 @@ async fn a_revoked_partition_is_ours_until_the_answer_or_the_deadline() {
     let mut source = open(broker.source()).await;
     answer(&mut source).await;
     let free = source.member().revoke(vec![lane(0)], Duration::from_secs(30));
-    let SourceEvent::Revoked { lanes, done, .. } = next(&mut source).await else {
-        panic!()
-    };
+    let SourceEvent::Revoked { lanes, done, .. } = next(&mut source).await else { panic!() };
     assert_eq!(lanes, [lane(0)]);
-    source
-        .control()
-        .commit(&lane(0), Mark::at(Offset::new(1)))
-        .await
-        .unwrap();
+    source.control().commit(&lane(0), Mark::at(Offset::new(1))).await.unwrap();
     done.send(());
     free.await;
-    let late = source
-        .control()
-        .commit(&lane(0), Mark::at(Offset::new(2)))
-        .await
-        .unwrap_err();
+    let late = source.control().commit(&lane(0), Mark::at(Offset::new(2))).await.unwrap_err();
     assert_eq!(late.class(), Class::Fenced);
 
     let free = source.member().revoke(vec![lane(1)], Duration::from_secs(30));
@@ -269,10 +212,7 @@ async fn without_memory_the_group_is_still_served() {
     source.member().lose([lane(0)]);
     assert!(matches!(next(&mut source).await, SourceEvent::Lost(_)));
     drop(held);
-    assert!(
-        is_quiet(&mut source).await,
-        "and what it waited for is no longer read"
-    );
+    assert!(is_quiet(&mut source).await, "and what it waited for is no longer read");
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,28 +249,14 @@ async fn a_lost_answer_leaves_the_mark_and_two_commits_at_once_are_refused() {
     let mut source = open(broker.source()).await;
     answer(&mut source).await;
     let control = source.control();
-    assert_eq!(
-        control
-            .commit(&lane(0), Mark::at(Offset::new(1)))
-            .await
-            .unwrap_err()
-            .class(),
-        Class::RETRY
-    );
+    assert_eq!(control.commit(&lane(0), Mark::at(Offset::new(1))).await.unwrap_err().class(), Class::RETRY);
     assert_eq!(broker.mark(&lane(0)), Some(Mark::at(Offset::new(1))));
     let held = tokio::spawn({
         let control = source.control();
         async move { control.commit(&lane(0), Mark::at(Offset::new(2))).await }
     });
     gate.arrived().await;
-    assert_eq!(
-        control
-            .commit(&lane(0), Mark::at(Offset::new(2)))
-            .await
-            .unwrap_err()
-            .class(),
-        Class::Fatal
-    );
+    assert_eq!(control.commit(&lane(0), Mark::at(Offset::new(2))).await.unwrap_err().class(), Class::Fatal);
     gate.open();
     held.await.unwrap().unwrap();
     broker.wait_durable(&lane(0), Offset::new(2)).await;

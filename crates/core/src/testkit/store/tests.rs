@@ -24,14 +24,7 @@ async fn a_key_is_taken_once_and_the_same_object_is_ours() {
     store.create(object(&["a", "b"])).await.unwrap();
     store.create(object(&["a", "b"])).await.unwrap();
     assert_eq!((store.objects().len(), store.created_again()), (1, 1));
-    for other in [
-        object(&["a"]),
-        object(&["a", "c"]),
-        MemoryObject {
-            layout: 8,
-            ..object(&["a", "b"])
-        },
-    ] {
+    for other in [object(&["a"]), object(&["a", "c"]), MemoryObject { layout: 8, ..object(&["a", "b"]) }] {
         let error = store.create(other).await.unwrap_err();
         assert_eq!(error.class(), Class::Fatal);
         let source = std::error::Error::source(&error).unwrap();
@@ -45,13 +38,8 @@ async fn a_key_is_taken_once_and_the_same_object_is_ours() {
 #[tokio::test]
 async fn a_lost_answer_leaves_the_object() {
     let store = MemoryStore::new();
-    store
-        .faults()
-        .next(Step::Create, Fault::FailAfterWrite(Class::RETRY));
-    assert_eq!(
-        store.create(object(&["a"])).await.unwrap_err().class(),
-        Class::RETRY
-    );
+    store.faults().next(Step::Create, Fault::FailAfterWrite(Class::RETRY));
+    assert_eq!(store.create(object(&["a"])).await.unwrap_err().class(), Class::RETRY);
     assert_eq!(store.offsets(&TopicPartition::new("t", 0)), [0]);
     store.create(object(&["a"])).await.unwrap();
     assert_eq!(store.objects().len(), 1);

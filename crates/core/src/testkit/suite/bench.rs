@@ -42,20 +42,13 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn create() -> Self {
         let path = std::env::temp_dir().join(format!("aqueduct-{}", topic("spools")));
-        Self {
-            path,
-            spools: AtomicU64::new(0),
-        }
+        Self { path, spools: AtomicU64::new(0) }
     }
 
     fn spool(&self) -> Spool {
         let number = self.spools.fetch_add(1, Ordering::Relaxed);
-        let opened = Spool::open(
-            Path::new(&self.path),
-            &number.to_string(),
-            Arc::new(LocalDisk),
-            Pool::new(1 << 30),
-        );
+        let opened =
+            Spool::open(Path::new(&self.path), &number.to_string(), Arc::new(LocalDisk), Pool::new(1 << 30));
         match opened {
             Ok(spool) => spool,
             Err(error) => panic!("the suite needs scratch space: {}", ErrorChain(&error)),
@@ -115,12 +108,7 @@ impl<T: Send + 'static> Segment<T> {
         script.route(record, &mut path);
         let known = self.routes.get(&path);
         let route = known.unwrap_or_else(|| self.routes.next_id());
-        self.writer.append(Envelope {
-            record,
-            route,
-            path: &path,
-            value,
-        })?;
+        self.writer.append(Envelope { record, route, path: &path, value })?;
         if known.is_none() {
             self.routes.intern(&path);
         }
@@ -138,13 +126,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
         topic: String,
         capabilities: SinkCapabilities,
     ) -> Self {
-        Self {
-            harness,
-            capabilities,
-            directory,
-            name,
-            topic: topic.into(),
-        }
+        Self { harness, capabilities, directory, name, topic: topic.into() }
     }
 
     /// Ends the suite.
@@ -170,12 +152,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
         fingerprint.put("converter", "suite/1");
         fingerprint.put("partitioner", "suite/1");
         sink.fingerprint(&mut fingerprint);
-        Process {
-            sink,
-            fingerprint,
-            spool: self.directory.spool(),
-            memory: Pool::new(64 << 20),
-        }
+        Process { sink, fingerprint, spool: self.directory.spool(), memory: Pool::new(64 << 20) }
     }
 
     pub(super) async fn begin(
@@ -216,10 +193,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
                 _scratch: scratch,
             }),
             Begun::AlreadyPublished(published) => {
-                self.check(
-                    pinned.is_some(),
-                    "begin without an intent answered AlreadyPublished",
-                );
+                self.check(pinned.is_some(), "begin without an intent answered AlreadyPublished");
                 Err(published)
             }
         }
@@ -238,10 +212,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
         for record in batch.iter() {
             let value = self.harness.value(&record);
             if let Err(poison) = segment.append(script, &record, value) {
-                self.fail(format_args!(
-                    "append refused offset {}: {poison}",
-                    record.offset()
-                ));
+                self.fail(format_args!("append refused offset {}: {poison}", record.offset()));
             }
         }
     }
@@ -256,9 +227,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
 
     pub(super) async fn spill(&self, segment: &mut Segment<H::Value>) {
         let rejected = settle!(self, "spill", segment.writer.spill().await);
-        segment
-            .refused
-            .extend(rejected.into_iter().map(|rejected| rejected.offset));
+        segment.refused.extend(rejected.into_iter().map(|rejected| rejected.offset));
     }
 
     /// Stages, and gives the intent a lane would commit.
@@ -271,19 +240,13 @@ impl<'a, H: SinkHarness> Case<'a, H> {
         let staged = settle!(self, "stage", segment.writer.stage(script.range).await);
         self.check(
             staged.token.len() <= Intent::TOKEN_MAX,
-            format_args!(
-                "a token of {} bytes, the limit is {}",
-                staged.token.len(),
-                Intent::TOKEN_MAX
-            ),
+            format_args!("a token of {} bytes, the limit is {}", staged.token.len(), Intent::TOKEN_MAX),
         );
         self.check(
             staged.rejected.is_empty() || self.capabilities.rejects_late,
             "stage refused rows, and the capabilities do not say rejects_late",
         );
-        segment
-            .refused
-            .extend(staged.rejected.into_iter().map(|rejected| rejected.offset));
+        segment.refused.extend(staged.rejected.into_iter().map(|rejected| rejected.offset));
         Intent {
             range: script.range,
             fingerprint: process.fingerprint.clone(),
@@ -300,9 +263,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
             published.rejected.is_empty() || self.capabilities.rejects_late,
             "publish refused rows, and the capabilities do not say rejects_late",
         );
-        segment
-            .refused
-            .extend(published.rejected.iter().map(|rejected| rejected.offset));
+        segment.refused.extend(published.rejected.iter().map(|rejected| rejected.offset));
         published
     }
 
@@ -356,10 +317,9 @@ impl<'a, H: SinkHarness> Case<'a, H> {
             Class::Retry { .. } | Class::Unknown if *attempts < ATTEMPTS_MAX => {
                 tokio::time::sleep(Duration::from_millis(20) * *attempts).await;
             }
-            class => self.fail(format_args!(
-                "{what}: {} ({class:?}, attempt {attempts})",
-                ErrorChain(&error)
-            )),
+            class => {
+                self.fail(format_args!("{what}: {} ({class:?}, attempt {attempts})", ErrorChain(&error)))
+            }
         }
     }
 }

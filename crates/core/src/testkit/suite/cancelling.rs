@@ -29,9 +29,7 @@ pub(super) async fn cancel_at_every_await_of_spill<H: SinkHarness>(case: &Case<'
             let mut ended = true;
             for batch in script.batches().take(2) {
                 case.append_all(&mut segment, &script, &batch);
-                ended = poll_at_most(segment.writer.spill(), polls, dropped)
-                    .await
-                    .is_some();
+                ended = poll_at_most(segment.writer.spill(), polls, dropped).await.is_some();
                 if !ended {
                     break;
                 }
@@ -58,9 +56,7 @@ pub(super) async fn cancel_at_every_await_of_stage<H: SinkHarness>(case: &Case<'
             let script = Script::dense(&case.lane(partition), 16, 2);
             let mut segment = case.open(&case.process().await, &script).await;
             case.fill(&mut segment, &script).await;
-            let ended = poll_at_most(segment.writer.stage(script.range), polls, dropped)
-                .await
-                .is_some();
+            let ended = poll_at_most(segment.writer.stage(script.range), polls, dropped).await.is_some();
             give_up(segment.writer, polls).await;
             case.write(&case.process().await, &script).await;
             let when = format!("stage was dropped {dropped:?} after {polls} polls, then redone");
@@ -82,9 +78,7 @@ pub(super) async fn cancel_at_every_await_of_publish<H: SinkHarness>(case: &Case
             };
             let script = Script::dense(&case.lane(partition), 16, 2);
             let (mut segment, intent) = case.cut(&case.process().await, &script).await;
-            let ended = poll_at_most(segment.writer.publish(), polls, dropped)
-                .await
-                .is_some();
+            let ended = poll_at_most(segment.writer.publish(), polls, dropped).await.is_some();
             give_up(segment.writer, polls).await;
             case.recover(&case.process().await, &script, &intent).await;
             let when = format!("publish was dropped {dropped:?} after {polls} polls, then recovered");
@@ -98,9 +92,8 @@ pub(super) async fn cancel_at_every_await_of_publish<H: SinkHarness>(case: &Case
 }
 
 /// After how many polls a future is dropped: each of the first, then ever fewer, for targets that need many.
-const POLLS: [u32; 28] = [
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 24, 28, 32, 40, 48, 64, 96, 128, 256,
-];
+const POLLS: [u32; 28] =
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 24, 28, 32, 40, 48, 64, 96, 128, 256];
 
 /// By turns as a lane that was told to, and as a process that dies.
 async fn give_up<T: Send + 'static>(mut writer: Box<dyn crate::sink::SegmentWriter<T>>, polls: u32) {

@@ -20,9 +20,7 @@ impl<H: SinkHarness> Case<'_, H> {
                     rows.push((object, row));
                 }
                 Some(Err(object)) => {
-                    self.fail(format_args!(
-                        "{object} holds a row that nobody wrote or that is damaged"
-                    ));
+                    self.fail(format_args!("{object} holds a row that nobody wrote or that is damaged"));
                 }
                 // Left by another case, or by another lane of this one.
                 _ => {}
@@ -61,11 +59,7 @@ impl<H: SinkHarness> Case<'_, H> {
         found.sort();
         let expected: Vec<_> = expected.iter().collect();
         if found != expected {
-            self.fail(Difference {
-                when,
-                expected: &expected,
-                found: &found,
-            });
+            self.fail(Difference { when, expected: &expected, found: &found });
         }
     }
 
@@ -88,32 +82,15 @@ struct Difference<'a> {
 
 impl Display for Difference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            when,
-            expected,
-            found,
-        } = self;
+        let Self { when, expected, found } = self;
         let offsets = |rows: Vec<&SuiteRow>| rows.iter().map(|row| row.offset.get()).collect::<Vec<_>>();
-        let missing = expected
-            .iter()
-            .filter(|row| !found.contains(row))
-            .copied()
-            .collect();
-        let unknown = found
-            .iter()
-            .filter(|row| !expected.contains(row))
-            .copied()
-            .collect();
+        let missing = expected.iter().filter(|row| !found.contains(row)).copied().collect();
+        let unknown = found.iter().filter(|row| !expected.contains(row)).copied().collect();
         let repeated = found.windows(2).filter_map(|pair| match pair {
             [one, two] if one == two => Some(*one),
             _ => None,
         });
-        write!(
-            f,
-            "{when}: expected {} rows and found {}",
-            expected.len(),
-            found.len()
-        )?;
+        write!(f, "{when}: expected {} rows and found {}", expected.len(), found.len())?;
         for (what, rows) in [
             ("missing", offsets(missing)),
             ("more than once", offsets(repeated.collect())),

@@ -11,14 +11,10 @@ pub(super) async fn publish_twice_is_once<H: SinkHarness>(case: &Case<'_, H>) ->
     let script = Script::dense(&case.lane(0), 30, 3);
     let (mut segment, first) = case.write(&case.process().await, &script).await;
     let second = case.publish(&mut segment).await;
-    case.expect(&script.lane, &script.rows, "after a second publish")
-        .await;
+    case.expect(&script.lane, &script.rows, "after a second publish").await;
     case.check(
         first.objects == second.objects,
-        format_args!(
-            "the second publish reports {:?}, the first {:?}",
-            second.objects, first.objects
-        ),
+        format_args!("the second publish reports {:?}, the first {:?}", second.objects, first.objects),
     );
     PASSED
 }
@@ -33,8 +29,7 @@ pub(super) async fn next_segment_fills_while_one_publishes<H: SinkHarness>(case:
     let (_, (mut filled, _)) = join(case.publish(&mut publishing), case.cut(&process, &second)).await;
     drop(publishing);
     case.publish(&mut filled).await;
-    case.expect(&lane, &[first.rows, second.rows].concat(), "after both segments")
-        .await;
+    case.expect(&lane, &[first.rows, second.rows].concat(), "after both segments").await;
     PASSED
 }
 
@@ -46,8 +41,7 @@ pub(super) async fn publish_is_invisible_before_call<H: SinkHarness>(case: &Case
     case.fill(&mut segment, &script).await;
     case.expect(&script.lane, &[], "after spill").await;
     case.stage(&process, &mut segment, &script).await;
-    case.expect(&script.lane, &[], "after stage, before publish")
-        .await;
+    case.expect(&script.lane, &[], "after stage, before publish").await;
     case.publish(&mut segment).await;
     case.expect(&script.lane, &script.rows, "after publish").await;
     PASSED
@@ -60,10 +54,11 @@ pub(super) async fn abandon_leaves_nothing_visible<H: SinkHarness>(case: &Case<'
         let script = Script::dense(&case.lane(partition), 20, 2);
         let mut segment = case.open(&process, &script).await;
         match after {
-            "append" => script
-                .batches()
-                .take(1)
-                .for_each(|batch| case.append_all(&mut segment, &script, &batch)),
+            "append" => {
+                for batch in script.batches().take(1) {
+                    case.append_all(&mut segment, &script, &batch);
+                }
+            }
             _ => case.fill(&mut segment, &script).await,
         }
         if after == "stage" {
@@ -71,16 +66,10 @@ pub(super) async fn abandon_leaves_nothing_visible<H: SinkHarness>(case: &Case<'
         }
         segment.writer.abandon().await;
         drop(segment);
-        case.expect(&script.lane, &[], &format!("abandoned after {after}"))
-            .await;
+        case.expect(&script.lane, &[], &format!("abandoned after {after}")).await;
         let shorter = script.until(7);
         case.write(&process, &shorter).await;
-        case.expect(
-            &script.lane,
-            &shorter.rows,
-            &format!("cut again after abandon after {after}"),
-        )
-        .await;
+        case.expect(&script.lane, &shorter.rows, &format!("cut again after abandon after {after}")).await;
     }
     PASSED
 }
@@ -99,8 +88,7 @@ pub(super) async fn abandon_is_idempotent<H: SinkHarness>(case: &Case<'_, H>) ->
     segment.writer.abandon().await;
     segment.writer.abandon().await;
     drop(segment);
-    case.expect(&script.lane, &script.rows, "abandoned after publish")
-        .await;
+    case.expect(&script.lane, &script.rows, "abandoned after publish").await;
     PASSED
 }
 
@@ -122,11 +110,6 @@ pub(super) async fn stage_twice_is_once<H: SinkHarness>(case: &Case<'_, H>) -> R
     // The second token is the one that was committed.
     drop(segment);
     case.recover(&case.process().await, &script, &intent).await;
-    case.expect(
-        &script.lane,
-        &script.rows,
-        "after a recovery by the second stage's token",
-    )
-    .await;
+    case.expect(&script.lane, &script.rows, "after a recovery by the second stage's token").await;
     PASSED
 }

@@ -13,12 +13,7 @@ pub(super) async fn redo_loses_nothing<H: SinkHarness>(case: &Case<'_, H>) -> Ra
     case.fill(&mut dies, &script.until(20)).await;
     drop(dies);
     case.write(&case.process().await, &script).await;
-    case.expect_replayed(
-        &script.lane,
-        &script.rows,
-        "after a second process wrote everything again",
-    )
-    .await;
+    case.expect_replayed(&script.lane, &script.rows, "after a second process wrote everything again").await;
     PASSED
 }
 
@@ -26,21 +21,13 @@ pub(super) async fn redo_loses_nothing<H: SinkHarness>(case: &Case<'_, H>) -> Ra
 pub(super) async fn stage_then_drop_then_recover<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
     let script = Script::dense(&case.lane(0), 30, 3);
     drop(case.cut(&case.process().await, &script).await);
-    case.expect(&script.lane, &[], "after the first process died")
-        .await;
+    case.expect(&script.lane, &[], "after the first process died").await;
     let heir = case.process().await;
     let shorter = script.until(11);
     case.write(&heir, &shorter).await;
-    case.expect(
-        &script.lane,
-        &shorter.rows,
-        "after the second process cut earlier",
-    )
-    .await;
-    case.write(&heir, &Script::at(&script.lane, 11..30, 11, 30, 3))
-        .await;
-    case.expect(&script.lane, &script.rows, "after the second process went on")
-        .await;
+    case.expect(&script.lane, &shorter.rows, "after the second process cut earlier").await;
+    case.write(&heir, &Script::at(&script.lane, 11..30, 11, 30, 3)).await;
+    case.expect(&script.lane, &script.rows, "after the second process went on").await;
     PASSED
 }
 
@@ -50,24 +37,13 @@ pub(super) async fn publish_by_second_process_from_intent<H: SinkHarness>(case: 
     let (dead, intent) = case.cut(&case.process().await, &script).await;
     drop(dead);
     case.recover(&case.process().await, &script, &intent).await;
-    case.expect(&script.lane, &script.rows, "after the second process")
-        .await;
+    case.expect(&script.lane, &script.rows, "after the second process").await;
     // It may die as well, before it commits the end.
     case.recover(&case.process().await, &script, &intent).await;
-    case.expect(
-        &script.lane,
-        &script.rows,
-        "after a third process with the first one's intent",
-    )
-    .await;
+    case.expect(&script.lane, &script.rows, "after a third process with the first one's intent").await;
     let next = Script::at(&script.lane, 30..40, 30, 40, 3);
     case.write(&case.process().await, &next).await;
-    case.expect(
-        &script.lane,
-        &[script.rows, next.rows].concat(),
-        "after the next segment",
-    )
-    .await;
+    case.expect(&script.lane, &[script.rows, next.rows].concat(), "after the next segment").await;
     PASSED
 }
 
@@ -77,19 +53,12 @@ pub(super) async fn publish_after_lost_response<H: SinkHarness>(case: &Case<'_, 
     let (mut dead, intent) = case.cut(&case.process().await, &script).await;
     let first = case.publish(&mut dead).await;
     drop(dead);
-    let replayed = Script {
-        batch: 13,
-        ..script.clone()
-    };
+    let replayed = Script { batch: 13, ..script.clone() };
     let second = case.recover(&case.process().await, &replayed, &intent).await;
-    case.expect(&script.lane, &script.rows, "after the second process")
-        .await;
+    case.expect(&script.lane, &script.rows, "after the second process").await;
     case.check(
         second.objects.is_empty() || first.objects == second.objects,
-        format_args!(
-            "the second process reports {:?}, the first {:?}",
-            second.objects, first.objects
-        ),
+        format_args!("the second process reports {:?}, the first {:?}", second.objects, first.objects),
     );
     PASSED
 }
@@ -99,20 +68,13 @@ pub(super) async fn already_published_is_recognised<H: SinkHarness>(case: &Case<
     let script = Script::dense(&case.lane(0), 30, 3);
     let (mut zombie, intent) = case.cut(&case.process().await, &script).await;
     case.recover(&case.process().await, &script, &intent).await;
-    case.expect(&script.lane, &script.rows, "after the second process")
-        .await;
+    case.expect(&script.lane, &script.rows, "after the second process").await;
     // Whether it succeeds or finds that there is nothing left to do: nothing may change.
     drop(zombie.writer.publish().await);
-    case.expect(
-        &script.lane,
-        &script.rows,
-        "after the stopped process published late",
-    )
-    .await;
+    case.expect(&script.lane, &script.rows, "after the stopped process published late").await;
     zombie.writer.abandon().await;
     drop(zombie);
-    case.expect(&script.lane, &script.rows, "after the stopped process gave up")
-        .await;
+    case.expect(&script.lane, &script.rows, "after the stopped process gave up").await;
     PASSED
 }
 
@@ -128,12 +90,7 @@ pub(super) async fn two_processes_publish_at_once<H: SinkHarness>(case: &Case<'_
         };
         join(late, case.recover(&heir, &script, &intent)).await;
         drop(zombie);
-        case.expect(
-            &script.lane,
-            &script.rows,
-            "after two processes published at once",
-        )
-        .await;
+        case.expect(&script.lane, &script.rows, "after two processes published at once").await;
     }
     PASSED
 }
@@ -151,20 +108,10 @@ pub(super) async fn second_cut_never_duplicates<H: SinkHarness>(case: &Case<'_, 
             Ok(_) if other.rows.len() > script.rows.len() => &other,
             Ok(_) | Err(_) => &script,
         };
-        case.expect(
-            &script.lane,
-            &written.rows,
-            &format!("[0, 30) was published, then cut at {end}"),
-        )
-        .await;
+        case.expect(&script.lane, &written.rows, &format!("[0, 30) was published, then cut at {end}")).await;
         again.writer.abandon().await;
         drop(again);
-        case.expect(
-            &script.lane,
-            &written.rows,
-            &format!("the cut at {end} was abandoned"),
-        )
-        .await;
+        case.expect(&script.lane, &written.rows, &format!("the cut at {end} was abandoned")).await;
     }
     PASSED
 }

@@ -25,22 +25,12 @@ impl SuiteRow {
         let text = format!("{lane}@{offset}/{routes}");
         // 53 bits: a reader that takes JSON numbers for floating point still has it.
         let seed = xxh3_64(text.as_bytes()) >> 11;
-        Self {
-            lane: lane.clone(),
-            offset: Offset::new(offset),
-            route: offset % routes.max(1),
-            seed,
-        }
+        Self { lane: lane.clone(), offset: Offset::new(offset), route: offset % routes.max(1), seed }
     }
 
     /// One line of JSON with the fields `topic`, `partition`, `offset`, `route`, `seed` and a `pad` of varying length.
     pub fn to_json(&self) -> String {
-        let Self {
-            lane,
-            offset,
-            route,
-            seed,
-        } = self;
+        let Self { lane, offset, route, seed } = self;
         let (topic, partition, pad) = (lane.topic(), lane.partition(), self.pad());
         format!(
             r#"{{"topic":"{topic}","partition":{partition},"offset":{offset},"route":{route},"seed":{seed},"pad":"{pad}"}}"#
@@ -57,18 +47,12 @@ impl SuiteRow {
             route: field(text, "route")?.parse().ok()?,
             seed: field(text, "seed")?.parse().ok()?,
         };
-        field(text, "pad")
-            .is_none_or(|pad| pad == row.pad())
-            .then_some(row)
+        field(text, "pad").is_none_or(|pad| pad == row.pad()).then_some(row)
     }
 
     fn pad(&self) -> String {
         let length = usize::try_from(self.seed % 120).unwrap_or_default();
-        format!("{:016x}", self.seed)
-            .chars()
-            .cycle()
-            .take(length)
-            .collect()
+        format!("{:016x}", self.seed).chars().cycle().take(length).collect()
     }
 }
 
@@ -94,10 +78,7 @@ impl StoredRow {
     /// [`PublishedObject::key`](crate::PublishedObject::key). A text that [`SuiteRow::parse`] cannot read fails the
     /// case whose topic it, or the object's name, has in it.
     pub fn read(object: impl Into<String>, text: impl AsRef<[u8]>) -> Self {
-        Self {
-            object: object.into(),
-            text: text.as_ref().to_vec(),
-        }
+        Self { object: object.into(), text: text.as_ref().to_vec() }
     }
 
     /// A row of a typed target, which has the fields of a [`SuiteRow`] and no text.
@@ -122,9 +103,7 @@ impl StoredRow {
 /// Whether the object's name has the row's route in it, or none at all.
 pub(super) fn is_under_its_route(object: &str, row: &SuiteRow) -> bool {
     let own = format!("route-{}", row.route);
-    let mut routes = object
-        .split(['/', '\\'])
-        .filter(|level| level.starts_with("route-"));
+    let mut routes = object.split(['/', '\\']).filter(|level| level.starts_with("route-"));
     routes.all(|level| level == own)
 }
 
@@ -138,10 +117,7 @@ mod tests {
         let json = row.to_json();
         assert_eq!(SuiteRow::parse(&json), Some(row.clone()));
         let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(
-            SuiteRow::parse(serde_json::to_string_pretty(&parsed).unwrap()),
-            Some(row.clone())
-        );
+        assert_eq!(SuiteRow::parse(serde_json::to_string_pretty(&parsed).unwrap()), Some(row.clone()));
         let (seed, pad) = (row.seed, row.pad());
         let sparse =
             format!(r#"{{"seed": {seed} , "offset": 17, "route":2, "partition": 3, "topic": "suite-1"}}"#);

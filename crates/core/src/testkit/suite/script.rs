@@ -32,29 +32,16 @@ impl Script {
         end: i64,
         routes: i64,
     ) -> Self {
-        let rows = offsets
-            .into_iter()
-            .map(|offset| SuiteRow::new(lane, offset, routes))
-            .collect();
+        let rows = offsets.into_iter().map(|offset| SuiteRow::new(lane, offset, routes)).collect();
         match OffsetRange::new(Offset::new(start), Offset::new(end)) {
-            Some(range) => Self {
-                lane: lane.clone(),
-                rows,
-                range,
-                routes,
-                batch: 5,
-            },
+            Some(range) => Self { lane: lane.clone(), rows, range, routes, batch: 5 },
             None => panic!("the suite's own range [{start}, {end}) is empty"),
         }
     }
 
     /// The same records, cut at `end`.
     pub(super) fn until(&self, end: i64) -> Self {
-        let offsets = self
-            .rows
-            .iter()
-            .map(|row| row.offset.get())
-            .filter(|offset| *offset < end);
+        let offsets = self.rows.iter().map(|row| row.offset.get()).filter(|offset| *offset < end);
         Self {
             batch: self.batch,
             ..Self::at(&self.lane, offsets, self.range.start().get(), end, self.routes)
@@ -63,9 +50,7 @@ impl Script {
 
     /// Batches of the records, in order.
     pub(super) fn batches(&self) -> impl Iterator<Item = Batch> {
-        self.rows
-            .chunks(self.batch)
-            .map(|rows| batch_of(rows, BatchBuilder::new(self.lane.clone(), 4096)))
+        self.rows.chunks(self.batch).map(|rows| batch_of(rows, BatchBuilder::new(self.lane.clone(), 4096)))
     }
 
     /// Appends the record's route to an empty path.

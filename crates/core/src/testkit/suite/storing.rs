@@ -26,15 +26,9 @@ pub(super) async fn fingerprint_is_stable_and_nonempty<H: SinkHarness>(case: &Ca
         parts
     };
     let (one, two) = (of().await, of().await);
-    case.check(
-        one != Fingerprint::new(),
-        "the sink puts nothing into the fingerprint",
-    );
+    case.check(one != Fingerprint::new(), "the sink puts nothing into the fingerprint");
     let differing = one.differing_parts(&two);
-    case.check(
-        differing.is_empty(),
-        format_args!("two instances differ in {differing:?}"),
-    );
+    case.check(differing.is_empty(), format_args!("two instances differ in {differing:?}"));
     PASSED
 }
 
@@ -53,8 +47,7 @@ pub(super) async fn gaps_are_fine<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
     let second = Script::at(&lane, [1 << 40, (1 << 40) + 7], 80_000, (1 << 40) + 9, 2);
     case.write(&process, &first).await;
     case.write(&process, &second).await;
-    case.expect(&lane, &[first.rows, second.rows].concat(), "after publish")
-        .await;
+    case.expect(&lane, &[first.rows, second.rows].concat(), "after publish").await;
     PASSED
 }
 
@@ -62,46 +55,26 @@ pub(super) async fn gaps_are_fine<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
 pub(super) async fn offsets_ascend<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
     let lane = case.lane(0);
     let process = case.process().await;
-    let first = Script {
-        batch: 7,
-        ..Script::dense(&lane, 400, 3)
-    };
-    let second = Script {
-        batch: 64,
-        ..Script::at(&lane, 400..600, 400, 600, 3)
-    };
+    let first = Script { batch: 7, ..Script::dense(&lane, 400, 3) };
+    let second = Script { batch: 64, ..Script::at(&lane, 400..600, 400, 600, 3) };
     case.write(&process, &first).await;
     case.write(&process, &second).await;
-    case.expect(&lane, &[first.rows, second.rows].concat(), "after publish")
-        .await;
+    case.expect(&lane, &[first.rows, second.rows].concat(), "after publish").await;
     PASSED
 }
 
 pub(super) async fn many_routes<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
-    let routes = i64::try_from(case.capabilities.routes_max)
-        .unwrap_or(i64::MAX)
-        .min(150);
-    let script = Script {
-        batch: 60,
-        ..Script::dense(&case.lane(0), routes * 2, routes)
-    };
+    let routes = i64::try_from(case.capabilities.routes_max).unwrap_or(i64::MAX).min(150);
+    let script = Script { batch: 60, ..Script::dense(&case.lane(0), routes * 2, routes) };
     case.write(&case.process().await, &script).await;
-    case.expect(
-        &script.lane,
-        &script.rows,
-        &format!("after publish of {routes} routes"),
-    )
-    .await;
+    case.expect(&script.lane, &script.rows, &format!("after publish of {routes} routes")).await;
     PASSED
 }
 
 /// A row that cannot be stored costs exactly itself, whichever call refuses it, also if it was the first of its route.
 pub(super) async fn append_poison_keeps_neighbours<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
     let lane = case.lane(0);
-    let script = Script {
-        batch: 4,
-        ..Script::dense(&lane, 16, 3)
-    };
+    let script = Script { batch: 4, ..Script::dense(&lane, 16, 3) };
     // The first of all rows, the first of a route, one in the middle of a batch and the last.
     let bad = [0, 2, 9, 15];
     let process = case.process().await;
@@ -134,25 +107,15 @@ pub(super) async fn append_poison_keeps_neighbours<H: SinkHarness>(case: &Case<'
     refused.sort();
     refused.dedup();
     let refused: Vec<_> = refused.iter().map(|offset| offset.get()).collect();
-    case.check(
-        refused == bad,
-        format_args!("offsets {bad:?} are poison, refused were {refused:?}"),
-    );
-    let good: Vec<_> = script
-        .rows
-        .into_iter()
-        .filter(|row| !bad.contains(&row.offset.get()))
-        .collect();
+    case.check(refused == bad, format_args!("offsets {bad:?} are poison, refused were {refused:?}"));
+    let good: Vec<_> = script.rows.into_iter().filter(|row| !bad.contains(&row.offset.get())).collect();
     case.expect(&lane, &good, "with the poison left out").await;
     PASSED
 }
 
 /// After `spill` nothing holds the batch: its memory can be used for the next one.
 pub(super) async fn spill_returns_memory<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
-    let script = Script {
-        batch: 40,
-        ..Script::dense(&case.lane(0), 40, 4)
-    };
+    let script = Script { batch: 40, ..Script::dense(&case.lane(0), 40, 4) };
     let mut segment = case.open(&case.process().await, &script).await;
     for batch in script.batches() {
         case.append_all(&mut segment, &script, &batch);
@@ -162,10 +125,7 @@ pub(super) async fn spill_returns_memory<H: SinkHarness>(case: &Case<'_, H>) -> 
         let before = place(&batch);
         // The same memory comes back only if nobody else holds a slice of it.
         let recycled = batch_of(&script.rows, BatchBuilder::recycle(script.lane.clone(), batch, 1));
-        case.check(
-            before == place(&recycled),
-            "after spill the writer still holds a slice of the batch",
-        );
+        case.check(before == place(&recycled), "after spill the writer still holds a slice of the batch");
     }
     segment.writer.abandon().await;
     PASSED
@@ -173,9 +133,8 @@ pub(super) async fn spill_returns_memory<H: SinkHarness>(case: &Case<'_, H>) -> 
 
 pub(super) async fn parallel_lanes_do_not_interfere<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
     let process = case.process().await;
-    let scripts: Vec<_> = (0..6)
-        .map(|partition| Script::dense(&case.lane(partition), 40 + i64::from(partition), 2))
-        .collect();
+    let scripts: Vec<_> =
+        (0..6).map(|partition| Script::dense(&case.lane(partition), 40 + i64::from(partition), 2)).collect();
     // The same offsets in every lane, all segments open at the same time.
     let mut cuts = join_all(scripts.iter().map(|script| case.cut(&process, script))).await;
     // One of them first: it must not take the others along.
@@ -185,24 +144,19 @@ pub(super) async fn parallel_lanes_do_not_interfere<H: SinkHarness>(case: &Case<
     case.publish(first).await;
     if case.capabilities.commit == CommitStyle::Intent {
         for script in scripts.iter().skip(1) {
-            case.expect(&script.lane, &[], "after another lane has published")
-                .await;
+            case.expect(&script.lane, &[], "after another lane has published").await;
         }
     }
     join_all(others.iter_mut().map(|(segment, _)| case.publish(segment))).await;
     for script in &scripts {
-        case.expect(&script.lane, &script.rows, "after six lanes have published")
-            .await;
+        case.expect(&script.lane, &script.rows, "after six lanes have published").await;
     }
     PASSED
 }
 
 /// What the writer counts and reports is what is there.
 pub(super) async fn stats_match_reality<H: SinkHarness>(case: &Case<'_, H>) -> Ran {
-    let script = Script {
-        batch: 8,
-        ..Script::dense(&case.lane(0), 64, 3)
-    };
+    let script = Script { batch: 8, ..Script::dense(&case.lane(0), 64, 3) };
     let process = case.process().await;
     let mut segment = case.open(&process, &script).await;
     let mut encoded = segment.writer.encoded_bytes();
@@ -210,10 +164,7 @@ pub(super) async fn stats_match_reality<H: SinkHarness>(case: &Case<'_, H>) -> R
         for record in batch.iter() {
             let value = case.harness.value(&record);
             if let Err(poison) = segment.append(&script, &record, value) {
-                case.fail(format_args!(
-                    "append refused offset {}: {poison}",
-                    record.offset()
-                ));
+                case.fail(format_args!("append refused offset {}: {poison}", record.offset()));
             }
             let now = segment.writer.encoded_bytes();
             case.check(
@@ -224,10 +175,7 @@ pub(super) async fn stats_match_reality<H: SinkHarness>(case: &Case<'_, H>) -> R
         }
         case.spill(&mut segment).await;
         let now = segment.writer.encoded_bytes();
-        case.check(
-            now >= encoded,
-            format_args!("encoded_bytes went from {encoded} to {now} over a spill"),
-        );
+        case.check(now >= encoded, format_args!("encoded_bytes went from {encoded} to {now} over a spill"));
     }
     case.stage(&process, &mut segment, &script).await;
     let published = case.publish(&mut segment).await;
@@ -236,15 +184,8 @@ pub(super) async fn stats_match_reality<H: SinkHarness>(case: &Case<'_, H>) -> R
         return PASSED;
     }
     let rows: u64 = published.objects.iter().map(|object| object.rows).sum();
-    case.check(
-        rows == 64,
-        format_args!("64 rows were published, the objects report {rows}"),
-    );
-    let starts: Vec<_> = published
-        .objects
-        .iter()
-        .map(|object| object.range.start())
-        .collect();
+    case.check(rows == 64, format_args!("64 rows were published, the objects report {rows}"));
+    let starts: Vec<_> = published.objects.iter().map(|object| object.range.start()).collect();
     case.check(
         starts.is_sorted(),
         format_args!("the objects are not in order of their first records: {starts:?}"),
@@ -252,23 +193,13 @@ pub(super) async fn stats_match_reality<H: SinkHarness>(case: &Case<'_, H>) -> R
     for object in &published.objects {
         let key = &object.key;
         case.check(object.bytes > 0, format_args!("{key} is reported with 0 bytes"));
-        let offsets: Vec<_> = stored
-            .iter()
-            .filter(|(object, _)| object == key)
-            .map(|(_, row)| row.offset)
-            .collect();
+        let offsets: Vec<_> =
+            stored.iter().filter(|(object, _)| object == key).map(|(_, row)| row.offset).collect();
         case.check(
             offsets.len() as u64 == object.rows,
-            format_args!(
-                "{key} is reported with {} rows and has {}",
-                object.rows,
-                offsets.len()
-            ),
+            format_args!("{key} is reported with {} rows and has {}", object.rows, offsets.len()),
         );
-        let span = offsets
-            .first()
-            .copied()
-            .zip(offsets.last().map(|last| last.next()));
+        let span = offsets.first().copied().zip(offsets.last().map(|last| last.next()));
         let reported = (object.range.start(), object.range.end());
         case.check(
             span == Some(reported),
@@ -288,7 +219,6 @@ pub(super) async fn unused_writer_leaves_nothing<H: SinkHarness>(case: &Case<'_,
     drop(segment);
     case.expect(&script.lane, &[], "after an unused writer").await;
     case.write(&process, &script).await;
-    case.expect(&script.lane, &script.rows, "after the segment was begun again")
-        .await;
+    case.expect(&script.lane, &script.rows, "after the segment was begun again").await;
     PASSED
 }

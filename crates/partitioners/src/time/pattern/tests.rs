@@ -6,10 +6,7 @@ fn render(pattern: &str, reading: &str) -> String {
     let clock: DateTime = reading.parse().unwrap();
     let local_ms = Offset::UTC.to_timestamp(clock).unwrap().as_millisecond();
     let mut path = RoutePath::default();
-    Pattern::parse(pattern)
-        .unwrap()
-        .render(local_ms, &mut path)
-        .unwrap();
+    Pattern::parse(pattern).unwrap().render(local_ms, &mut path).unwrap();
     path.as_str().to_owned()
 }
 
@@ -21,23 +18,11 @@ fn patterns_render_as_joda_renders_them() {
             "2024-06-01T09:05:07",
             "year=2024/month=06/day=01/hour=09",
         ),
-        (
-            "'year='yyyy/'month='MM/'day='dd",
-            "2024-06-01T09:05:07",
-            "year=2024/month=06/day=01",
-        ),
-        (
-            "YYYY/MM/dd/HH/mm/ss",
-            "2024-06-01T09:05:07",
-            "2024/06/01/09/05/07",
-        ),
+        ("'year='yyyy/'month='MM/'day='dd", "2024-06-01T09:05:07", "year=2024/month=06/day=01"),
+        ("YYYY/MM/dd/HH/mm/ss", "2024-06-01T09:05:07", "2024/06/01/09/05/07"),
         ("yyyy-MM-dd", "2024-06-01T09:05:07", "2024-06-01"),
         ("y-M-d H:m:s", "2024-06-01T09:05:07", "2024-6-1 9:5:7"),
-        (
-            "YYYYMMddHHmmssSSS",
-            "2024-06-01T09:05:07.089",
-            "20240601090507089",
-        ),
+        ("YYYYMMddHHmmssSSS", "2024-06-01T09:05:07.089", "20240601090507089"),
         ("S SS SSSS", "2024-06-01T09:05:07.089", "0 08 0890"),
         ("SSSSSSSSSSS", "2024-06-01T09:05:07.089", "08900000000"),
         ("yy YY yyy yyyyyy", "2024-06-01T00:00:00", "24 24 2024 002024"),
@@ -89,30 +74,19 @@ fn unsupported_letters_are_named_with_their_place() {
                 if l == letters && *p == position),
             "{error:?}"
         );
-        assert!(
-            text.contains(remedy) && text.contains(&format!("character {position} ")),
-            "{text}"
-        );
+        assert!(text.contains(remedy) && text.contains(&format!("character {position} ")), "{text}");
     }
 }
 
 #[test]
 fn useless_patterns_are_errors() {
     for pattern in ["", "/", "'year'", "2024", "''"] {
-        assert_eq!(
-            Pattern::parse(pattern),
-            Err(LayoutError::NoLetters {
-                pattern: pattern.to_owned()
-            })
-        );
+        assert_eq!(Pattern::parse(pattern), Err(LayoutError::NoLetters { pattern: pattern.to_owned() }));
     }
     for (pattern, position) in [("'year=YYYY", 1), ("YYYY'", 5), ("'a''YYYY", 1), ("'''", 3)] {
         assert_eq!(
             Pattern::parse(pattern),
-            Err(LayoutError::UnclosedQuote {
-                pattern: pattern.to_owned(),
-                position
-            }),
+            Err(LayoutError::UnclosedQuote { pattern: pattern.to_owned(), position }),
             "{pattern}"
         );
     }
@@ -121,11 +95,7 @@ fn useless_patterns_are_errors() {
     let past_limit = format!("'{}'YYYY", "x".repeat(RENDERED_MAX - 3));
     assert!(matches!(
         Pattern::parse(&past_limit),
-        Err(LayoutError::PatternTooLong {
-            length: 257,
-            limit: 256,
-            ..
-        })
+        Err(LayoutError::PatternTooLong { length: 257, limit: 256, .. })
     ));
 }
 

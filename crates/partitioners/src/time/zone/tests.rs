@@ -11,117 +11,57 @@ fn at(text: &str) -> i64 {
 
 /// The clock's reading after cutting down, as text.
 fn floor(zone: &str, instant: &str, period_ms: i64) -> String {
-    let local_ms = Zone::find(zone)
-        .unwrap()
-        .local_floor(at(instant), period_ms)
-        .unwrap();
-    Offset::UTC
-        .to_datetime(Timestamp::from_millisecond(local_ms).unwrap())
-        .to_string()
+    let local_ms = Zone::find(zone).unwrap().local_floor(at(instant), period_ms).unwrap();
+    Offset::UTC.to_datetime(Timestamp::from_millisecond(local_ms).unwrap()).to_string()
 }
 
 #[test]
 fn local_time_is_cut_down_not_the_instant() {
-    assert_eq!(
-        floor("Asia/Seoul", "2024-06-01T00:59:59.999+09:00", 24 * HOUR_MS),
-        "2024-06-01T00:00:00"
-    );
-    assert_eq!(
-        floor("Asia/Kolkata", "2024-06-01T10:29:59+05:30", HOUR_MS),
-        "2024-06-01T10:00:00"
-    );
-    assert_eq!(
-        floor("-03:30", "2024-06-01T00:10:00-03:30", HOUR_MS),
-        "2024-06-01T00:00:00"
-    );
-    assert_eq!(
-        floor("UTC", "1969-12-31T23:59:59Z", HOUR_MS),
-        "1969-12-31T23:00:00"
-    );
+    assert_eq!(floor("Asia/Seoul", "2024-06-01T00:59:59.999+09:00", 24 * HOUR_MS), "2024-06-01T00:00:00");
+    assert_eq!(floor("Asia/Kolkata", "2024-06-01T10:29:59+05:30", HOUR_MS), "2024-06-01T10:00:00");
+    assert_eq!(floor("-03:30", "2024-06-01T00:10:00-03:30", HOUR_MS), "2024-06-01T00:00:00");
+    assert_eq!(floor("UTC", "1969-12-31T23:59:59Z", HOUR_MS), "1969-12-31T23:00:00");
 }
 
 #[test]
 fn hours_that_repeat_merge() {
     for (zone, first, second) in [
-        (
-            "America/New_York",
-            "2024-11-03T01:30:00-04:00",
-            "2024-11-03T01:30:00-05:00",
-        ),
-        (
-            "Europe/Berlin",
-            "2024-10-27T02:30:00+02:00",
-            "2024-10-27T02:30:00+01:00",
-        ),
+        ("America/New_York", "2024-11-03T01:30:00-04:00", "2024-11-03T01:30:00-05:00"),
+        ("Europe/Berlin", "2024-10-27T02:30:00+02:00", "2024-10-27T02:30:00+01:00"),
     ] {
         assert_ne!(at(first), at(second));
         assert_eq!(floor(zone, first, HOUR_MS), floor(zone, second, HOUR_MS));
-        assert_eq!(
-            floor(zone, first, 24 * HOUR_MS),
-            floor(zone, second, 24 * HOUR_MS)
-        );
+        assert_eq!(floor(zone, first, 24 * HOUR_MS), floor(zone, second, 24 * HOUR_MS));
     }
 }
 
 #[test]
 fn times_that_clocks_skipped_move_ahead() {
     // Clocks went from 02:00 to 03:00; multiples of two hours include the hour that was skipped.
-    assert_eq!(
-        floor("America/New_York", "2024-03-10T03:10:00-04:00", 2 * HOUR_MS),
-        "2024-03-10T03:00:00"
-    );
-    assert_eq!(
-        floor("Europe/Berlin", "2024-03-31T03:10:00+02:00", 2 * HOUR_MS),
-        "2024-03-31T03:00:00"
-    );
-    assert_eq!(
-        floor("Europe/Berlin", "2024-03-31T04:10:00+02:00", 2 * HOUR_MS),
-        "2024-03-31T04:00:00"
-    );
+    assert_eq!(floor("America/New_York", "2024-03-10T03:10:00-04:00", 2 * HOUR_MS), "2024-03-10T03:00:00");
+    assert_eq!(floor("Europe/Berlin", "2024-03-31T03:10:00+02:00", 2 * HOUR_MS), "2024-03-31T03:00:00");
+    assert_eq!(floor("Europe/Berlin", "2024-03-31T04:10:00+02:00", 2 * HOUR_MS), "2024-03-31T04:00:00");
     // Midnight itself was skipped; the day is the same.
-    assert_eq!(
-        floor("America/Sao_Paulo", "2017-10-15T05:00:00-02:00", 24 * HOUR_MS),
-        "2017-10-15T01:00:00"
-    );
+    assert_eq!(floor("America/Sao_Paulo", "2017-10-15T05:00:00-02:00", 24 * HOUR_MS), "2017-10-15T01:00:00");
     // Days of 23 and 25 hours are one day each.
-    assert_eq!(
-        floor("America/New_York", "2024-03-10T23:00:00-04:00", 24 * HOUR_MS),
-        "2024-03-10T00:00:00"
-    );
-    assert_eq!(
-        floor("America/New_York", "2024-11-03T23:00:00-05:00", 24 * HOUR_MS),
-        "2024-11-03T00:00:00"
-    );
+    assert_eq!(floor("America/New_York", "2024-03-10T23:00:00-04:00", 24 * HOUR_MS), "2024-03-10T00:00:00");
+    assert_eq!(floor("America/New_York", "2024-11-03T23:00:00-05:00", 24 * HOUR_MS), "2024-11-03T00:00:00");
 }
 
 #[test]
 fn times_outside_the_calendar_have_no_reading() {
     for name in ["UTC", "Asia/Seoul", "America/New_York"] {
         let zone = Zone::find(name).unwrap();
-        for at_ms in [
-            i64::MIN,
-            i64::MIN + 1,
-            -62_200_000_000_000,
-            253_500_000_000_000,
-            i64::MAX - 1,
-            i64::MAX,
-        ] {
+        for at_ms in
+            [i64::MIN, i64::MIN + 1, -62_200_000_000_000, 253_500_000_000_000, i64::MAX - 1, i64::MAX]
+        {
             for period_ms in [1, HOUR_MS, i64::MAX] {
-                assert_eq!(
-                    zone.local_floor(at_ms, period_ms),
-                    None,
-                    "{name} {at_ms} {period_ms}"
-                );
+                assert_eq!(zone.local_floor(at_ms, period_ms), None, "{name} {at_ms} {period_ms}");
             }
         }
-        for at_ms in [
-            0,
-            TABLE_START_MS - 1,
-            TABLE_END_MS - 1,
-            TABLE_END_MS,
-            -62_000_000_000_000,
-            253_000_000_000_000,
-        ] {
+        for at_ms in
+            [0, TABLE_START_MS - 1, TABLE_END_MS - 1, TABLE_END_MS, -62_000_000_000_000, 253_000_000_000_000]
+        {
             assert!(zone.local_floor(at_ms, HOUR_MS).is_some(), "{name} {at_ms}");
         }
     }
@@ -133,12 +73,7 @@ fn zones_have_one_name() {
     assert!(Zone::find("+09:00").unwrap().is_fixed() && Zone::find("UTC").unwrap().is_fixed());
     assert!(!Zone::find("Asia/Seoul").unwrap().is_fixed());
     for unknown in ["", "Asia/Soul", "09:00", "+26:00", "KST9", "GMT+9"] {
-        assert_eq!(
-            Zone::find(unknown).unwrap_err(),
-            LayoutError::UnknownZone {
-                zone: unknown.to_owned()
-            }
-        );
+        assert_eq!(Zone::find(unknown).unwrap_err(), LayoutError::UnknownZone { zone: unknown.to_owned() });
     }
 }
 

@@ -1,0 +1,143 @@
+//! Worker processes from the outside.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
+use tokio::time::timeout;
+use xtask::process::Process;
+use xtask::services::Endpoint;
+
+use super::worker::{Line, Measured, Values};
+
+/// How long a worker may say nothing.
+const SILENCE: Duration = Duration::from_mins(5);
+
+/// What a pipeline worker is told.
+pub(super) struct Worker {
+    pub(super) values: Values,
+    pub(super) brokers: String,
+    pub(super) topic: String,
+    pub(super) group: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) bucket: String,
+    pub(super) prefix: String,
+    pub(super) spool_dir: PathBuf,
+    pub(super) follow: bool,
+}
+
+impl Worker {
+    pub(super) fn command(&self) -> Result<std::process::Command> {
+        let mut command = this_program("pipeline")?;
+        let values = match self.values {
+            Values::Bytes => "bytes",
+            Values::Json => "json",
+        };
+        command
+            .args(["--values", values])
+            .args(["--brokers", &self.brokers])
+            .args(["--topic", &self.topic])
+            .args(["--group", &self.group])
+            .args(["--endpoint", &self.endpoint.url])
+            .args(["--region", &self.endpoint.region])
+            .args(["--bucket", &self.bucket])
+            .args(["--prefix", &self.prefix])
+            .arg("--spool-dir")
+            .arg(&self.spool_dir)
+            .env("AWS_ACCESS_KEY_ID", &self.endpoint.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.endpoint.secret_key);
+        if self.follow {
+            command.arg("--follow");
+        }
+        Ok(command)
+    }
+}
+
+/// `bench worker KIND` of this very program.
+pub(super) fn this_program(kind: &str) -> Result<std::process::Command> {
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    let mut command = std::process::Command::new(program);
+    command.args(["bench", "worker", kind]);
+    Ok(command)
+}
+
+/// A running worker; dropping it kills it.
+pub(super) struct Child {
+    process: tokio::process::Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Child {
+    pub(super) fn spawn(command: &std::process::Command) -> Result<Self> {
+        let mut again = Command::new(command.get_program());
+        again.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                again.env(name, value);
+            }
+        }
+        let mut process = again
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start a worker")?;
+        let stdout = process.stdout.take().context("a worker without an output")?;
+        Ok(Self { process, lines: BufReader::new(stdout).lines() })
+    }
+
+    /// Waits for the end.
+    pub(super) async fn done(mut self) -> Result<Measured> {
+        loop {
+            if let Line::Done(measured) = self.next().await? {
+                let status = self.process.wait().await?;
+                if !status.success() {
+                    bail!("a worker ended with {status}");
+                }
+                return Ok(measured);
+            }
+        }
+    }
+
+    /// Waits until so many records are read, and says how many are.
+    pub(super) async fn until_read(&mut self, records: u64) -> Result<u64> {
+        loop {
+            match self.next().await? {
+                Line::Progress { read, .. } if read >= records => return Ok(read),
+                Line::Progress { .. } => {}
+                Line::Done(_) => bail!("a worker ended early"),
+            }
+        }
+    }
+
+    /// Asks it to end and says how long that took.
+    pub(super) async fn terminate(mut self) -> Result<Duration> {
+        let asked = Instant::now();
+        let pid = self.process.id().context("a worker that has ended")?;
+        let process = Process::find(pid).context("a worker that has ended")?;
+        process.stop(Duration::from_mins(1)).await?;
+        let took = asked.elapsed();
+        let status = self.process.wait().await?;
+        if !status.success() {
+            bail!("a worker ended with {status}");
+        }
+        Ok(took)
+    }
+
+    /// Kills it where it stands.
+    pub(super) async fn kill(mut self) -> Result<()> {
+        self.process.kill().await.context("cannot kill a worker")
+    }
+
+    async fn next(&mut self) -> Result<Line> {
+        let line = timeout(SILENCE, self.lines.next_line()).await.context("a worker is silent")??;
+        let Some(line) = line else {
+            let status = self.process.wait().await?;
+            bail!("a worker ended without a result: {status}");
+        };
+        serde_json::from_str(&line).with_context(|| format!("a worker said {line:?}"))
+    }
+}

@@ -1,0 +1,230 @@
+//! The measured processes: a bare poll loop, and the pipeline. Each prints JSON lines and judges itself by `/proc`.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use aqueduct::files::Delimited;
+use aqueduct::partition::ByTime;
+use aqueduct::{
+    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, Pipeline, RawBytes, Report, S3Sink, Sink,
+    StartAt,
+};
+use clap::{Args, Subcommand, ValueEnum};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use xtask::process::Process;
+
+/// How often a running pipeline says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(20);
+/// How long the floor waits for a record before it gives up.
+const STALL: Duration = Duration::from_secs(30);
+
+/// What a pipeline of a case does with values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Values {
+    /// Stores them as they are, a newline after each.
+    Bytes,
+    /// Validates them as JSON and stores JSON lines.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Polls every record and does nothing with it, at rdkafka's defaults
+    Floor {
+        #[arg(long)]
+        brokers: String,
+        #[arg(long)]
+        topic: String,
+        #[arg(long)]
+        partitions: NonZeroU32,
+        #[arg(long)]
+        records: u64,
+    },
+    /// Runs the pipeline at its shipped defaults
+    Pipeline(PipelineArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArguments {
+    #[arg(long, value_enum)]
+    values: Values,
+    #[arg(long)]
+    brokers: String,
+    #[arg(long)]
+    topic: String,
+    #[arg(long)]
+    group: String,
+    #[arg(long)]
+    endpoint: String,
+    #[arg(long)]
+    region: String,
+    #[arg(long)]
+    bucket: String,
+    #[arg(long)]
+    prefix: String,
+    #[arg(long, env = "AWS_ACCESS_KEY_ID")]
+    access_key: String,
+    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
+    secret_key: String,
+    #[arg(long)]
+    spool_dir: PathBuf,
+    /// Go on after the end until SIGTERM
+    #[arg(long)]
+    follow: bool,
+}
+
+/// What a worker prints, one JSON object a line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Line {
+    /// Records read so far.
+    Progress { read: u64, durable: u64 },
+    /// The end.
+    Done(Measured),
+}
+
+/// What one process used for its work.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    /// Records read.
+    pub(crate) records: u64,
+    /// User and system time of the whole process.
+    pub(crate) cpu: Duration,
+    /// From the start of the work to its end.
+    pub(crate) elapsed: Duration,
+    /// `VmHWM`.
+    pub(crate) peak_rss_bytes: u64,
+    /// Objects made visible.
+    pub(crate) objects: u64,
+    /// From the start of the pipeline to its first visible object.
+    pub(crate) first_object: Option<Duration>,
+}
+
+impl WorkerCommand {
+    pub(crate) async fn run(self) -> Result<()> {
+        match self {
+            Self::Floor { brokers, topic, partitions, records } => {
+                let floor = move || floor(&brokers, &topic, partitions, records);
+                say(&Line::Done(tokio::task::spawn_blocking(floor).await??))
+            }
+            Self::Pipeline(arguments) => match arguments.values {
+                Values::Bytes => {
+                    let sink = arguments.sink(Delimited::lines()).await?;
+                    arguments.pipeline(RawBytes::new(), sink).await
+                }
+                Values::Json => {
+                    let sink = arguments.sink(JsonLines::new()).await?;
+                    arguments.pipeline(Json::new(), sink).await
+                }
+            },
+        }
+    }
+}
+
+fn floor(brokers: &str, topic: &str, partitions: NonZeroU32, records: u64) -> Result<Measured> {
+    let started = Instant::now();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "aqueduct-bench-floor")
+        .set("enable.auto.commit", "false")
+        .create()
+        .context("no Kafka client")?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions.get() {
+        assignment.add_partition_offset(topic, i32::try_from(partition)?, Offset::Beginning)?;
+    }
+    consumer.assign(&assignment)?;
+    let mut read = 0;
+    while read < records {
+        let message = consumer.poll(STALL);
+        message.context("no record for 30 s")??;
+        read += 1;
+    }
+    measured(started, read, &Report::default())
+}
+
+impl PipelineArguments {
+    async fn sink<F>(&self, format: F) -> Result<S3Sink<F>> {
+        let sink = S3Sink::builder()
+            .bucket(&self.bucket)
+            .prefix(&self.prefix)
+            .endpoint(&self.endpoint)
+            .region(&self.region)
+            .credentials(&self.access_key, self.secret_key.clone())
+            .format(format)
+            .build()
+            .await?;
+        Ok(sink)
+    }
+
+    async fn pipeline<C: Converter>(&self, converter: C, sink: impl Sink<C::Output>) -> Result<()> {
+        let started = Instant::now();
+        let mut source = KafkaSource::builder()
+            .brokers(&self.brokers)
+            .group(&self.group)
+            .topics([&self.topic])
+            .start(StartAt::Earliest)
+            // A killed member's partitions come back within the run.
+            .property("session.timeout.ms", "6000")
+            .property("heartbeat.interval.ms", "1500");
+        if !self.follow {
+            source = source.until_end();
+        }
+        let pipeline = Pipeline::from(source.build()?)
+            .convert(converter)
+            .partition(ByTime::hourly("Asia/Seoul")?)
+            .sink(sink)
+            .spool_dir(&self.spool_dir)
+            .name("bench")
+            .require(Guarantee::ExactlyOnce)
+            .build()?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let handle = pipeline.handle();
+        let progress = tokio::spawn(tell(handle));
+        let follow = self.follow;
+        let shutdown = async move {
+            if follow {
+                terminate.recv().await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let report = pipeline.run(shutdown).await?;
+        progress.abort();
+        ensure!(report.pending_intents == 0, "intents are pending at the end: {report}");
+        say(&Line::Done(measured(started, report.records, &report)?))
+    }
+}
+
+async fn tell(handle: Handle) {
+    loop {
+        tokio::time::sleep(PROGRESS_EVERY).await;
+        let totals = handle.status().totals;
+        // A parent that is gone ends the run by itself.
+        say(&Line::Progress { read: totals.records, durable: totals.durable }).ok();
+    }
+}
+
+fn measured(started: Instant, records: u64, report: &Report) -> Result<Measured> {
+    let usage = Process::current()?.usage()?;
+    Ok(Measured {
+        records,
+        cpu: usage.cpu,
+        elapsed: started.elapsed(),
+        peak_rss_bytes: usage.peak_rss_bytes,
+        objects: report.objects,
+        first_object: report.first_object_after,
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "what a worker finds out goes to its standard output")]
+fn say(line: &Line) -> Result<()> {
+    println!("{}", serde_json::to_string(line)?);
+    Ok(())
+}
