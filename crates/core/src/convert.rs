@@ -48,6 +48,12 @@ use crate::value::Keyed;
 ///
 /// To test yours, call `testkit::check_converter`.
 #[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not convert records",
+    label = "not a converter",
+    note = "take `Json`, `Serde`, `Utf8` or `RawBytes`, with `map`, `try_map` and `filter` for functions, or implement `Converter`",
+    note = "stages come in the order `convert`, `partition`, `sink`, `build`; `Unset` is one that was left out"
+)]
 pub trait Converter: Send + Sync + 'static {
     /// The value.
     type Output: Send + 'static;
@@ -107,6 +113,8 @@ impl SkipReason {
 
 macro_rules! forward_converter {
     ($($pointer:ident)*) => { $(
+        // The compiler would propose a pointer for every type that does not fit.
+        #[diagnostic::do_not_recommend]
         #[async_trait]
         impl<C: Converter + ?Sized> Converter for $pointer<C> {
             type Output = C::Output;

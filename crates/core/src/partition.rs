@@ -39,8 +39,10 @@ use crate::record::Record;
 ///
 /// To test yours, call `testkit::check_partitioner`.
 #[diagnostic::on_unimplemented(
-    message = "the partitioner `{Self}` cannot route values of type `{T}`",
-    note = "layouts by field need a value that implements `Fields`: convert with `Json` or implement `Fields` for your type"
+    message = "`{Self}` does not route values of type `{T}`",
+    label = "not a partitioner of what the converter gives",
+    note = "layouts by field need a value that implements `Fields`: convert with `Json` or implement `Fields` for your type",
+    note = "stages come in the order `convert`, `partition`, `sink`, `build`; `Unset` is one that was left out"
 )]
 pub trait Partitioner<T: ?Sized>: Send + Sync + 'static {
     /// Appends the record's levels to `path`.
@@ -57,6 +59,8 @@ pub trait Partitioner<T: ?Sized>: Send + Sync + 'static {
 
 macro_rules! forward_partitioner {
     ($($pointer:ident)*) => { $(
+        // The compiler would propose a pointer for every type that does not fit.
+        #[diagnostic::do_not_recommend]
         impl<T: ?Sized, P: Partitioner<T> + ?Sized> Partitioner<T> for $pointer<P> {
             fn route(&self, record: &Record<'_>, value: &T, path: &mut RoutePath) -> Result<(), Poison> {
                 (**self).route(record, value, path)

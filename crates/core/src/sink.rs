@@ -45,8 +45,10 @@ use crate::spool::Scratch;
 /// A simple sink implements [`BatchSink`](crate::BatchSink) instead. To test yours, call `testkit::sink_suite`.
 #[async_trait]
 #[diagnostic::on_unimplemented(
-    message = "the sink `{Self}` does not take values of type `{T}`",
-    note = "the converter gives `{T}`: choose a sink format that encodes it, or `map` the converter's output"
+    message = "`{Self}` does not store values of type `{T}`",
+    label = "not a sink of what the converter gives",
+    note = "choose a format that encodes `{T}`, or `map` the converter's output; a `BatchSink` is put into `Batched::new`",
+    note = "stages come in the order `convert`, `partition`, `sink`, `build`; `Unset` is one that was left out"
 )]
 pub trait Sink<T: Send + 'static>: Send + Sync + 'static {
     /// Checks the target once, before any record is read: does the bucket exist, are we let in? An error ends the
@@ -68,6 +70,8 @@ pub trait Sink<T: Send + 'static>: Send + Sync + 'static {
 
 macro_rules! forward_sink {
     ($($pointer:ident)*) => { $(
+        // The compiler would propose a pointer for every type that does not fit.
+        #[diagnostic::do_not_recommend]
         #[async_trait]
         impl<T: Send + 'static, S: Sink<T> + ?Sized> Sink<T> for $pointer<S> {
             async fn check(&self) -> Result<(), StageError> {

@@ -108,6 +108,11 @@ pub enum FieldValue<'a> {
 /// let order = Order { service: "checkout".into(), status: 200 };
 /// assert_eq!(order.field(&FieldPath::parse("status").unwrap()), Some(FieldValue::I64(200)));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no fields for a layout to read",
+    label = "needs the fields of `{Self}`",
+    note = "convert with `Json`, or implement `Fields` for your type"
+)]
 pub trait Fields {
     /// What stands at `path`; `None` if the field is absent.
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>>;

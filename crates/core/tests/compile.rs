@@ -6,7 +6,6 @@
 #[test]
 fn what_does_not_fit_does_not_compile() {
     let cases = trybuild::TestCases::new();
-    cases.pass("tests/compile/complete.rs");
     for wrong in [
         "missing_partitioner",
         "build_before_sink",

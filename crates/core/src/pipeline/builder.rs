@@ -54,17 +54,28 @@ impl<Src: Source> Builder<Src, Unset, Unset, Unset> {
     }
 }
 
-impl<Src: Source, C: Converter> Builder<Src, C, Unset, Unset> {
+// The bounds stand on the methods, not on the impls: so the compiler says what is wrong with a stage, in the words of its
+// trait, and not that there is no such method.
+impl<Src, C> Builder<Src, C, Unset, Unset> {
     /// Which route a value takes.
-    pub fn partition<P: Partitioner<C::Output>>(self, partitioner: P) -> Builder<Src, C, P, Unset> {
+    pub fn partition<P>(self, partitioner: P) -> Builder<Src, C, P, Unset>
+    where
+        C: Converter,
+        P: Partitioner<C::Output>,
+    {
         let Self { source, converter, options, .. } = self;
         Builder { source, converter, partitioner, sink: Unset, options }
     }
 }
 
-impl<Src: Source, C: Converter, P: Partitioner<C::Output>> Builder<Src, C, P, Unset> {
+impl<Src, C, P> Builder<Src, C, P, Unset> {
     /// Where values go.
-    pub fn sink<K: Sink<C::Output>>(self, sink: K) -> Builder<Src, C, P, K> {
+    pub fn sink<K>(self, sink: K) -> Builder<Src, C, P, K>
+    where
+        C: Converter,
+        P: Partitioner<C::Output>,
+        K: Sink<C::Output>,
+    {
         let Self { source, converter, partitioner, options, .. } = self;
         Builder { source, converter, partitioner, sink, options }
     }
@@ -148,18 +159,18 @@ impl<Src, C, P, K> Builder<Src, C, P, K> {
     }
 }
 
-impl<Src, C, P, K> Builder<Src, C, P, K>
-where
-    Src: Source,
-    C: Converter,
-    P: Partitioner<C::Output>,
-    K: Sink<C::Output>,
-{
+impl<Src, C, P, K> Builder<Src, C, P, K> {
     /// Checks the configuration. Nothing is connected yet.
     ///
     /// # Errors
     /// All problems at once.
-    pub fn build(self) -> Result<Pipeline, BuildErrors> {
+    pub fn build(self) -> Result<Pipeline, BuildErrors>
+    where
+        Src: Source,
+        C: Converter,
+        P: Partitioner<C::Output>,
+        K: Sink<C::Output>,
+    {
         let Self { source, converter, partitioner, sink, options } = self;
         let capabilities = sink.capabilities();
         let guarantee = Guarantee::compute(converter.replay(), partitioner.replay(), &capabilities);

@@ -10,6 +10,5 @@ use stages::Raw;
 fn main() {
     let _ = Pipeline::from(ScriptedBroker::new().source())
         .convert(Raw)
-        .sink(MemorySink::<Bytes>::bytes(&MemoryStore::new()))
-        .build();
+        .sink(MemorySink::<Bytes>::bytes(&MemoryStore::new()));
 }
