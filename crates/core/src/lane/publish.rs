@@ -52,6 +52,8 @@ pub(super) struct StagedSegment<T: Send + 'static> {
 pub(super) struct Publisher<T: Send + 'static> {
     items: mpsc::Sender<Item<T>>,
     task: JoinHandle<(Result<(), LaneError>, u64)>,
+    /// Set once the task's answer was taken, after which it must not be asked again: how many segments it gave up.
+    abandoned: Option<u64>,
 }
 
 impl<T: Send + 'static> Publisher<T> {
@@ -67,7 +69,7 @@ impl<T: Send + 'static> Publisher<T> {
             };
             (result, work.abandon().await)
         });
-        Self { items, task }
+        Self { items, task, abandoned: None }
     }
 
     /// Hands one item over, in order.
@@ -79,18 +81,29 @@ impl<T: Send + 'static> Publisher<T> {
         Err(self.failed().await)
     }
 
-    /// Resolves when the publisher has failed.
+    /// Resolves when the publisher has failed. Cancel safe; after it has resolved, only [`abandon`](Self::abandon) makes
+    /// sense.
     pub(super) async fn failed(&mut self) -> LaneError {
-        match (&mut self.task).await {
-            Ok((Err(error), _)) => error,
-            // Without an error it ends only with the lease, which also ends whoever waits here.
-            Ok((Ok(()), _)) => std::future::pending().await,
-            Err(error) => panicked(error),
+        if self.abandoned.is_none() {
+            let answer = (&mut self.task).await;
+            self.abandoned = Some(answer.as_ref().map_or(0, |(_, abandoned)| *abandoned));
+            match answer {
+                Ok((Err(error), _)) => return error,
+                Ok((Ok(()), _)) => {}
+                Err(error) => return panicked(error),
+            }
         }
+        // Without an error it ends only with the lease, which also ends whoever waits here; until that is noticed, the
+        // lane may come by several times.
+        std::future::pending().await
     }
 
     /// Waits until everything handed over is published and committed.
     pub(super) async fn finish(self) -> Result<(), LaneError> {
+        if self.abandoned.is_some() {
+            // The lease has ended, and with it, in a moment, this lane.
+            return std::future::pending().await;
+        }
         drop(self.items);
         match self.task.await {
             Ok((result, _)) => result,
@@ -100,9 +113,8 @@ impl<T: Send + 'static> Publisher<T> {
 
     /// Waits like [`finish`](Self::finish) and answers how many segments were given up.
     pub(super) async fn abandon(self) -> u64 {
-        if self.task.is_finished() {
-            // A finished task whose answer was taken by `failed` must not be awaited again.
-            return 0;
+        if let Some(abandoned) = self.abandoned {
+            return abandoned;
         }
         drop(self.items);
         self.task.await.map_or(0, |(_, abandoned)| abandoned)
@@ -275,4 +287,24 @@ async fn commit(context: &LaneContext, mark: Mark) -> Result<(), LaneError> {
 async fn try_commit(context: &LaneContext, mark: Mark) -> Result<(), StageError> {
     let _held = context.lease.enter().map_err(|ended| StageError::fenced("commit", ended))?;
     context.control.commit(&context.lane, mark).await
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_publisher_that_ended_with_the_lease_may_be_looked_at_again() {
+        let (items, _) = mpsc::channel(1);
+        let mut publisher = Publisher::<()> { items, task: tokio::spawn(async { (Ok(()), 3) }), abandoned: None };
+        while !publisher.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        // A lane that is at work when the lease ends comes by once more before it is cancelled.
+        assert!(publisher.failed().now_or_never().is_none());
+        assert!(publisher.failed().now_or_never().is_none());
+        assert_eq!(publisher.abandon().await, 3);
+    }
 }
