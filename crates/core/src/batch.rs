@@ -1,6 +1,7 @@
 //! Records of one partition in one allocation.
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -18,6 +19,7 @@ pub struct Batch {
     arena: Bytes,
     entries: Vec<RecordEntry>,
     permit: Permit,
+    arenas: Option<Arc<Arenas>>,
 }
 
 impl Batch {
@@ -60,12 +62,64 @@ impl Batch {
     pub fn permit(&self) -> &Permit {
         &self.permit
     }
+}
 
-    /// Takes the batch apart to use its arena again, if nothing else holds a slice of it.
-    ///
-    /// Sources call it through [`BatchBuilder::recycle`].
-    fn into_arena(self) -> Option<Vec<u8>> {
-        self.arena.try_into_mut().ok().map(Vec::from)
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(arenas) = self.arenas.take() {
+            // A slice that somebody still holds keeps the memory; then there is nothing to use again.
+            if let Ok(arena) = std::mem::take(&mut self.arena).try_into_mut() {
+                arenas.keep(Vec::from(arena), std::mem::take(&mut self.entries));
+            }
+        }
+    }
+}
+
+/// Arenas of dropped batches, to be filled again: a source in steady state neither asks the allocator for megabytes
+/// nor meets a page fault per 4 KiB of them.
+///
+/// What is kept is bounded, and on top of the memory budget: [`IDLE_MAX`](Self::IDLE_MAX) arenas.
+#[derive(Debug, Default)]
+pub struct Arenas {
+    idle: Mutex<Vec<(Vec<u8>, Vec<RecordEntry>)>>,
+}
+
+impl Arenas {
+    /// Arenas kept; the latest is the next to be used, while the processor still has it at hand.
+    pub const IDLE_MAX: usize = 4;
+
+    /// None yet.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Arenas that wait to be used again.
+    pub fn idle(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn keep(&self, mut arena: Vec<u8>, mut entries: Vec<RecordEntry>) {
+        arena.clear();
+        entries.clear();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < Self::IDLE_MAX {
+            idle.push((arena, entries));
+        }
+    }
+
+    /// An idle arena of at least `capacity` bytes and not much more, or a new one.
+    fn take(&self, capacity: usize) -> (Vec<u8>, Vec<RecordEntry>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits =
+            |(arena, _): &(Vec<u8>, _)| (capacity..=capacity.saturating_mul(2)).contains(&arena.capacity());
+        match idle.iter().rposition(fits) {
+            Some(index) => idle.swap_remove(index),
+            None => {
+                // What does not fit is of a size that is not asked for any more.
+                idle.pop();
+                (Vec::with_capacity(capacity), Vec::new())
+            }
+        }
     }
 }
 
@@ -112,24 +166,19 @@ pub struct BatchBuilder {
     lane: TopicPartition,
     arena: Vec<u8>,
     entries: Vec<RecordEntry>,
+    arenas: Option<Arc<Arenas>>,
 }
 
 impl BatchBuilder {
     /// Starts a batch whose arena has room for `capacity` bytes; it grows if one record is larger.
     pub fn new(lane: TopicPartition, capacity: usize) -> Self {
-        Self { lane, arena: Vec::with_capacity(capacity), entries: Vec::new() }
+        Self { lane, arena: Vec::with_capacity(capacity), entries: Vec::new(), arenas: None }
     }
 
-    /// Starts a batch in the arena of `spent`, if nothing holds a slice of it any more, else in a new one of
-    /// `capacity` bytes. Fresh large allocations cost a page fault per 4 KiB; a source in steady state has none.
-    pub fn recycle(lane: TopicPartition, spent: Batch, capacity: usize) -> Self {
-        match spent.into_arena() {
-            Some(mut arena) if arena.capacity() >= capacity => {
-                arena.clear();
-                Self { lane, arena, entries: Vec::new() }
-            }
-            _ => Self::new(lane, capacity),
-        }
+    /// Like [`new`](Self::new), in an arena of a batch that was dropped, if there is one; this one comes back there.
+    pub fn reusing(arenas: &Arc<Arenas>, lane: TopicPartition, capacity: usize) -> Self {
+        let (arena, entries) = arenas.take(capacity);
+        Self { lane, arena, entries, arenas: Some(Arc::clone(arenas)) }
     }
 
     /// Copies one record in. Offsets must ascend.
@@ -178,7 +227,8 @@ impl BatchBuilder {
 
     /// Ends the batch; `permit` pays for it until it is dropped.
     pub fn build(self, permit: Permit) -> Batch {
-        Batch { lane: self.lane, arena: Bytes::from(self.arena), entries: self.entries, permit }
+        let Self { lane, arena, entries, arenas } = self;
+        Batch { lane, arena: Bytes::from(arena), entries, permit, arenas }
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Span {
@@ -229,14 +279,23 @@ mod tests {
 
     #[test]
     fn an_arena_is_used_again_only_when_nothing_holds_it() {
-        let mut builder = BatchBuilder::new(lane(), 4096);
-        builder.push(Offset::ZERO, Timestamp::None, None, Some(b"held"), []);
-        let batch = builder.build(Permit::unlimited());
+        let arenas = Arenas::new();
+        let fill = |value: &[u8]| {
+            let mut builder = BatchBuilder::reusing(&arenas, lane(), 4096);
+            builder.push(Offset::ZERO, Timestamp::None, None, Some(value), []);
+            builder.build(Permit::unlimited())
+        };
+        let batch = fill(b"held");
         let held = batch.get(0).unwrap().value_bytes().unwrap();
-        let mut next = BatchBuilder::recycle(lane(), batch, 4096);
-        next.push(Offset::ZERO, Timestamp::None, None, Some(b"other"), []);
+        drop(batch);
+        assert!(arenas.idle() == 0);
+        let next = fill(b"other");
         assert_eq!(held, "held");
-        let spent = next.build(Permit::unlimited());
-        assert_eq!(BatchBuilder::recycle(lane(), spent, 4096).bytes(), 0);
+        let place = next.arena.as_ptr();
+        drop(next);
+        assert_eq!(arenas.idle(), 1);
+        assert_eq!(fill(b"again").arena.as_ptr(), place);
+        drop((0..9).map(|_| fill(b"many")).collect::<Vec<_>>());
+        assert_eq!(arenas.idle(), Arenas::IDLE_MAX);
     }
 }

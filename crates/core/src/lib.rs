@@ -1,5 +1,5 @@
 //! core
-pub use batch::{Batch, BatchBuilder};
+pub use batch::{Arenas, Batch, BatchBuilder};
 pub use batch_sink::{BatchSink, Batched, Row, RowBatch};
 pub use budget::{Budget, InFlight, Permit, Pool};
 pub use clock::{Clock, SystemClock, from_unix_millis, unix_millis};

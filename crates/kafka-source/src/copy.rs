@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use aqueduct_core::{Batch, BatchBuilder, InFlight, Offset, Permit, Timestamp, TopicPartition};
+use aqueduct_core::{Arenas, Batch, BatchBuilder, InFlight, Offset, Permit, Timestamp, TopicPartition};
 use rdkafka::Message;
 use rdkafka::message::Headers as _;
 use std::sync::Arc;
@@ -25,8 +25,14 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// `permit` pays for `bytes` bytes of records and their entries.
-    pub(crate) fn new(lane: TopicPartition, bytes: usize, permit: Permit, now: Instant) -> Self {
-        Self { builder: BatchBuilder::new(lane, bytes), permit, room: bytes, opened: now }
+    pub(crate) fn new(
+        arenas: &Arc<Arenas>,
+        lane: TopicPartition,
+        bytes: usize,
+        permit: Permit,
+        now: Instant,
+    ) -> Self {
+        Self { builder: BatchBuilder::reusing(arenas, lane, bytes), permit, room: bytes, opened: now }
     }
 
     /// Whether a record of this [`cost`](Copied::cost) fits.
@@ -139,8 +145,13 @@ mod tests {
                 .insert(Header::<&str> { key: "none", value: None });
         let message = message(Some(headers));
         let record = Copied::of(&message);
-        let mut arena =
-            Arena::new(TopicPartition::new("t", 3), record.cost(), Permit::unlimited(), Instant::now());
+        let mut arena = Arena::new(
+            &Arenas::new(),
+            TopicPartition::new("t", 3),
+            record.cost(),
+            Permit::unlimited(),
+            Instant::now(),
+        );
         assert!(arena.fits(record.cost()));
         arena.push(&record);
         assert!(!arena.fits(1), "the room is used up");

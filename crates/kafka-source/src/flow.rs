@@ -170,7 +170,7 @@ impl Poller {
             self.flush_all();
             self.wait_for_memory(bytes as u64)
         })?;
-        Some(Arena::new(name, bytes, permit, Instant::now()))
+        Some(Arena::new(&self.arenas, name, bytes, permit, Instant::now()))
     }
 
     /// Gives a lane that is far behind a moment, and then pauses it alone.
@@ -245,7 +245,7 @@ impl Poller {
             let Some(permit) = self.memory.try_acquire(bytes as u64) else {
                 return false;
             };
-            lane.arena = Some(Arena::new(lane.name.clone(), bytes, permit, Instant::now()));
+            lane.arena = Some(Arena::new(&self.arenas, lane.name.clone(), bytes, permit, Instant::now()));
         }
         self.take(index, message.offset(), &record)
     }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aqueduct_core::{Offset, Pool, SourceEvent, StageError, TopicPartition};
+use aqueduct_core::{Arenas, Offset, Pool, SourceEvent, StageError, TopicPartition};
 use rdkafka::consumer::Consumer as _;
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,6 +55,7 @@ pub(crate) struct Poller {
     rebalances: VecDeque<Rebalance>,
     pub(crate) handover: Option<Handover>,
     pub(crate) throttle: Throttle,
+    pub(crate) arenas: Arc<Arenas>,
     /// Whether the pauses of any lane may have changed.
     pub(crate) pauses_changed: bool,
     /// Partitions the pipeline wants paused, also those that are not ours yet.
@@ -99,6 +100,7 @@ impl Poller {
             rebalances: VecDeque::new(),
             handover: None,
             throttle: Throttle::default(),
+            arenas: Arenas::new(),
             pauses_changed: false,
             paused: HashSet::new(),
             stops: HashMap::new(),

@@ -111,6 +111,12 @@ impl Member {
         Err(self.trouble(&format!("{outcome} {what} ({} s)", limit.as_secs())))
     }
 
+    /// Waits until what it has said satisfies `wanted`, or it has ended.
+    pub(super) async fn changed(&mut self, wanted: impl Fn(&Seen) -> bool) {
+        // An error only says that nothing more will come.
+        self.seen.wait_for(|seen| wanted(seen) || seen.ended).await.ok();
+    }
+
     /// Freezes it where it stands.
     pub(super) fn freeze(&self) -> Result<()> {
         ensure!(self.process.suspend()?, self.trouble("is gone and cannot be frozen"));

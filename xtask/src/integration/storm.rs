@@ -38,7 +38,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let mut slots = Vec::new();
     for (index, name) in ["one", "two", "three"].into_iter().enumerate() {
         let gate = Gate::open(site.servers.s3.endpoint()).await?;
-        gate.delay(Duration::from_millis(40));
+        gate.delay(Duration::from_millis(80));
         let mut options = case.options(name);
         options.endpoint = gate.endpoint().clone();
         options.spool_dir.push(name);
@@ -53,7 +53,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         if let Some(slot) = slots.get_mut(index) {
             slot.stir(&case, &mut random, &mut counts).await?;
         }
-        tokio::time::sleep(Duration::from_millis(random.random_range(100..2_500))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..1_500))).await;
     }
     flow.stop().await?;
     for slot in &mut slots {
@@ -77,7 +77,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
 impl Slot {
     /// Does something to it.
     async fn stir(&mut self, case: &Case, random: &mut StdRng, counts: &mut Counts) -> Result<()> {
-        let Some(member) = self.member.take() else {
+        let Some(mut member) = self.member.take() else {
             self.gate.release();
             self.member = Some(case.start(&self.options)?);
             counts.joined += 1;
@@ -85,6 +85,13 @@ impl Slot {
         };
         match random.random_range(0..10) {
             0..3 => {
+                if !self.frozen {
+                    // Rather while it has something to lose.
+                    let cuts = member.seen().cuts;
+                    tokio::time::timeout(Duration::from_secs(2), member.changed(|seen| seen.cuts > cuts))
+                        .await
+                        .ok();
+                }
                 self.frozen = false;
                 counts.killed += 1;
                 member.kill().await?;

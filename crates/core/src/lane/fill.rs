@@ -162,7 +162,7 @@ where
         if self.open.is_none() {
             self.hand_over_frontier().await?;
         }
-        match self.publisher.take() {
+        match self.publisher.as_mut() {
             Some(publisher) => publisher.finish().await,
             None => Ok(()),
         }
@@ -203,7 +203,7 @@ where
                     if self.open.as_ref().is_some_and(|open| open.pinned.is_none()) {
                         self.cut(CutReason::Stop).await?;
                     }
-                    if let Some(publisher) = self.publisher.take() {
+                    if let Some(publisher) = self.publisher.as_mut() {
                         publisher.finish().await?;
                     }
                     return Err(LaneError::Poisoned { offset, stage, poison });

@@ -50,7 +50,8 @@ pub(super) struct StagedSegment<T: Send + 'static> {
 
 /// The filler's end of the publisher.
 pub(super) struct Publisher<T: Send + 'static> {
-    items: mpsc::Sender<Item<T>>,
+    /// None when there is nothing more to come.
+    items: Option<mpsc::Sender<Item<T>>>,
     task: JoinHandle<(Result<(), LaneError>, u64)>,
     /// Set once the task's answer was taken, after which it must not be asked again: how many segments it gave up.
     abandoned: Option<u64>,
@@ -69,12 +70,14 @@ impl<T: Send + 'static> Publisher<T> {
             };
             (result, work.abandon().await)
         });
-        Self { items, task, abandoned: None }
+        Self { items: Some(items), task, abandoned: None }
     }
 
     /// Hands one item over, in order.
     pub(super) async fn send(&mut self, item: Item<T>) -> Result<(), LaneError> {
-        if self.items.send(item).await.is_ok() {
+        if let Some(items) = &self.items
+            && items.send(item).await.is_ok()
+        {
             return Ok(());
         }
         // The receiver is gone: it failed, or the lease ended and this lane is about to be dropped.
@@ -84,40 +87,44 @@ impl<T: Send + 'static> Publisher<T> {
     /// Resolves when the publisher has failed. Cancel safe; after it has resolved, only [`abandon`](Self::abandon) makes
     /// sense.
     pub(super) async fn failed(&mut self) -> LaneError {
-        if self.abandoned.is_none() {
-            let answer = (&mut self.task).await;
-            self.abandoned = Some(answer.as_ref().map_or(0, |(_, abandoned)| *abandoned));
-            match answer {
-                Ok((Err(error), _)) => return error,
-                Ok((Ok(()), _)) => {}
-                Err(error) => return panicked(error),
-            }
+        if self.abandoned.is_none()
+            && let Err(error) = self.ended().await
+        {
+            return error;
         }
         // Without an error it ends only with the lease, which also ends whoever waits here; until that is noticed, the
         // lane may come by several times.
         std::future::pending().await
     }
 
-    /// Waits until everything handed over is published and committed.
-    pub(super) async fn finish(self) -> Result<(), LaneError> {
+    /// Waits until everything handed over is published and committed. Cancel safe: a lane whose lease ends meanwhile
+    /// still [abandons](Self::abandon) the rest, and knows how much that was.
+    pub(super) async fn finish(&mut self) -> Result<(), LaneError> {
         if self.abandoned.is_some() {
             // The lease has ended, and with it, in a moment, this lane.
             return std::future::pending().await;
         }
-        drop(self.items);
-        match self.task.await {
-            Ok((result, _)) => result,
-            Err(error) => Err(panicked(error)),
-        }
+        self.items = None;
+        self.ended().await
     }
 
     /// Waits like [`finish`](Self::finish) and answers how many segments were given up.
-    pub(super) async fn abandon(self) -> u64 {
-        if let Some(abandoned) = self.abandoned {
-            return abandoned;
+    pub(super) async fn abandon(mut self) -> u64 {
+        if self.abandoned.is_none() {
+            self.items = None;
+            drop(self.ended().await);
         }
-        drop(self.items);
-        self.task.await.map_or(0, |(_, abandoned)| abandoned)
+        self.abandoned.unwrap_or(0)
+    }
+
+    /// Takes the task's answer; once.
+    async fn ended(&mut self) -> Result<(), LaneError> {
+        let answer = (&mut self.task).await;
+        self.abandoned = Some(answer.as_ref().map_or(0, |(_, abandoned)| *abandoned));
+        match answer {
+            Ok((result, _)) => result,
+            Err(error) => Err(panicked(error)),
+        }
     }
 }
 
@@ -298,7 +305,11 @@ mod tests {
     #[tokio::test]
     async fn a_publisher_that_ended_with_the_lease_may_be_looked_at_again() {
         let (items, _) = mpsc::channel(1);
-        let mut publisher = Publisher::<()> { items, task: tokio::spawn(async { (Ok(()), 3) }), abandoned: None };
+        let mut publisher = Publisher::<()> {
+            items: Some(items),
+            task: tokio::spawn(async { (Ok(()), 3) }),
+            abandoned: None,
+        };
         while !publisher.task.is_finished() {
             tokio::task::yield_now().await;
         }

@@ -89,6 +89,11 @@ where
         context.totals.abandoned.fetch_add(abandoned, Ordering::Relaxed);
         Metric::Abandoned.add(&context.scope, &[], abandoned);
     }
+    // Nobody else sets these any more, and a gauge keeps what it was last told.
+    Metric::SegmentAge.set(&context.scope, 0);
+    if !matches!(exit, LaneExit::Failed(_)) {
+        Metric::PendingIntents.set(&context.scope, 0);
+    }
     if let LaneExit::Failed(error) = &exit {
         let chain = ErrorChain(error).to_string();
         tracing::error!(lane = %context.lane, error = %chain, "the lane stopped; its offsets stay where they are");
