@@ -7,7 +7,7 @@
 //!
 //! While a segment fills, its rows wait on scratch. At the cut nothing happens but that the lane writes the cut down. Then
 //! every route's rows become a file of their own: written below `parts`, synced, and given their name by an operation that
-//! fails if the name is taken ([`claim`]). A name depends on the segment's rows alone, never on a clock or a process, so
+//! fails if the name is taken (`claim.rs`). A name depends on the segment's rows alone, never on a clock or a process, so
 //! whoever does the same segment again meets the files that are there already, compares them, and goes on.
 //!
 //! Both directories have to be on one file system, which is why both are below the root.
