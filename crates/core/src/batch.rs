@@ -112,14 +112,12 @@ impl Arenas {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let fits =
             |(arena, _): &(Vec<u8>, _)| (capacity..=capacity.saturating_mul(2)).contains(&arena.capacity());
-        match idle.iter().rposition(fits) {
-            Some(index) => idle.swap_remove(index),
-            None => {
-                // What does not fit is of a size that is not asked for any more.
-                idle.pop();
-                (Vec::with_capacity(capacity), Vec::new())
-            }
+        if let Some(index) = idle.iter().rposition(fits) {
+            return idle.swap_remove(index);
         }
+        // What does not fit is of a size that is not asked for any more.
+        idle.pop();
+        (Vec::with_capacity(capacity), Vec::new())
     }
 }
 
