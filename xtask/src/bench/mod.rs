@@ -43,9 +43,10 @@ pub(crate) struct S3Arguments {
     /// Only cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
-    /// Where servers and spool keep their data; tmpfs if there is one, so that the disk is not what is measured
-    #[arg(long, default_value = "/dev/shm")]
-    data: PathBuf,
+    /// Where servers and spool keep their data, about 12 GiB; not a tmpfs unless there is memory for it [default: the
+    /// system's directory for temporary files]
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Write the rows as JSON to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -88,7 +89,9 @@ struct Bench {
 
 impl S3Arguments {
     async fn run(self) -> Result<()> {
-        let scratch = tempfile::Builder::new().prefix("aqueduct-bench-").tempdir_in(&self.data)?;
+        let scratch = tempfile::Builder::new()
+            .prefix("aqueduct-bench-")
+            .tempdir_in(self.data.clone().unwrap_or_else(std::env::temp_dir))?;
         tell("starting Kafka and the S3 server");
         let running = Running::start(&Cache::from_env()?, &Options::at(scratch.path())).await?;
         let mut bench = Bench { running, arguments: self, scratch, runs: 0 };

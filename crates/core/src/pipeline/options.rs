@@ -22,7 +22,7 @@ pub struct Limits {
 
 impl Limits {
     /// A memory budget of this pipeline alone, in bytes: records between source and spool and buffers between spool
-    /// and target. The process needs this plus what the client libraries hold (about 40 MiB).
+    /// and target. The process needs this plus what the client libraries hold (about 64 MiB).
     #[must_use]
     pub fn with_memory(mut self, bytes: u64) -> Self {
         self.budget = Budget::new(bytes, self.budget.disk_bytes());
