@@ -169,8 +169,9 @@ impl IntegrationCommand {
     fn directory(&self) -> Result<TempDir> {
         let parent = self.data.clone().unwrap_or_else(|| {
             let memory = PathBuf::from("/dev/shm");
-            let free = rustix::fs::statvfs(&memory).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize));
-            if free >= ROOM { memory } else { std::env::temp_dir() }
+            let room = rustix::fs::statvfs(&memory).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize));
+            // Its size is only a limit; what it holds has to fit into the machine's memory.
+            if room.min(available_memory()) >= ROOM { memory } else { std::env::temp_dir() }
         });
         tempfile::Builder::new()
             .prefix("aqueduct-integration-")
@@ -180,8 +181,16 @@ impl IntegrationCommand {
     }
 }
 
-/// What the data of a whole run may take.
-const ROOM: u64 = 6 << 30;
+/// What the data of a whole run, the servers and the workers may take.
+const ROOM: u64 = 8 << 30;
+
+/// Memory that a program could still get, in bytes; 0 if the kernel does not say.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: Option<u64> = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}
 
 /// How a scenario came out.
 #[derive(Debug)]
