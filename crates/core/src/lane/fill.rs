@@ -275,6 +275,7 @@ where
         for Rejected { offset, poison } in rejected {
             let record = batch.iter().find(|record| record.offset() == offset);
             let Some(record) = record else { return Err(LaneError::UndeclaredRejection { offset }) };
+            open.stats.rows = open.stats.rows.saturating_sub(1);
             if let Some((stage, poison)) =
                 Self::poisoned(&self.context, open, &record, PoisonStage::Target, poison)
             {

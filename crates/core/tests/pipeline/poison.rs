@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aqueduct_core::testkit::{Fault, Faults, Faulty, MemoryDeadLetters, MemorySink, MemoryStore, Step};
 use aqueduct_core::{
-    Class, LaneError, MaxRecords, Offset, OnLaneFailure, OnPoison, PipelineError, PoisonStage, TopicPartition,
+    BatchSink, Batched, Class, LaneError, MaxRecords, Offset, OnLaneFailure, OnPoison, PipelineError, Poison,
+    PoisonReason, PoisonStage, Rejected, RowBatch, StageError, TopicPartition,
 };
 use bytes::Bytes;
 
@@ -155,4 +156,32 @@ async fn a_record_over_the_limit_is_poison_and_not_a_deadlock() {
         .build();
     built.unwrap().run(never()).await.unwrap();
     assert_eq!(store.offsets(&lane), [0, 2]);
+}
+
+/// Refuses every tenth row.
+struct Choosy;
+
+#[async_trait::async_trait]
+impl BatchSink<Bytes> for Choosy {
+    fn name(&self) -> &'static str {
+        "choosy/1"
+    }
+
+    async fn write(&self, batch: RowBatch<'_, Bytes>) -> Result<Vec<Rejected>, StageError> {
+        let refused = batch.rows.iter().filter(|row| row.offset.get() % 10 == 3);
+        let poison = || Poison::new(PoisonReason::Rejected, "the target says no");
+        Ok(refused.map(|row| Rejected { offset: row.offset, poison: poison() }).collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_a_batch_sink_refuses_are_letters_and_not_counted_as_stored() {
+    let (broker, _, lane) = many(100);
+    let letters = MemoryDeadLetters::new();
+    let built = pipeline_into(broker.source().until_end().batch_records(7), Batched::new(Choosy))
+        .on_poison(OnPoison::DeadLetter(Arc::new(letters.clone())))
+        .build();
+    let report = built.unwrap().run(never()).await.unwrap();
+    assert_eq!((report.rows, report.dead_letters, report.durable), (90, 10, 100));
+    assert_eq!(letters.offsets(&lane).len(), 10);
 }
