@@ -18,7 +18,7 @@ use xtask::services::Endpoint;
 
 /// The proxy; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     endpoint: Endpoint,
     state: Arc<watch::Sender<State>>,
     _tasks: JoinSet<()>,
@@ -26,22 +26,22 @@ pub(super) struct Gate {
 
 /// What the gate lets pass, and what it has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// How many more uploads may pass; all, if none is given.
     left: Option<u64>,
     /// How long each one is delayed.
     delay: Duration,
     /// Uploads that wait.
-    pub(super) held: u64,
+    pub(crate) held: u64,
     /// Uploads that were forwarded.
-    pub(super) passed: u64,
+    pub(crate) passed: u64,
     /// Answers to uploads that were forwarded.
-    pub(super) answered: u64,
+    pub(crate) answered: u64,
 }
 
 impl Gate {
     /// Opens one before `server`.
-    pub(super) async fn open(server: &Endpoint) -> Result<Self> {
+    pub(crate) async fn open(server: &Endpoint) -> Result<Self> {
         let upstream: SocketAddr = server
             .url
             .strip_prefix("http://")
@@ -56,27 +56,27 @@ impl Gate {
     }
 
     /// What a worker is given in place of the server.
-    pub(super) fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
     /// Delays every upload, so that publishing takes its time.
-    pub(super) fn delay(&self, delay: Duration) {
+    pub(crate) fn delay(&self, delay: Duration) {
         self.state.send_modify(|state| state.delay = delay);
     }
 
     /// Lets `uploads` more pass and holds all others.
-    pub(super) fn hold_after(&self, uploads: u64) {
+    pub(crate) fn hold_after(&self, uploads: u64) {
         self.state.send_modify(|state| state.left = Some(uploads));
     }
 
     /// Lets everything pass, and first what was held.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.state.send_modify(|state| state.left = None);
     }
 
     /// What it has seen.
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         *self.state.borrow()
     }
 }

@@ -12,20 +12,20 @@ use tokio::task::spawn_blocking;
 
 /// One partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The partition.
-    pub(super) partition: i32,
+    pub(crate) partition: i32,
     /// The committed offset, 0 if there is none.
-    pub(super) mark: i64,
+    pub(crate) mark: i64,
     /// The end of the segment that is written down and not published, if there is one.
-    pub(super) intent: Option<i64>,
+    pub(crate) intent: Option<i64>,
     /// The end of the partition.
-    pub(super) end: i64,
+    pub(crate) end: i64,
 }
 
 impl Place {
     /// Whether everything is published and committed.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.mark == self.end && self.intent.is_none()
     }
 }
@@ -44,7 +44,7 @@ impl fmt::Display for Place {
 ///
 /// # Errors
 /// No answer, or a committed offset that is not one of ours: every commit must carry our marker.
-pub(super) async fn read(brokers: &str, group: &str, topic: &str, partitions: u32) -> Result<Vec<Place>> {
+pub(crate) async fn read(brokers: &str, group: &str, topic: &str, partitions: u32) -> Result<Vec<Place>> {
     let (brokers, group, topic) = (brokers.to_owned(), group.to_owned(), topic.to_owned());
     spawn_blocking(move || read_blocking(&brokers, &group, &topic, partitions)).await?
 }

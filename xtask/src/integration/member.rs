@@ -18,7 +18,7 @@ use crate::worker::{Event, Options, Summary};
 
 /// A worker. Killed when this value is dropped, frozen or not.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(crate) struct Member {
     name: String,
     child: Child,
     process: Process,
@@ -30,30 +30,30 @@ pub(super) struct Member {
 
 /// What a worker has said so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Its lanes now.
-    pub(super) lanes: BTreeSet<String>,
+    pub(crate) lanes: BTreeSet<String>,
     /// Times it was given lanes.
-    pub(super) assignments: u64,
+    pub(crate) assignments: u64,
     /// Lanes with a pending intent now.
-    pub(super) pending: BTreeSet<String>,
+    pub(crate) pending: BTreeSet<String>,
     /// Times a cut was written down.
-    pub(super) cuts: u64,
+    pub(crate) cuts: u64,
     /// Segments it has published.
-    pub(super) published: u64,
+    pub(crate) published: u64,
     /// What it tries again now.
-    pub(super) retrying: Option<String>,
+    pub(crate) retrying: Option<String>,
     /// Its summary, when it has ended well.
-    pub(super) done: Option<Summary>,
+    pub(crate) done: Option<Summary>,
     /// Its error, when it has not.
-    pub(super) failed: Option<String>,
+    pub(crate) failed: Option<String>,
     /// Its output is closed.
     ended: bool,
 }
 
 impl Member {
     /// Starts one. What it logs goes to a file of its `name` in `logs`.
-    pub(super) fn start(name: &str, options: &Options, logs: &Path) -> Result<Self> {
+    pub(crate) fn start(name: &str, options: &Options, logs: &Path) -> Result<Self> {
         let log = logs.join(format!("{name}.log"));
         let out = File::options()
             .create(true)
@@ -83,12 +83,12 @@ impl Member {
     }
 
     /// What it has said so far.
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.seen.borrow().clone()
     }
 
     /// How long ago it was started.
-    pub(super) fn age(&self) -> Duration {
+    pub(crate) fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
@@ -96,7 +96,7 @@ impl Member {
     ///
     /// # Errors
     /// If it takes longer than `limit`, or the worker ends before.
-    pub(super) async fn until(
+    pub(crate) async fn until(
         &mut self,
         what: &str,
         limit: Duration,
@@ -112,19 +112,19 @@ impl Member {
     }
 
     /// Waits until what it has said satisfies `wanted`, or it has ended.
-    pub(super) async fn changed(&mut self, wanted: impl Fn(&Seen) -> bool) {
+    pub(crate) async fn changed(&mut self, wanted: impl Fn(&Seen) -> bool) {
         // An error only says that nothing more will come.
         self.seen.wait_for(|seen| wanted(seen) || seen.ended).await.ok();
     }
 
     /// Freezes it where it stands.
-    pub(super) fn freeze(&self) -> Result<()> {
+    pub(crate) fn freeze(&self) -> Result<()> {
         ensure!(self.process.suspend()?, self.trouble("is gone and cannot be frozen"));
         Ok(())
     }
 
     /// Lets it go on.
-    pub(super) fn thaw(&self) -> Result<()> {
+    pub(crate) fn thaw(&self) -> Result<()> {
         ensure!(self.process.resume()?, self.trouble("is gone and cannot go on"));
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Member {
     ///
     /// # Errors
     /// If it has ended before: then it is not this that it died of.
-    pub(super) async fn kill(mut self) -> Result<()> {
+    pub(crate) async fn kill(mut self) -> Result<()> {
         ensure!(self.process.is_alive(), self.trouble("ended before it was killed"));
         self.process.kill().await?;
         self.child.wait().await?;
@@ -141,19 +141,19 @@ impl Member {
     }
 
     /// Asks it to end by SIGTERM; it has to end well, with nothing pending.
-    pub(super) async fn terminate(mut self) -> Result<Summary> {
+    pub(crate) async fn terminate(mut self) -> Result<Summary> {
         self.ask().await?;
         self.finish(Duration::from_secs(5)).await
     }
 
     /// Asks it to end by SIGTERM, frozen or not; it has to end well. What it could not publish any more may be left pending.
-    pub(super) async fn terminate_in_trouble(mut self) -> Result<Summary> {
+    pub(crate) async fn terminate_in_trouble(mut self) -> Result<Summary> {
         self.ask().await?;
         self.end(Duration::from_secs(5)).await
     }
 
     /// Waits until it ends by itself; it has to end well, with nothing pending.
-    pub(super) async fn finish(&mut self, limit: Duration) -> Result<Summary> {
+    pub(crate) async fn finish(&mut self, limit: Duration) -> Result<Summary> {
         let summary = self.end(limit).await?;
         let pending = summary.pending_intents;
         ensure!(pending == 0, self.trouble(&format!("left {pending} intents pending")));
@@ -173,7 +173,7 @@ impl Member {
     }
 
     /// Waits until it fails by itself, and answers with what it says of it.
-    pub(super) async fn failure(&mut self, limit: Duration) -> Result<String> {
+    pub(crate) async fn failure(&mut self, limit: Duration) -> Result<String> {
         let status = self.ended(limit).await?;
         match self.seen().failed {
             Some(message) if !status.success() => Ok(message),

@@ -20,41 +20,33 @@ use crate::worker::{Compression, Format, Layout, OnPoison, Options, Rotation};
 
 /// The servers and directories of a run.
 #[derive(Debug)]
-pub(super) struct Site {
-    pub(super) servers: Running,
+pub(crate) struct Site {
+    pub(crate) servers: Running,
     /// Scratch of the workers.
-    pub(super) spools: PathBuf,
+    pub(crate) spools: PathBuf,
     /// What the workers log.
-    pub(super) logs: PathBuf,
-    pub(super) seed: u64,
+    pub(crate) logs: PathBuf,
+    pub(crate) seed: u64,
     /// A slice: smaller counts, all kinds of trouble.
-    pub(super) ci: bool,
+    pub(crate) ci: bool,
     /// Leave topics and buckets as they are.
-    pub(super) keep: bool,
+    pub(crate) keep: bool,
 }
 
 impl Site {
     /// One number for a whole run, another for its slice.
-    pub(super) fn pick<T>(&self, whole: T, slice: T) -> T {
+    pub(crate) fn pick<T>(&self, whole: T, slice: T) -> T {
         if self.ci { slice } else { whole }
     }
 }
 
-/// What a scenario found.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) audit: Audit,
-    /// What else is worth a line.
-    pub(super) detail: String,
-}
-
 /// One scenario's topic, group and bucket.
-pub(super) struct Case {
-    pub(super) name: &'static str,
-    pub(super) topic: String,
-    pub(super) brokers: String,
-    pub(super) bucket: Bucket,
-    pub(super) spec: Spec,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) topic: String,
+    pub(crate) brokers: String,
+    pub(crate) bucket: Bucket,
+    pub(crate) spec: Spec,
     endpoint: Endpoint,
     topics: Topics,
     spools: PathBuf,
@@ -64,7 +56,7 @@ pub(super) struct Case {
 
 impl Case {
     /// Creates the topic and the bucket, both named after the scenario.
-    pub(super) async fn new(site: &Site, name: &'static str, records: u64) -> Result<Self> {
+    pub(crate) async fn new(site: &Site, name: &'static str, records: u64) -> Result<Self> {
         let endpoint = site.servers.s3.endpoint().clone();
         let case = Self {
             name,
@@ -90,21 +82,21 @@ impl Case {
         Ok(case)
     }
 
-    pub(super) fn partitions(&self) -> u32 {
+    pub(crate) fn partitions(&self) -> u32 {
         self.spec.partitions.get()
     }
 
-    pub(super) fn topics(&self) -> &Topics {
+    pub(crate) fn topics(&self) -> &Topics {
         &self.topics
     }
 
     /// The consumer group.
-    pub(super) fn group(&self) -> String {
+    pub(crate) fn group(&self) -> String {
         format!("{}-group", self.name)
     }
 
     /// Options of a worker named `worker`, to be changed as the scenario needs: JSON by service and hour, gzipped, cut by age.
-    pub(super) fn options(&self, worker: &str) -> Options {
+    pub(crate) fn options(&self, worker: &str) -> Options {
         Options {
             name: worker.to_owned(),
             brokers: self.brokers.clone(),
@@ -127,17 +119,17 @@ impl Case {
     }
 
     /// Starts a worker; its log is named after the scenario and `options.name`.
-    pub(super) fn start(&self, options: &Options) -> Result<Member> {
+    pub(crate) fn start(&self, options: &Options) -> Result<Member> {
         Member::start(&format!("{}-{}", self.name, options.name), options, &self.logs)
     }
 
     /// Produces the spec's events as fast as it goes.
-    pub(super) async fn produce(&self) -> Result<()> {
+    pub(crate) async fn produce(&self) -> Result<()> {
         self.produce_range(0..self.spec.records).await
     }
 
     /// Produces some of the spec's events as fast as it goes.
-    pub(super) async fn produce_range(&self, range: Range<u64>) -> Result<()> {
+    pub(crate) async fn produce_range(&self, range: Range<u64>) -> Result<()> {
         let load = Load { range, ..Load::of(self.spec.clone(), &self.topic) };
         let brokers = self.brokers.clone();
         spawn_blocking(move || load.produce(&brokers)).await??;
@@ -145,7 +137,7 @@ impl Case {
     }
 
     /// Produces events at `rate` a second until told to stop.
-    pub(super) fn flow(&self, rate: u64) -> Flow {
+    pub(crate) fn flow(&self, rate: u64) -> Flow {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let (spec, topic, brokers) = (self.spec.clone(), self.topic.clone(), self.brokers.clone());
@@ -168,12 +160,12 @@ impl Case {
     }
 
     /// What stands in Kafka.
-    pub(super) async fn marks(&self) -> Result<Vec<Place>> {
+    pub(crate) async fn marks(&self) -> Result<Vec<Place>> {
         marks::read(&self.brokers, &self.group(), &self.topic, self.partitions()).await
     }
 
     /// Waits until everything in the topic is published and committed, while `members` work on it.
-    pub(super) async fn drained(&self, members: &[&Member], limit: Duration) -> Result<()> {
+    pub(crate) async fn drained(&self, members: &[&Member], limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         loop {
             let places = self.marks().await?;
@@ -195,7 +187,7 @@ impl Case {
     }
 
     /// Counts what became of every event of the topic, then removes topic and bucket. The scan shares nothing with the workers.
-    pub(super) async fn audit(&self, site: &Site) -> Result<Audit> {
+    pub(crate) async fn audit(&self, site: &Site) -> Result<Audit> {
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
         let scanned = spawn_blocking(move || scan(&brokers, &topic)).await??;
         let options = audit::Options {
@@ -217,14 +209,14 @@ impl Case {
 
 /// A producer in the background.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Result<u64>>,
 }
 
 impl Flow {
     /// Ends it and answers how many events there are now.
-    pub(super) async fn stop(mut self) -> Result<u64> {
+    pub(crate) async fn stop(mut self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         (&mut self.task).await?
     }
@@ -237,7 +229,7 @@ impl Drop for Flow {
 }
 
 /// Places in one line.
-pub(super) struct Listed<'a>(pub(super) &'a [Place]);
+pub(crate) struct Listed<'a>(pub(super) &'a [Place]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::gate::Gate;
-use super::kill::ASSIGNMENT;
-use super::marks::Place;
-use super::member::{Member, Seen};
-use super::scenario::{Case, Listed, Outcome, Site};
+use crate::integration::gate::Gate;
+use crate::integration::marks::Place;
+use crate::integration::member::{Member, Seen};
+use crate::integration::processes::kill::ASSIGNMENT;
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Listed, Site};
 
 /// When the process is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
     /// The cut is written down and nothing of the segment is visible.
     BeforePublishing,
     /// Some objects of the segment are visible and others are not.
@@ -31,7 +32,7 @@ impl Moment {
 
 /// The zombie's uploads are held on their way, so that the moment is exact. They arrive when its successor has published the same
 /// segments, and after that the zombie itself wakes up.
-pub(super) async fn run(
+pub(crate) async fn run(
     site: &mut Site,
     name: &'static str,
     moment: Moment,
@@ -86,7 +87,8 @@ pub(super) async fn run(
         frozen.len(),
         taken_over.as_secs_f64()
     );
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of(format!("{name}: stopped past its session, resumed"), 1, audit, detail)
+        .recovered_within(taken_over))
 }
 
 /// Freezes `zombie` in that moment. Another segment may have been under way when the gate was closed; then it is thawed and

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::gate::Gate;
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::gate::Gate;
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 use crate::worker::Rotation;
 
 /// How long each upload takes: the time between the cut and the commit in which a process can be killed.
@@ -17,7 +18,7 @@ const PUBLISHING: Duration = Duration::from_secs(30);
 
 /// SIGKILL, time and again, under rotation by age and by schedule alternately; two of three times as soon as a cut is written
 /// down, else at a random moment. Whether an intent was pending is read from the group's offsets afterwards.
-pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let kills = site.pick(12, 5);
     let mut random = StdRng::seed_from_u64(site.seed);
     let case = Case::new(site, "kill", 1_000_000).await?;
@@ -65,8 +66,8 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         "{kills} kills, {pending} with a pending intent; the last process finished {} segments of the one before",
         summary.recovered
     );
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of("SIGKILL of the only member", kills, audit, detail))
 }
 
 /// A killed member's partitions are free when its session has timed out.
-pub(super) const ASSIGNMENT: Duration = Duration::from_secs(40);
+pub(crate) const ASSIGNMENT: Duration = Duration::from_secs(40);

@@ -6,14 +6,15 @@ use anyhow::{Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::gate::Gate;
-use super::member::Member;
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::gate::Gate;
+use crate::integration::member::Member;
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 use crate::worker::{Rotation, Summary};
 
 /// Two members of one group join and leave every few seconds, in any order, while events flow. Who leaves, publishes and commits
 /// what it has, whatever the rotation says; nobody has to finish anything of anybody else.
-pub(super) async fn run(site: &mut Site, protocol: &'static str) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site, protocol: &'static str) -> Result<Outcome> {
     let name = if protocol == "classic" { "members" } else { "members-848" };
     let changes = site.pick(16, 7);
     let mut random = StdRng::seed_from_u64(site.seed);
@@ -69,5 +70,5 @@ pub(super) async fn run(site: &mut Site, protocol: &'static str) -> Result<Outco
     );
     let audit = case.audit(site).await?;
     let detail = format!("{protocol}: {joined} times joined, {} times left, {segments} segments", gone.len());
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of(format!("members join and leave, {protocol}"), joined + gone.len() as u64, audit, detail))
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::gate::Gate;
-use super::kill::ASSIGNMENT;
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::gate::Gate;
+use crate::integration::processes::kill::ASSIGNMENT;
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 
 /// Longer than the session timeout.
 const DOWN: Duration = Duration::from_secs(8);
@@ -16,7 +17,7 @@ const UNANSWERED: Duration = Duration::from_secs(36);
 /// The broker is killed while cuts are pending, and started again on its data; then it is frozen, so that commits are under way
 /// without an answer. Either lasts longer than the session timeout, the freeze also longer than a commit is waited for: what was
 /// under way belongs to a membership that is over when it is answered. The worker joins again by itself.
-pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let case = Case::new(site, "broker", 1_000_000).await?;
     let gate = Gate::open(site.servers.s3.endpoint()).await?;
     gate.delay(Duration::from_millis(60));
@@ -56,7 +57,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let audit = case.audit(site).await?;
     ensure!(audit.records + audit.lost == produced, "{produced} events were produced");
     let detail = format!("killed, then frozen; the worker was given its partitions {assignments} times");
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of("broker killed, then frozen", 2, audit, detail))
 }
 
 const PATIENCE: Duration = Duration::from_secs(90);

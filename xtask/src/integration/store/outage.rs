@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::kill::ASSIGNMENT;
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::processes::kill::ASSIGNMENT;
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 
 const HANG: Duration = Duration::from_secs(5);
 
 /// The S3 server is stopped while events flow and started again later. The worker stays, says what it waits for, and goes on.
-pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let outage = Duration::from_secs(site.pick(30, 10));
     let case = Case::new(site, "outage", 1_000_000).await?;
     let mut options = case.options("worker");
@@ -50,5 +51,5 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         HANG.as_secs(),
         summary.retries
     );
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of("S3 server down, then hanging", 2, audit, detail))
 }

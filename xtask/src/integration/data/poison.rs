@@ -11,7 +11,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::spawn_blocking;
 
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 use crate::worker::{Layout, OnPoison};
 
 /// One bad value: its name, its bytes, and why it is refused.
@@ -71,7 +72,7 @@ const BAD: &[Bad] = &[
 
 /// Bad records in all partitions: dead-lettered with headers that say which and why, their neighbours stored. Then the same topic by
 /// the default policy: it stops at the first, names it, and everything before it is stored.
-pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let case = Case::new(site, "poison", site.pick(200_000, 40_000)).await?;
     // Brokers refuse timestamps of the far future by default; not all brokers do.
     let far_future = [("message.timestamp.after.max.ms", "9223372036854775807")];
@@ -103,7 +104,7 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let audit = case.audit(site).await?;
     case.topics().delete(&letters_topic).await?;
     let detail = format!("{} letters with their headers", letters.len());
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of("records that cannot be processed", letters.len() as u64, audit, detail))
 }
 
 fn layout() -> Vec<Layout> {

@@ -6,9 +6,10 @@ use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::gate::Gate;
-use super::member::Member;
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::gate::Gate;
+use crate::integration::member::Member;
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 use crate::worker::{Options, Rotation};
 
 /// One of the members there may be, and the way its uploads take.
@@ -31,7 +32,7 @@ struct Counts {
 
 /// Three members that are started, killed, frozen, thawed, asked to end and cut off from the S3 server at random, often while the
 /// others are in trouble too. At the end all of them are let go on together.
-pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let lasts = Duration::from_secs(site.pick(180, 45));
     let mut random = StdRng::seed_from_u64(site.seed);
     let case = Case::new(site, "storm", 1_000_000).await?;
@@ -71,7 +72,12 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let detail = format!(
         "joined {joined}, killed {killed}, terminated {terminated}, frozen {frozen}, held {held} times"
     );
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of(
+        "kills, freezes, stops, cut-off uploads at random",
+        u64::from(joined + killed + terminated + frozen + held),
+        audit,
+        detail,
+    ))
 }
 
 impl Slot {

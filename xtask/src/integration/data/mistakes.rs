@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::net::TcpListener;
 
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 use crate::worker::Options;
 
 /// The promise: an error within this time, the start of the process included.
@@ -71,7 +72,7 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 /// Makes every mistake, then none: what failed has left nothing behind.
-pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let case = Case::new(site, "mistakes", 10_000).await?;
     case.produce().await?;
     // Connections are taken by the kernel; nobody reads what comes.
@@ -104,5 +105,5 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
     let audit = case.audit(site).await?;
     let detail =
         format!("{} wrong settings named, the slowest after {:.1} s", MISTAKES.len(), slowest.as_secs_f64());
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of("wrong settings", MISTAKES.len() as u64, audit, detail))
 }

@@ -6,14 +6,15 @@ use anyhow::{Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::gate::Gate;
-use super::kill::ASSIGNMENT;
-use super::scenario::{Case, Outcome, Site};
+use crate::integration::gate::Gate;
+use crate::integration::processes::kill::ASSIGNMENT;
+use crate::integration::proof::Outcome;
+use crate::integration::scenario::{Case, Site};
 use crate::worker::Rotation;
 
 /// SIGTERM in the middle of the flow, time and again. Every time the open segments are cut, published and committed, nothing is
 /// left pending, and a restart goes on without a wait for a timeout.
-pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
+pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let rounds = site.pick(6, 3);
     let mut random = StdRng::seed_from_u64(site.seed);
     let case = Case::new(site, "shutdown", 1_000_000).await?;
@@ -55,5 +56,6 @@ pub(super) async fn run(site: &mut Site) -> Result<Outcome> {
         slowest.as_secs_f64(),
         slowest_start.as_secs_f64()
     );
-    Ok(Outcome { audit, detail })
+    Ok(Outcome::of("SIGTERM in the middle of the flow", rounds, audit, detail)
+        .recovered_within(slowest_start))
 }

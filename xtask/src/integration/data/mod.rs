@@ -1,0 +1,5 @@
+//! Records and settings: many, bad, and wrong.
+
+pub(crate) mod mistakes;
+pub(crate) mod poison;
+pub(crate) mod volume;

@@ -1,0 +1,3 @@
+//! A broker, or what it keeps, in trouble.
+
+pub(crate) mod broker;

@@ -1,0 +1,7 @@
+//! Workers that die, freeze, come and go.
+
+pub(crate) mod kill;
+pub(crate) mod members;
+pub(crate) mod shutdown;
+pub(crate) mod storm;
+pub(crate) mod zombie;

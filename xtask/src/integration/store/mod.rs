@@ -1,0 +1,3 @@
+//! An S3 server in trouble.
+
+pub(crate) mod outage;
