@@ -61,6 +61,16 @@ pub trait ObjectTarget: Send + Sync + 'static {
 
     /// What stands under a key, if anything.
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, StageError>;
+
+    /// Uploads of exactly this key that were neither completed nor aborted, whoever began them.
+    ///
+    /// Asked only once the object stands under the key, to [`abort`](Self::abort) what killed processes and lost answers have
+    /// left behind: nobody can complete such an upload any more. A failure is logged and nothing else, since a lifecycle rule
+    /// does the same later. By default there are none.
+    async fn uploads_of(&self, key: &str) -> Result<Vec<Upload>, StageError> {
+        let _ = key;
+        Ok(Vec::new())
+    }
 }
 
 macro_rules! forward_target {
@@ -107,6 +117,10 @@ macro_rules! forward_target {
 
             async fn head(&self, key: &str) -> Result<Option<ObjectHead>, StageError> {
                 (**self).head(key).await
+            }
+
+            async fn uploads_of(&self, key: &str) -> Result<Vec<Upload>, StageError> {
+                (**self).uploads_of(key).await
             }
         }
     )* };

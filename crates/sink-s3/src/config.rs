@@ -42,6 +42,7 @@ pub struct S3SinkBuilder<F> {
     options: ObjectOptions,
     sign_payloads: bool,
     conditional: bool,
+    abort_stale_uploads: bool,
     expected_owner: Option<String>,
 }
 
@@ -66,6 +67,7 @@ impl S3SinkBuilder<NoFormat> {
             options: ObjectOptions::default(),
             sign_payloads: false,
             conditional: true,
+            abort_stale_uploads: false,
             expected_owner: None,
         }
     }
@@ -164,6 +166,7 @@ impl<F> S3SinkBuilder<F> {
             options,
             sign_payloads,
             conditional,
+            abort_stale_uploads,
             expected_owner,
         } = self;
         S3SinkBuilder {
@@ -177,6 +180,7 @@ impl<F> S3SinkBuilder<F> {
             options,
             sign_payloads,
             conditional,
+            abort_stale_uploads,
             expected_owner,
         }
     }
@@ -235,6 +239,13 @@ impl<F> S3SinkBuilder<F> {
         self
     }
 
+    /// Removes what killed processes have left of uploads in parts, as soon as the object is there; off by default. It costs one
+    /// request for each object sent in parts and needs `s3:ListBucketMultipartUploads` on the bucket. See [`S3Target`].
+    pub fn abort_stale_uploads(mut self, abort: bool) -> Self {
+        self.abort_stale_uploads = abort;
+        self
+    }
+
     /// Refuses to write if the bucket belongs to another account.
     pub fn expected_bucket_owner(mut self, account: impl Into<String>) -> Self {
         self.expected_owner = Some(account.into());
@@ -273,6 +284,7 @@ impl<F> S3SinkBuilder<F> {
         let mut target = S3Target::from_client(client, self.bucket)
             .with_payload_signing(self.sign_payloads)
             .with_conditional_writes(self.conditional)
+            .with_stale_upload_abort(self.abort_stale_uploads)
             .with_check_prefix(&self.prefix)
             .with_endpoint_name(endpoint);
         if let Some(account) = self.expected_owner {

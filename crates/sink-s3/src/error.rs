@@ -28,6 +28,10 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 /// | [`Damaged`](S3Error::Damaged) | `BadDigest`, `XAmzContentChecksumMismatch`, … | retry | check memory and network if it lasts |
 /// | [`Unknown`](S3Error::Unknown) | anything else | retry, a bounded number of times | report it, with the code |
 ///
+/// The answer to a `HEAD` has no body and so no code. Where one is refused with 400 or 403, a `GET` of the object's first byte
+/// asks for the reason, so that expired credentials are not taken for a missing permission. An error in the body of an answer
+/// with status 200, as completions give it, counts like the same code with its own status.
+///
 /// A key that is taken is not in this table: it is compared with what was to be written, and only a difference is an
 /// error, `aqueduct_files::ObjectConflict`.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! S3 as a store of objects.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aqueduct_core::StageError;
@@ -11,6 +12,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_bucket::HeadBucketError;
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::primitives::ByteStream;
@@ -24,6 +26,8 @@ use crate::error::{At, S3Error};
 const CHECK_TIMEOUT: Duration = Duration::from_secs(6);
 /// Ends the key used by [`check`](ObjectTarget::check), which begins an upload there and aborts it.
 const CHECK_KEY: &str = "aqueduct-check";
+/// Pages of unfinished uploads of one key that are looked at, of up to 1 000 each.
+const LEFTOVER_PAGES: usize = 3;
 
 /// A bucket.
 ///
@@ -38,8 +42,14 @@ const CHECK_KEY: &str = "aqueduct-check";
 /// # Permissions
 /// `s3:PutObject`, `s3:GetObject` (to compare an object whose key is taken) and `s3:AbortMultipartUpload`, below the
 /// prefix. With `s3:ListBucket` a key that is free is told from one that may not be read; without it a store that
-/// cannot write conditionally cannot be used. A lifecycle rule that aborts incomplete uploads after some days removes
-/// what a killed process leaves behind.
+/// cannot write conditionally cannot be used.
+///
+/// # Uploads left behind
+/// A process that is killed while it sends an object in parts leaves the parts in the bucket, where they are charged for
+/// and never seen. So does an upload whose beginning had its effect and was not answered. A lifecycle rule that aborts
+/// incomplete uploads after some days removes them. With [`with_stale_upload_abort`](Self::with_stale_upload_abort) whoever
+/// publishes the object next removes them at once; that costs one request for each object sent in parts and needs
+/// `s3:ListBucketMultipartUploads` on the bucket.
 #[derive(Clone, Debug)]
 pub struct S3Target {
     client: Client,
@@ -49,6 +59,7 @@ pub struct S3Target {
     expected_owner: Option<String>,
     sign_payloads: bool,
     conditional: bool,
+    abort_stale: bool,
 }
 
 impl S3Target {
@@ -63,6 +74,7 @@ impl S3Target {
             expected_owner: None,
             sign_payloads: false,
             conditional: true,
+            abort_stale: false,
         }
     }
 
@@ -78,6 +90,17 @@ impl S3Target {
     #[must_use]
     pub fn with_conditional_writes(mut self, conditional: bool) -> Self {
         self.conditional = conditional;
+        self
+    }
+
+    /// Aborts unfinished uploads to a key once its object is there; see the type's documentation.
+    ///
+    /// Only uploads of exactly that key, and only when no one can complete them any more, because the key is taken: an upload
+    /// of a process that still works on it, the rightful owner's or not, is sent in vain anyway. That process is told
+    /// `NoSuchUpload`, looks, finds the object and goes on.
+    #[must_use]
+    pub fn with_stale_upload_abort(mut self, abort: bool) -> Self {
+        self.abort_stale = abort;
         self
     }
 
@@ -120,6 +143,27 @@ impl S3Target {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         StageError::new(stage, S3Error::from_sdk(self.at(key), error))
+    }
+
+    /// Why a `HEAD` was refused: its answer has no body, and so neither 400 nor 403 says whether credentials have expired, which
+    /// passes, or a permission is missing, which does not. A `GET` of one byte needs the same permission and gives the reason.
+    async fn look_inside(&self, key: &str) -> Result<Option<ObjectHead>, StageError> {
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .range("bytes=0-0")
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        match request.send().await {
+            Ok(object) => {
+                let whole = object.content_range.as_deref().and_then(|range| range.rsplit_once('/'));
+                let size = whole.and_then(|(_, size)| size.parse().ok());
+                Ok(Some(object_head(size.unwrap_or_default(), object.metadata)))
+            }
+            Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => Ok(None),
+            Err(error) => Err(self.failed("s3 head", key, error)),
+        }
     }
 
     /// Looks for the bucket, then begins an upload and aborts it. `HEAD` gives no reasons and needs a permission we do
@@ -178,6 +222,17 @@ impl S3Target {
 fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let status = error.raw_response().map(|raw| raw.status().as_u16());
     status == Some(412) || code(error) == Some("PreconditionFailed")
+}
+
+/// Whether an error is one of those that only a body would explain.
+fn gives_no_reason<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let status = error.raw_response().map(|raw| raw.status().as_u16());
+    matches!(status, Some(400 | 403))
+}
+
+fn object_head(size: u64, metadata: Option<HashMap<String, String>>) -> ObjectHead {
+    let user = metadata.unwrap_or_default().into_iter();
+    ObjectHead { size, user: user.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect() }
 }
 
 fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
@@ -344,17 +399,44 @@ impl ObjectTarget for S3Target {
             .key(key)
             .set_expected_bucket_owner(self.expected_owner.clone());
         match request.send().await {
-            Ok(head) => Ok(Some(ObjectHead {
-                size: head.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-                user: head
-                    .metadata
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(name, value)| (name.to_ascii_lowercase(), value))
-                    .collect(),
-            })),
+            Ok(head) => {
+                let size = head.content_length.and_then(|size| u64::try_from(size).ok());
+                Ok(Some(object_head(size.unwrap_or_default(), head.metadata)))
+            }
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
+            Err(error) if gives_no_reason(&error) => self.look_inside(key).await,
             Err(error) => Err(self.failed("s3 head", key, error)),
         }
+    }
+
+    async fn uploads_of(&self, key: &str) -> Result<Vec<Upload>, StageError> {
+        if !self.abort_stale {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        let (mut key_marker, mut id_marker) = (None, None);
+        // What is left over by hundreds of killed processes; whatever is beyond is met next time or by a lifecycle rule.
+        for _page in 0..LEFTOVER_PAGES {
+            let page = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.bucket)
+                .prefix(key)
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(id_marker)
+                .set_expected_bucket_owner(self.expected_owner.clone())
+                .send()
+                .await
+                .map_err(|error| self.failed("s3 list uploads", key, error))?;
+            // The key may also begin another one.
+            let of_key = page.uploads().iter().filter(|upload| upload.key() == Some(key));
+            let ids = of_key.filter_map(|upload| upload.upload_id());
+            found.extend(ids.map(|id| Upload { key: key.to_owned(), id: id.to_owned() }));
+            (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+            if page.is_truncated != Some(true) || key_marker.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 }

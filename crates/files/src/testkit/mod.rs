@@ -56,6 +56,7 @@ pub enum Call {
     Complete,
     Abort,
     Head,
+    ListUploads,
 }
 
 /// What goes wrong with a call.
@@ -299,6 +300,14 @@ impl ObjectTarget for MemoryTarget {
                     .map(|(name, value)| ((*name).to_owned(), value.clone()))
                     .collect(),
             }))
+        })
+        .await
+    }
+
+    async fn uploads_of(&self, key: &str) -> Result<Vec<Upload>, StageError> {
+        self.call(Call::ListUploads, key, |state| {
+            let of_key = state.uploads.iter().filter(|(_, open)| open.key == key);
+            Ok(of_key.map(|(id, open)| Upload { key: open.key.clone(), id: id.clone() }).collect())
         })
         .await
     }

@@ -55,6 +55,8 @@ pub(super) struct Plan<O> {
     /// Bytes stored, per object.
     stored: Vec<AtomicU64>,
     uploads: Mutex<Vec<Upload>>,
+    /// An attempt to publish has failed: what it began may have had its effect.
+    repeated: AtomicBool,
 }
 
 /// What is read and sent together.
@@ -83,11 +85,20 @@ impl<O: ObjectTarget> Plan<O> {
             stored: objects.iter().map(|_| AtomicU64::new(ABSENT)).collect(),
             objects,
             uploads: Mutex::new(Vec::new()),
+            repeated: AtomicBool::new(false),
         }
     }
 
     /// Creates what is not created yet.
     pub(super) async fn publish(self: &Arc<Self>) -> Result<Published, StageError> {
+        let published = self.publish_absent().await;
+        if published.is_err() {
+            self.repeated.store(true, Ordering::Relaxed);
+        }
+        published
+    }
+
+    async fn publish_absent(self: &Arc<Self>) -> Result<Published, StageError> {
         let _buffers = self.buffers.in_use();
         let mut units = self.units().into_iter();
         if self.is_absent(0)
@@ -236,6 +247,11 @@ impl<O: ObjectTarget> Plan<O> {
         if let Some(stored) = self.stored.get(id as usize) {
             stored.store(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Whether an attempt to publish has failed before.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.repeated.load(Ordering::Relaxed)
     }
 
     fn is_absent(&self, id: u32) -> bool {

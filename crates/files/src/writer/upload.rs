@@ -45,10 +45,12 @@ impl<O: ObjectTarget> Plan<O> {
     /// lanes cannot wait for each other.
     pub(super) async fn publish_large(self: Arc<Self>, id: u32) -> Result<(), StageError> {
         let (key, identity) = self.named(id)?;
-        // A former owner may have got this far; sending it all only to learn that would be a waste.
-        if (self.segment.pinned || !self.limits.conditional_create)
+        // A former owner, or our own attempt before this one, may have got this far; sending it all only to learn that would
+        // be a waste.
+        if (self.segment.pinned || self.is_repeated() || !self.limits.conditional_create)
             && let Some(stored) = self.look(&key, &identity).await?
         {
+            self.abort_leftovers(&key).await;
             self.stored(id, stored);
             return Ok(());
         }
@@ -76,7 +78,9 @@ impl<O: ObjectTarget> Plan<O> {
                 Err(error)
             }
         };
-        self.stored(id, stored?);
+        let stored = stored?;
+        self.abort_leftovers(&key).await;
+        self.stored(id, stored);
         Ok(())
     }
 
@@ -172,9 +176,16 @@ impl<O: ObjectTarget> Plan<O> {
                 self.abort(upload).await;
                 self.claim(&upload.key, identity).await
             }
+            // Completed before, and the answer was lost; or somebody aborted it, and then it is sent anew.
             Ok(Completion::UploadGone) => {
                 self.close_upload(upload);
-                self.claim(&upload.key, identity).await
+                self.look(&upload.key, identity).await?.ok_or_else(|| {
+                    let key = &upload.key;
+                    StageError::retry(
+                        "complete upload",
+                        format!("the upload to {key} is gone, and there is no object"),
+                    )
+                })
             }
             // It may have been applied and only the answer be lost: that would save sending everything again.
             Err(error) => match self.look(&upload.key, identity).await {
@@ -219,6 +230,25 @@ impl<O: ObjectTarget> Plan<O> {
                 error = %aqueduct_core::ErrorChain(&error),
                 "could not abort an upload; a lifecycle rule for incomplete uploads removes its parts"
             );
+        }
+    }
+
+    /// Aborts what is still under way to a key whose object stands: uploads of processes that were killed, or whose beginning
+    /// was not answered. Only now, and never before sending: whoever takes himself for the owner may be wrong, and the upload
+    /// he aborts may be the owner's. Now nobody needs one any more, and who still works on one meets the object.
+    async fn abort_leftovers(&self, key: &str) {
+        match self.target.uploads_of(key).await {
+            Ok(uploads) => {
+                for upload in uploads {
+                    tracing::info!(key, upload = upload.id, "aborting an upload that was left behind");
+                    self.abort(&upload).await;
+                }
+            }
+            Err(error) => tracing::warn!(
+                key,
+                error = %aqueduct_core::ErrorChain(&error),
+                "could not look for uploads that were left behind; a lifecycle rule for incomplete uploads removes them"
+            ),
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) const SECRET: &str = "canary-7f3c-secret";
 pub(crate) enum Fault {
     /// Answered with a status and an S3 error code; no effect.
     Status(u16, &'static str),
+    /// Answered with 200 and this body; no effect.
+    Body(&'static str),
     /// The connection breaks; no effect.
     Reset,
     /// It has its effect, and the connection breaks.
@@ -138,6 +140,9 @@ async fn serve(socket: TcpStream, service: S3Service, state: Arc<Mutex<State>>, 
                     let body = format!("<Error><Code>{code}</Code><Message>as scripted</Message></Error>");
                     let body = s3s::Body::from(Bytes::from(body));
                     Ok(Response::builder().status(status).body(body).unwrap())
+                }
+                Some(Fault::Body(body)) => {
+                    Ok(Response::new(s3s::Body::from(Bytes::from_static(body.as_bytes()))))
                 }
                 Some(Fault::Reset) => Err(std::io::Error::other("reset")),
                 Some(Fault::LoseAnswer) => {

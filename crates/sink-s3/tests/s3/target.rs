@@ -141,6 +141,70 @@ async fn outages_are_retried_and_lost_answers_met() {
     assert_eq!(server.objects().len(), 3);
 }
 
+/// The answer to a `HEAD` has no body: a token that has expired and a permission that is missing look alike.
+#[tokio::test]
+async fn the_reason_of_a_refused_look_is_asked_for() {
+    let server = Server::start().await;
+    let target = target(&server).await;
+    let body = Bytes::from("row\n");
+    target.put("k", body.clone(), crc32c(&body), &meta()).await.unwrap();
+    let plain = target.head("k").await.unwrap();
+    assert!(plain.is_some());
+    for status in [400, 403] {
+        server.fault("HEAD", Fault::Status(status, ""));
+        assert_eq!(target.head("k").await.unwrap(), plain, "refused and then allowed, by {status}");
+        server.fault("HEAD", Fault::Status(status, ""));
+        server.fault("GET", Fault::Status(status, "ExpiredToken"));
+        let error = target.head("k").await.unwrap_err();
+        assert_eq!(error.class(), Class::RETRY, "{}", ErrorChain(&error));
+    }
+    server.fault("HEAD", Fault::Status(403, ""));
+    assert_eq!(target.head("absent").await.unwrap(), None);
+    server.fault("HEAD", Fault::Status(403, ""));
+    server.fault("GET", Fault::Status(403, "AccessDenied"));
+    let error = target.head("k").await.unwrap_err();
+    let text = ErrorChain(&error).to_string();
+    assert!(
+        error.class() == Class::Fatal && text.contains("s3://archive/k") && text.contains("s3:GetObject"),
+        "{text}"
+    );
+    assert!(server.faults_are_used_up());
+}
+
+#[tokio::test]
+async fn a_completion_that_fails_with_status_200_has_failed() {
+    let server = Server::start().await;
+    let target = builder(&server).attempts(1).build().await.unwrap().target().clone();
+    let upload = Upload { key: "k".to_owned(), id: "any".to_owned() };
+    server.fault("POST", Fault::Body("<Error><Code>InternalError</Code><Message>m</Message></Error>"));
+    let error = target.complete(&upload, &[]).await.unwrap_err();
+    assert_eq!(error.class(), Class::RETRY, "{}", ErrorChain(&error));
+    assert!(server.faults_are_used_up());
+}
+
+#[tokio::test]
+async fn uploads_left_behind_are_those_of_exactly_the_key() {
+    let server = Server::start().await;
+    let plain = target(&server).await;
+    assert!(plain.uploads_of("a/k").await.unwrap().is_empty() && server.seen().is_empty(), "not asked for");
+    let target = plain.with_stale_upload_abort(true);
+    let pages = [
+        "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>a/k</NextKeyMarker>\
+         <NextUploadIdMarker>1</NextUploadIdMarker><Upload><Key>a/k</Key><UploadId>1</UploadId></Upload>\
+         </ListMultipartUploadsResult>",
+        "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload><Key>a/k</Key><UploadId>2</UploadId>\
+         </Upload><Upload><Key>a/k.gz</Key><UploadId>3</UploadId></Upload></ListMultipartUploadsResult>",
+    ];
+    for page in pages {
+        server.fault("uploads", Fault::Body(page));
+    }
+    let ids: Vec<String> = target.uploads_of("a/k").await.unwrap().into_iter().map(|it| it.id).collect();
+    assert_eq!(ids, ["1", "2"]);
+    let seen = server.seen();
+    assert!(seen.iter().all(|seen| seen.line.contains("prefix=a%2Fk")), "{seen:?}");
+    assert!(seen[1].line.contains("key-marker=a%2Fk") && seen[1].line.contains("upload-id-marker=1"));
+}
+
 async fn check(builder: S3SinkBuilder<Delimited>) -> Result<(), StageError> {
     let sink = builder.build().await.unwrap();
     let begun = Instant::now();
