@@ -271,7 +271,17 @@ where
         if let Some(originals) = &mut open.originals {
             persist!(&self.context, originals.spill().await)?;
         }
-        let rejected = persist!(&self.context, open.writer.spill().await)?;
+        let mut waiting = None;
+        let rejected = persist!(&self.context, {
+            let spilled = open.writer.spill().await;
+            if spilled.is_err() {
+                // Whoever can publish and give disk back, should.
+                waiting.get_or_insert_with(|| self.context.budget.disk().wait());
+            }
+            spilled
+        })?;
+        drop(waiting);
+        open.scratch.settle();
         for Rejected { offset, poison } in rejected {
             let record = batch.iter().find(|record| record.offset() == offset);
             let Some(record) = record else { return Err(LaneError::UndeclaredRejection { offset }) };
@@ -312,8 +322,8 @@ where
                 self.cut(CutReason::Disk).await?;
                 continue;
             }
-            self.waiting("the disk budget is used up, or the disk is full");
             let scratch = open.scratch.clone();
+            self.waiting(scratch.shortage(need));
             tokio::select! {
                 biased;
                 error = Self::publisher_failed(&mut self.publisher) => return Err(error),
@@ -391,12 +401,13 @@ where
         Ok(Flow::Continue)
     }
 
-    /// Whether others wait for disk and this lane holds more than its fair share of a quarter of the budget. Below
-    /// that it keeps its segment: if every lane is below, three quarters are being published and come back.
+    /// Whether others wait for disk and this lane holds more than its fair share of a quarter of what is used. Below
+    /// that it keeps its segment: if every lane is below, three quarters are being published and come back. What is
+    /// used is the budget, or less if the file system is smaller than that.
     fn disk_is_short(&self, written: u64) -> bool {
         let pool = self.context.budget.disk();
         let lanes = self.context.lanes_assigned.load(Ordering::Relaxed).max(1) as u64;
-        pool.waiting() > 0 && written >= pool.capacity() / (4 * lanes)
+        pool.waiting() > 0 && written >= pool.used() / (4 * lanes)
     }
 
     /// Hands the position over if it has moved past what was handed over, so that the mark follows control records

@@ -78,7 +78,7 @@ impl<T: Send + 'static> Open<T> {
         let originals = if context.capabilities.rejects_late {
             let created = persist!(
                 context,
-                Originals::create(&scratch).map_err(|error| StageError::retry("spool create", error))
+                Originals::create(&scratch).map_err(|error| StageError::spool("spool create", error))
             )?;
             Some(created)
         } else {

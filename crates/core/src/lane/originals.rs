@@ -71,7 +71,7 @@ impl Originals {
         let buffer = std::mem::take(&mut self.buffer);
         let (buffer, result) = self.file.write_at(buffer, self.written).await;
         self.buffer = buffer;
-        result.map_err(|error| StageError::retry("spool write", error))?;
+        result.map_err(|error| StageError::spool("spool write", error))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())

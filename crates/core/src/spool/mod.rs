@@ -15,6 +15,7 @@
 //! whether it has the room, so that a full disk is met between batches, where a lane can still cut and publish what it
 //! has, and not in the middle of a write.
 
+mod failure;
 mod file;
 mod fs;
 mod scratch;

@@ -57,8 +57,10 @@ pub(super) struct Directory {
     pool: Pool,
     next_file: AtomicU64,
     idle: Mutex<Vec<IdleFile>>,
+    /// Bytes that lanes were told to have room for and have not written yet.
+    promised: AtomicU64,
     /// Held for its lock.
-    _marker: Arc<dyn DiskFile>,
+    marker: Mutex<Arc<dyn DiskFile>>,
 }
 
 /// A file whose segment is done. Writing over blocks that a file already has costs the kernel less than half of what
@@ -88,7 +90,29 @@ impl Directory {
         }
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
         let path = self.path.join(format!("{number:016x}"));
-        Ok((self.disk.create(&path)?, path, 0))
+        let file = match self.disk.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.restore(&path)?,
+            created => created?,
+        };
+        Ok((file, path, 0))
+    }
+
+    /// Makes the directory again that somebody has removed, as programs that tidy up temporary files do, and in it the file
+    /// at `path`. Files that are open are not affected: they have no name any more and go when they are closed.
+    fn restore(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.disk.create(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Another lane was faster.
+            created => return created,
+        }
+        self.disk.create_dir(&self.path)?;
+        let Some(locked) = self.disk.lock(&self.path.join(MARKER), MARKER_CONTENT)? else {
+            return Err(io::Error::other(SpoolError::InUse { path: self.path.clone() }));
+        };
+        *marker = locked;
+        tracing::warn!(path = %self.path.display(), "the spool directory was removed under us and is made again; keep programs that tidy up away from it");
+        self.disk.create(path)
     }
 
     /// Keeps a file of `length` bytes, unless somebody waits for disk or enough is kept; then it is removed.
@@ -156,13 +180,22 @@ impl Spool {
         for left_over in found.iter().filter(|found| !found.ends_with(MARKER)) {
             disk.remove(left_over).map_err(io)?;
         }
-        let (next_file, idle) = (AtomicU64::new(0), Mutex::default());
-        Ok(Self(Arc::new(Directory { path, disk, pool, next_file, idle, _marker: marker })))
+        let (next_file, promised, idle) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+        let marker = Mutex::new(marker);
+        Ok(Self(Arc::new(Directory { path, disk, pool, next_file, idle, promised, marker })))
     }
 
     /// Room for one segment.
     pub fn scratch(&self) -> Scratch {
-        Scratch { directory: Arc::clone(&self.0), account: Arc::new(Account::default()) }
+        let directory = Arc::clone(&self.0);
+        let account = Account {
+            directory: Arc::clone(&directory),
+            permit: Mutex::default(),
+            reserved: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
+        };
+        Scratch { directory, account: Arc::new(account) }
     }
 }
 
@@ -181,11 +214,14 @@ pub struct Scratch {
 }
 
 /// Bytes paid and bytes written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Account {
+    directory: Arc<Directory>,
     permit: Mutex<Option<Permit>>,
     reserved: AtomicU64,
     written: AtomicU64,
+    /// This segment's part of what the directory has promised.
+    promised: AtomicU64,
 }
 
 impl Account {
@@ -205,6 +241,20 @@ impl Account {
             None => *held = Some(permit),
         }
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Promises the file system's room for `bytes` to this segment, in place of what it was promised before. Without that,
+    /// lanes that ask at the same time would all be shown the same room, and find it full in the middle of a write.
+    fn promise(&self, bytes: u64) {
+        let before = self.promised.swap(bytes, Ordering::Relaxed);
+        self.directory.promised.fetch_add(bytes, Ordering::Relaxed);
+        self.directory.promised.fetch_sub(before, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.promise(0);
     }
 }
 
@@ -231,6 +281,22 @@ impl Scratch {
             self.account.add(permit, missing);
         }
         self.has_room(bytes)
+    }
+
+    /// Gives back the room that the last reservation was promised: what was to be written is written, and the file system
+    /// counts it by itself. What was paid of the budget stays paid.
+    pub fn settle(&self) {
+        self.account.promise(0);
+    }
+
+    /// What [`reserve`](Self::reserve) would wait for.
+    pub(crate) fn shortage(&self, bytes: u64) -> &'static str {
+        let pool = &self.directory.pool;
+        if self.account.missing(bytes) > pool.capacity().saturating_sub(pool.used()) {
+            "the disk budget is used up by segments that are not published yet"
+        } else {
+            "the spool's file system is full: make room there, or give it more than the disk budget"
+        }
     }
 
     /// Makes sure that `bytes` more can be written, waiting for other segments to be published if the budget is used
@@ -263,104 +329,16 @@ impl Scratch {
 
     /// An error of asking counts as room: writing will meet the same error and name it.
     fn has_room(&self, bytes: u64) -> bool {
-        match self.directory.disk.available(&self.directory.path) {
-            Ok(available) => available >= bytes + HEADROOM,
-            Err(_) => true,
+        self.account.promise(bytes);
+        let Ok(available) = self.directory.disk.available(&self.directory.path) else { return true };
+        let fits = available >= self.directory.promised.load(Ordering::Relaxed) + HEADROOM;
+        if !fits {
+            self.account.promise(0);
         }
+        fits
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spool::LocalDisk;
-
-    fn open(directory: &Path, pool: &Pool) -> Result<Spool, SpoolError> {
-        Spool::open(directory, "test", Arc::new(LocalDisk), pool.clone())
-    }
-
-    #[tokio::test]
-    async fn what_is_written_is_read_back_and_goes_with_its_segment() {
-        let directory = tempfile::tempdir().unwrap();
-        let pool = Pool::new(1 << 20);
-        let scratch = open(directory.path(), &pool).unwrap().scratch();
-        scratch.reserve(5).await;
-        assert!(pool.used() > 0);
-        let file = scratch.create().unwrap();
-        let (buffer, result) = file.write_at(b"hello".to_vec(), 0).await;
-        result.unwrap();
-        assert_eq!(buffer, b"hello");
-        let mut read = [0; 3];
-        file.read_exact_at(&mut read, 2).unwrap();
-        assert_eq!(&read, b"llo");
-        assert!(file.read_exact_at(&mut read, 3).is_err(), "past the end");
-        assert_eq!(scratch.written(), 5);
-        drop((scratch, file));
-        assert_eq!(pool.used(), 0);
-        let left = std::fs::read_dir(directory.path().join("aqueduct-spool-test")).unwrap().count();
-        assert_eq!(left, 1, "only the marker");
-    }
-
-    #[tokio::test]
-    async fn reservations_cover_what_is_still_to_be_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let pool = Pool::new(8 << 10);
-        let scratch = open(directory.path(), &pool).unwrap().scratch();
-        assert!(scratch.try_reserve(6 << 10));
-        assert!(scratch.try_reserve(6 << 10), "nothing was written in between");
-        let file = scratch.create().unwrap();
-        file.write_at(vec![0; 6 << 10], 0).await.1.unwrap();
-        assert!(!scratch.try_reserve(6 << 10));
-        assert!(scratch.try_reserve(2 << 10));
-    }
-
-    #[tokio::test]
-    async fn a_large_file_is_used_again_and_given_up_when_the_room_is_needed() {
-        const LENGTH: usize = 2 << 20;
-        let directory = tempfile::tempdir().unwrap();
-        let pool = Pool::new(16 << 20);
-        let spool = open(directory.path(), &pool).unwrap();
-        let names = || {
-            let entries = std::fs::read_dir(directory.path().join("aqueduct-spool-test")).unwrap();
-            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            names
-        };
-        for _ in 0..2 {
-            let scratch = spool.scratch();
-            scratch.reserve(LENGTH as u64).await;
-            let file = scratch.create().unwrap();
-            file.write_at(vec![7; LENGTH], 0).await.1.unwrap();
-            drop((scratch, file));
-            assert_eq!(names().len(), 2, "the marker and one file, the same each time: {:?}", names());
-            assert_eq!(pool.used(), LENGTH as u64, "kept on disk, and paid for");
-        }
-        let second = spool.scratch();
-        let reused = second.create().unwrap();
-        assert!(second.try_reserve(LENGTH as u64), "its blocks are the segment's");
-        assert_eq!(pool.used(), LENGTH as u64);
-        drop((second, reused));
-        let large = spool.scratch();
-        assert!(large.try_reserve(16 << 20), "idle files make room");
-        assert_eq!(names().len(), 1);
-        drop((large, spool));
-        assert_eq!(pool.used(), 0);
-    }
-
-    #[test]
-    fn a_second_process_is_refused_and_strangers_are_not_deleted() {
-        let directory = tempfile::tempdir().unwrap();
-        let pool = Pool::new(1 << 20);
-        let held = open(directory.path(), &pool).unwrap();
-        assert!(matches!(open(directory.path(), &pool), Err(SpoolError::InUse { .. })));
-        let ours = directory.path().join("aqueduct-spool-test");
-        std::fs::write(ours.join("00000000000000ff"), "left by a crash").unwrap();
-        drop(held);
-        let held = open(directory.path(), &pool).unwrap();
-        assert!(!ours.join("00000000000000ff").exists());
-        drop(held);
-        std::fs::write(ours.join("thesis.doc"), "precious").unwrap();
-        assert!(matches!(open(directory.path(), &pool), Err(SpoolError::NotOurs { .. })));
-        assert!(ours.join("thesis.doc").exists());
-    }
-}
+#[path = "scratch/tests.rs"]
+mod tests;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chaos;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod poison;

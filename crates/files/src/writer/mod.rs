@@ -119,14 +119,13 @@ impl<F, O> ObjectWriter<F, O> {
 
     async fn write_block(&mut self, block: Vec<u8>) -> Result<Vec<u8>, StageError> {
         let length = block.len();
-        let file = match self.create(self.rows.clone()).await {
-            Ok(file) => file,
+        let (file, _) = match self.files().await {
+            Ok(files) => files,
             Err(error) => {
                 self.unwritten = Some(block);
-                return Err(spool_error(error));
+                return Err(StageError::spool("spill", error));
             }
         };
-        self.rows = Some(file.clone());
         let (block, result) = file.write_at(block, self.rows_written).await;
         match result {
             Ok(()) => {
@@ -137,7 +136,7 @@ impl<F, O> ObjectWriter<F, O> {
             Err(error) if block.len() != length => Err(StageError::fatal("spill", error)),
             Err(error) => {
                 self.unwritten = Some(block);
-                Err(spool_error(error))
+                Err(StageError::spool("spill", error))
             }
         }
     }
@@ -148,14 +147,13 @@ impl<F, O> ObjectWriter<F, O> {
             return Ok(());
         };
         let length = bytes.len();
-        let file = match self.create(self.index.clone()).await {
-            Ok(file) => file,
+        let (_, file) = match self.files().await {
+            Ok(files) => files,
             Err(error) => {
                 self.index_tail.put_back(bytes);
-                return Err(spool_error(error));
+                return Err(StageError::spool("spill", error));
             }
         };
-        self.index = Some(file.clone());
         let (bytes, result) = file.write_at(bytes, position).await;
         match result {
             Ok(()) => {
@@ -165,34 +163,31 @@ impl<F, O> ObjectWriter<F, O> {
             Err(error) if bytes.len() != length => Err(StageError::fatal("spill", error)),
             Err(error) => {
                 self.index_tail.put_back(bytes);
-                Err(spool_error(error))
+                Err(StageError::spool("spill", error))
             }
         }
     }
 
-    async fn create(&self, known: Option<ScratchFile>) -> io::Result<ScratchFile> {
-        if let Some(file) = known {
-            return Ok(file);
+    /// The files for rows and for the index. Both or none: where there are too few files or handles for all lanes, lanes that
+    /// hold one and wait for the other would wait for each other.
+    async fn files(&mut self) -> io::Result<(ScratchFile, ScratchFile)> {
+        if let (Some(rows), Some(index)) = (&self.rows, &self.index) {
+            return Ok((rows.clone(), index.clone()));
         }
         let Some(scratch) = self.scratch.clone() else {
             return Err(io::Error::other("the segment was abandoned"));
         };
-        tokio::task::spawn_blocking(move || scratch.create()).await.map_err(io::Error::other)?
+        let created =
+            tokio::task::spawn_blocking(move || io::Result::Ok((scratch.create()?, scratch.create()?)));
+        let (rows, index) = created.await.map_err(io::Error::other)??;
+        (self.rows, self.index) = (Some(rows.clone()), Some(index.clone()));
+        Ok((rows, index))
     }
 }
 
 /// Drops files off the async threads: removing a large one takes milliseconds.
 async fn discard(files: impl Send + 'static) {
     tokio::task::spawn_blocking(move || drop(files)).await.ok();
-}
-
-/// A full disk is an outage; anything else is retried a few times.
-fn spool_error(error: io::Error) -> StageError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StageError::retry("spill", error)
-            .with_hint("make room on the spool's disk; the lane goes on by itself"),
-        _ => StageError::unknown("spill", error),
-    }
 }
 
 #[async_trait]

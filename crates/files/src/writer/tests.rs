@@ -551,7 +551,10 @@ async fn lanes_share_a_pool_too_small_for_all_of_them() {
 
 #[tokio::test]
 async fn a_write_that_failed_is_repeated_in_place() {
-    let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(limits())));
+    let (mut rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(limits())));
+    let disk = Arc::new(FewFiles(0.into()));
+    let few = Arc::<FewFiles>::clone(&disk);
+    rig.spool = Spool::open(rig.directory.path(), "few", few, Pool::new(1 << 30)).unwrap();
     let rows = mixed();
     let mut writer = begin(&sink(&target, options()), rig.start(0, 0)).await;
     let batch = one_batch(0, 0, &rows[..100]);
@@ -562,13 +565,9 @@ async fn a_write_that_failed_is_repeated_in_place() {
         let value = Value::Shared(record.value_bytes().unwrap());
         writer.append(Envelope { record: &record, route, path: &path, value }).unwrap();
     }
-    // Without its directory no file can be created.
-    let spool = rig.directory.path().join("aqueduct-spool-test");
-    let aside = rig.directory.path().join("aside");
-    std::fs::rename(&spool, &aside).unwrap();
     assert!(writer.spill().await.is_err());
     assert!(writer.spill().await.is_err());
-    std::fs::rename(&aside, &spool).unwrap();
+    disk.0.store(2, std::sync::atomic::Ordering::SeqCst);
     writer.spill().await.unwrap();
     stage(&mut *writer, 0, &rows[..100]).await;
     writer.publish().await.unwrap();
@@ -635,4 +634,63 @@ proptest! {
             assert_same(&decoded(&target, codec), &expected);
         });
     }
+}
+
+/// A file system with room for so many files beside the marker.
+#[derive(Debug)]
+struct FewFiles(std::sync::atomic::AtomicUsize);
+
+impl aqueduct_core::Disk for FewFiles {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn aqueduct_core::DiskFile>> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let taken = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        taken.map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+        LocalDisk.create(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.remove(path)?;
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.create_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(path)
+    }
+
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        LocalDisk.available(path)
+    }
+
+    fn lock(&self, path: &Path, content: &str) -> io::Result<Option<Arc<dyn aqueduct_core::DiskFile>>> {
+        LocalDisk.lock(path, content)
+    }
+}
+
+#[tokio::test]
+async fn a_segment_has_both_its_files_or_waits_without_holding_one() {
+    let mut rig = Rig::new(1 << 20);
+    let disk = Arc::new(FewFiles(3.into()));
+    rig.spool = Spool::open(rig.directory.path(), "few", disk, Pool::new(1 << 30)).unwrap();
+    let sink = sink(&Arc::new(MemoryTarget::with_limits(limits())), options());
+    let rows = [(0, 20)];
+    let mut first = begin(&sink, rig.start(0, 0)).await;
+    fill(&mut *first, 0, 0, &rows, &[1]).await;
+    let mut second = begin(&sink, rig.start(1, 0)).await;
+    let batch = one_batch(1, 0, &rows);
+    let record = batch.get(0).unwrap();
+    let (route, path) = (RouteTable::new().intern(&RoutePath::default()), RoutePath::default());
+    let value = Value::Shared(record.value_bytes().unwrap());
+    second.append(Envelope { record: &record, route, path: &path, value }).unwrap();
+    for _ in 0..3 {
+        assert_eq!(second.spill().await.unwrap_err().class(), Class::RETRY);
+    }
+    // The first has what it needs to its end, however often the second has tried; then there is room for the second.
+    stage(&mut *first, 0, &rows).await;
+    first.publish().await.unwrap();
+    second.spill().await.unwrap();
 }

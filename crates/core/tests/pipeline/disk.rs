@@ -1,0 +1,81 @@
+//! A file system smaller than the disk budget.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_core::testkit::{MemoryStore, ScriptedBroker};
+use aqueduct_core::{Disk, DiskFile, LocalDisk, MaxRecords, Offset};
+use bytes::Bytes;
+
+use crate::stages::{all, pipeline};
+
+/// A file system of so many bytes, of which the scratch files take what they have.
+#[derive(Debug)]
+struct Small(u64);
+
+impl Disk for Small {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        LocalDisk.create(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        LocalDisk.create_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        LocalDisk.list(path)
+    }
+
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |found| found.len());
+        Ok(self.0.saturating_sub(LocalDisk.list(path)?.iter().map(length).sum()))
+    }
+
+    fn lock(&self, path: &Path, content: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        LocalDisk.lock(path, content)
+    }
+}
+
+/// One lane has filled the file system with a segment that no rotation will end, and no more records come for it. The other
+/// lane needs room: the first must give its own up, although it is far below its share of the budget.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_holds_the_disk_gives_it_up_for_another() {
+    const HEADROOM: u64 = 8 << 20;
+    let broker = ScriptedBroker::new();
+    let [first, second] = &broker.create("orders", 2)[..] else { panic!("two lanes") };
+    let row = |index: usize| Bytes::from(format!("{index:01000}"));
+    broker.extend(first, (0..1_000).map(row));
+    let store = MemoryStore::new();
+    let built = pipeline(broker.source().batch_records(50), &store)
+        .rotate(MaxRecords(1_000_000))
+        .disk(Arc::new(Small(HEADROOM + (1 << 20))))
+        .build()
+        .unwrap();
+    let handle = built.handle();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(built.run(async { drop(stopped.await) }));
+    let taken_in = |lane, offset| {
+        let (handle, lane) = (handle.clone(), aqueduct_core::TopicPartition::clone(lane));
+        async move {
+            let there = || handle.status().lanes.iter().any(|it| it.lane == lane && it.position >= offset);
+            while !there() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    taken_in(first, Offset::new(1_000)).await;
+    assert_eq!(store.offsets(first), [] as [i64; 0], "nothing has ended the first lane's segment");
+    broker.extend(second, (0..1_000).map(row));
+    let done = tokio::time::timeout(Duration::from_secs(20), taken_in(second, Offset::new(1_000))).await;
+    assert!(done.is_ok(), "the second lane waits for what the first never gives back: {:?}", handle.status());
+    assert_eq!(store.offsets(first), all(1_000));
+    drop(stop);
+    running.await.unwrap().unwrap();
+    assert_eq!(store.offsets(second), all(1_000));
+}
