@@ -1,12 +1,13 @@
 //! What really stands in Kafka: the group's offsets and the ends of the partitions, read by a client of our own.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aqueduct::{Mark, Offset};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::task::spawn_blocking;
 
@@ -60,9 +61,16 @@ fn read_blocking(brokers: &str, group: &str, topic: &str, partitions: u32) -> Re
     for partition in 0..partitions {
         asked.add_partition(topic, i32::try_from(partition)?);
     }
-    let answer = consumer
-        .committed_offsets(asked, TIMEOUT)
-        .with_context(|| format!("no offsets of group {group} from {brokers}"))?;
+    let deadline = Instant::now() + TIMEOUT;
+    let answer = loop {
+        match consumer.committed_offsets(asked.clone(), TIMEOUT) {
+            // A broker that has just started, or has just got its first group, needs a moment.
+            Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            answer => break answer.with_context(|| format!("no offsets of group {group} from {brokers}"))?,
+        }
+    };
     let mut places = Vec::new();
     for element in answer.elements() {
         let partition = element.partition();
@@ -81,6 +89,17 @@ fn read_blocking(brokers: &str, group: &str, topic: &str, partitions: u32) -> Re
         places.push(Place { partition, mark, intent, end });
     }
     Ok(places)
+}
+
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);

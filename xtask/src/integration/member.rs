@@ -1,6 +1,6 @@
 //! A worker process, as a scenario sees and treats it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use xtask::process::Process;
 
+use super::host::SmallDisk;
 use crate::worker::{Event, Options, Summary};
 
 /// A worker. Killed when this value is dropped, frozen or not.
@@ -43,6 +44,10 @@ pub(crate) struct Seen {
     pub(crate) published: u64,
     /// What it tries again now.
     pub(crate) retrying: Option<String>,
+    /// What its lanes have waited for, and how often it has said so.
+    pub(crate) waits: BTreeMap<String, u64>,
+    /// The offset behind the last one published, and when, for each lane.
+    pub(crate) reached: BTreeMap<String, (i64, Instant)>,
     /// Its summary, when it has ended well.
     pub(crate) done: Option<Summary>,
     /// Its error, when it has not.
@@ -52,8 +57,13 @@ pub(crate) struct Seen {
 }
 
 impl Member {
-    /// Starts one. What it logs goes to a file of its `name` in `logs`.
-    pub(crate) fn start(name: &str, options: &Options, logs: &Path) -> Result<Self> {
+    /// Starts one. What it logs goes to a file of its `name` in `logs`. With a `disk`, its spool directory is on that.
+    pub(crate) fn start(
+        name: &str,
+        options: &Options,
+        disk: Option<&SmallDisk>,
+        logs: &Path,
+    ) -> Result<Self> {
         let log = logs.join(format!("{name}.log"));
         let out = File::options()
             .create(true)
@@ -63,7 +73,12 @@ impl Member {
         fs::create_dir_all(&options.spool_dir)?;
         let program = std::env::current_exe().context("this program does not know its file")?;
         let started = Instant::now();
-        let mut child = Command::new(&program)
+        let mut command = Command::new(&program);
+        if let Some(disk) = disk {
+            command = disk.command(&options.spool_dir);
+            command.arg(&program);
+        }
+        let mut child = command
             .args(["worker", &serde_json::to_string(options)?])
             .env("RUST_LOG", WORKER_LOG)
             .stdin(Stdio::null())
@@ -80,6 +95,12 @@ impl Member {
         let (sender, seen) = watch::channel(Seen::default());
         let reader = tokio::spawn(read(stdout, Arc::new(sender)));
         Ok(Self { name: name.to_owned(), child, process, seen, reader, log, started })
+    }
+
+    /// The directory as the worker sees it, if it has a disk of its own.
+    pub(crate) fn sees(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
+        root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// What it has said so far.
@@ -239,7 +260,11 @@ impl Seen {
                 self.pending = lanes;
             }
             Event::Retrying { error } => self.retrying = error,
-            Event::Published { .. } => self.published += 1,
+            Event::Waiting { reason } => *self.waits.entry(reason).or_default() += 1,
+            Event::Published { lane, end, .. } => {
+                self.published += 1;
+                self.reached.insert(lane, (end, Instant::now()));
+            }
             Event::Done(summary) => self.done = Some(summary),
             Event::Failed { message } => self.failed = Some(message),
         }

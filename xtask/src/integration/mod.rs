@@ -3,6 +3,7 @@
 
 mod data;
 mod gate;
+mod host;
 mod kafka;
 mod marks;
 mod member;
@@ -22,7 +23,8 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use xtask::services::{self, Cache, Running};
 
-use self::data::{mistakes, poison, volume};
+use self::data::{mistakes, poison, quiet, tail, timestamps, volume};
+use self::host::{bits, clock, disk, files, removed};
 use self::kafka::broker;
 use self::processes::zombie::{self, Moment};
 use self::processes::{kill, members, shutdown, storm};
@@ -80,6 +82,22 @@ enum Scenario {
     Mistakes,
     /// Records that cannot be processed
     Poison,
+    /// A layout by a field that some records lack
+    Timestamps,
+    /// The topic ends in records of which nothing is stored
+    TombstoneTail,
+    /// The topic goes quiet
+    Quiet,
+    /// The spool's disk is too small, filled, out of files
+    DiskFull,
+    /// The spool directory is removed while it is used
+    SpoolRemoved,
+    /// A bit of the spool changes
+    BitFlip,
+    /// The wall clock is wrong, and jumps
+    Clock,
+    /// Few open files, many routes
+    Fds,
 }
 
 impl Scenario {
@@ -102,6 +120,14 @@ impl Scenario {
             Self::Shutdown => Box::pin(shutdown::run(site)).await,
             Self::Mistakes => Box::pin(mistakes::run(site)).await,
             Self::Poison => Box::pin(poison::run(site)).await,
+            Self::Timestamps => Box::pin(timestamps::run(site)).await,
+            Self::TombstoneTail => Box::pin(tail::run(site)).await,
+            Self::Quiet => Box::pin(quiet::run(site)).await,
+            Self::DiskFull => Box::pin(disk::run(site)).await,
+            Self::SpoolRemoved => Box::pin(removed::run(site)).await,
+            Self::BitFlip => Box::pin(bits::run(site)).await,
+            Self::Clock => Box::pin(clock::run(site)).await,
+            Self::Fds => Box::pin(files::run(site)).await,
         }
     }
 }

@@ -14,9 +14,11 @@ use xtask::load::generate::{Load, RecordTime};
 use xtask::load::{Spec, Spread};
 use xtask::services::{Bucket, Endpoint, Running, Topics};
 
+use super::host::SmallDisk;
 use super::marks::{self, Place};
 use super::member::Member;
-use crate::worker::{Compression, Format, Layout, OnPoison, Options, Rotation};
+use super::proof::{Outcome, Proof};
+use crate::worker::{Compression, Format, Host, Layout, OnPoison, Options, Rotation, Skip};
 
 /// The servers and directories of a run.
 #[derive(Debug)]
@@ -115,12 +117,19 @@ impl Case {
             until_end: false,
             memory: None,
             disk: None,
+            skip: Skip::default(),
+            host: Host::default(),
         }
     }
 
     /// Starts a worker; its log is named after the scenario and `options.name`.
     pub(crate) fn start(&self, options: &Options) -> Result<Member> {
-        Member::start(&format!("{}-{}", self.name, options.name), options, &self.logs)
+        Member::start(&format!("{}-{}", self.name, options.name), options, None, &self.logs)
+    }
+
+    /// As [`start`](Self::start), with a small disk for its spool.
+    pub(crate) fn start_on(&self, disk: &SmallDisk, options: &Options) -> Result<Member> {
+        Member::start(&format!("{}-{}", self.name, options.name), options, Some(disk), &self.logs)
     }
 
     /// Produces the spec's events as fast as it goes.
@@ -205,6 +214,15 @@ impl Case {
         }
         Ok(found)
     }
+}
+
+/// Audits cases that ran at the same time, now that none of them has an upload under way.
+pub(crate) async fn audited(site: &Site, cases: Vec<(Case, Proof)>) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for (case, proof) in cases {
+        outcome = outcome.and(Proof { audit: case.audit(site).await?, ..proof });
+    }
+    Ok(outcome)
 }
 
 /// A producer in the background.

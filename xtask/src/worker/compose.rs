@@ -7,15 +7,18 @@ use std::time::Duration;
 use anyhow::Result;
 use aqueduct::convert::JsonValue;
 use aqueduct::files::Delimited;
+use aqueduct::partition::TimeFormat;
 use aqueduct::{
-    ByField, ByKafkaPartition, ByTime, Converter, Guarantee, Json, JsonLines, KafkaDeadLetters, KafkaSource,
-    Limits, MaxAge, MaxBytes, MaxRecords, Partitioner, Pipeline, RawBytes, RotationPolicy, S3Sink, Schedule,
-    Sink, StartAt, any, chain,
+    ByField, ByKafkaPartition, ByTime, Converter, ConverterExt as _, Guarantee, Idle, Json, JsonLines,
+    KafkaDeadLetters, KafkaSource, Limits, MaxAge, MaxBytes, MaxRecords, Partitioner, Pipeline, RawBytes,
+    RecordTime, RotationPolicy, S3Sink, Schedule, Sink, StartAt, Tombstones, any, chain,
 };
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use xtask::services::Endpoint;
 
 use super::event::Event;
+use super::host::Host;
 
 /// What a worker runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,23 @@ pub(crate) struct Options {
     pub(crate) memory: Option<u64>,
     /// The disk budget in bytes; the library's default if none.
     pub(crate) disk: Option<u64>,
+    /// What is left out.
+    #[serde(default)]
+    pub(crate) skip: Skip,
+    /// What the machine does to it.
+    #[serde(default)]
+    pub(crate) host: Host,
+}
+
+/// Records that are left out by intention.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Skip {
+    /// Those without a value; else they are bad records.
+    #[serde(default)]
+    pub(crate) tombstones: bool,
+    /// Those whose value holds this text.
+    #[serde(default)]
+    pub(crate) holding: Option<String>,
 }
 
 /// What values are taken for.
@@ -85,6 +105,10 @@ pub(crate) enum Layout {
     Field(String),
     /// The hour of the record's timestamp, in a zone.
     Hourly(String),
+    /// The hour of a time in a field of the JSON value, by its path; in UTC.
+    HourlyBy(String),
+    /// The minute in which the segment was opened, in UTC.
+    MinuteOpened,
 }
 
 /// When a segment ends.
@@ -99,6 +123,10 @@ pub(crate) enum Rotation {
     AgeMs(u64),
     /// At every multiple of so many milliseconds since midnight in UTC.
     ScheduleMs(u64),
+    /// When the records' own timestamps have advanced by so many milliseconds.
+    RecordTimeMs(u64),
+    /// So many milliseconds after the last record.
+    IdleMs(u64),
 }
 
 /// What becomes of bad records.
@@ -115,12 +143,22 @@ pub(crate) enum OnPoison {
 pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
     match options.format {
         Format::Json => {
-            let layout = levels(options, |path| Ok(Arc::new(ByField::new(path)?) as Level<JsonValue>))?;
-            assemble(options, Json::new(), layout, sink(options, JsonLines::new()).await?)
+            let layout = levels(options, |layout| match layout {
+                Layout::HourlyBy(path) => Ok(Arc::new(hourly_by(path)?) as Level<JsonValue>),
+                Layout::Field(path) => Ok(Arc::new(ByField::new(path)?) as Level<JsonValue>),
+                other => anyhow::bail!("{other:?} is no field"),
+            })?;
+            let tombstones = if options.skip.tombstones { Tombstones::Skip } else { Tombstones::Poison };
+            let (json, sink) = (Json::new().tombstones(tombstones), sink(options, JsonLines::new()).await?);
+            let Some(text) = options.skip.holding.clone() else {
+                return assemble(options, json, layout, sink);
+            };
+            let keeps = move |value: &JsonValue| memmem::find(value.as_bytes(), text.as_bytes()).is_none();
+            assemble(options, json.filter("holding", keeps), layout, sink)
         }
         Format::Bytes => {
             let no_field =
-                |path: &str| anyhow::bail!("field {path}: bytes have no fields, choose format json");
+                |layout: &Layout| anyhow::bail!("{layout:?}: bytes have no fields, choose format json");
             let layout = levels(options, no_field)?;
             assemble(options, RawBytes::new(), layout, sink(options, Delimited::lines()).await?)
         }
@@ -129,12 +167,22 @@ pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
 
 type Level<T> = Arc<dyn Partitioner<T>>;
 
-fn levels<T: 'static>(options: &Options, field: impl Fn(&str) -> Result<Level<T>>) -> Result<Vec<Level<T>>> {
+fn hourly_by(path: &str) -> Result<impl Partitioner<JsonValue>> {
+    Ok(ByTime::hourly("UTC")?.field(path, TimeFormat::Iso8601)?)
+}
+
+fn levels<T: 'static>(
+    options: &Options,
+    field: impl Fn(&Layout) -> Result<Level<T>>,
+) -> Result<Vec<Level<T>>> {
     let level = |layout: &Layout| -> Result<Level<T>> {
         Ok(match layout {
             Layout::Partition => Arc::new(ByKafkaPartition),
-            Layout::Field(path) => field(path)?,
             Layout::Hourly(zone) => Arc::new(ByTime::hourly(zone)?),
+            Layout::MinuteOpened => {
+                Arc::new(ByTime::pattern("'minute'=YYYYMMddHHmm", "UTC")?.segment_opened())
+            }
+            Layout::Field(_) | Layout::HourlyBy(_) => field(layout)?,
         })
     };
     options.layout.iter().map(level).collect()
@@ -206,6 +254,7 @@ where
         .limits(limits)
         .name(&options.name)
         .spool_dir(&options.spool_dir)
+        .clock(options.host.clock())
         .require(Guarantee::ExactlyOnce)
         .on_published(|segment| {
             if let Err(error) = Event::published(segment).say() {
@@ -225,6 +274,8 @@ impl Rotation {
             Self::Bytes(bytes) => Box::new(MaxBytes::bytes(bytes)),
             Self::AgeMs(ms) => Box::new(MaxAge::of(Duration::from_millis(ms))),
             Self::ScheduleMs(ms) => Box::new(Schedule::every(Duration::from_millis(ms), "UTC")),
+            Self::RecordTimeMs(ms) => Box::new(RecordTime::of(Duration::from_millis(ms))),
+            Self::IdleMs(ms) => Box::new(Idle::of(Duration::from_millis(ms))),
         }
     }
 }
@@ -241,6 +292,7 @@ impl From<Compression> for aqueduct::Compression {
 
 #[cfg(test)]
 mod tests {
+    use super::super::host::Shift;
     use super::*;
 
     fn options() -> Options {
@@ -267,6 +319,8 @@ mod tests {
             until_end: true,
             memory: Some(24 << 20),
             disk: Some(32 << 20),
+            skip: Skip { tombstones: true, holding: Some("x".to_owned()) },
+            host: Host { clock: vec![Shift { after_ms: 5, by_s: -3_600 }], open_files: Some(256) },
         }
     }
 
@@ -289,6 +343,6 @@ mod tests {
     #[tokio::test]
     async fn bytes_have_no_fields() {
         let error = pipeline(&Options { format: Format::Bytes, ..options() }).await.unwrap_err();
-        assert!(error.to_string().contains("field a.b"), "{error}");
+        assert!(error.to_string().contains("a.b"), "{error}");
     }
 }

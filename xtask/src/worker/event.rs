@@ -30,6 +30,11 @@ pub(crate) enum Event {
         /// The last failure; none once it has passed.
         error: Option<String>,
     },
+    /// A lane waits; said again while it does.
+    Waiting {
+        /// For what.
+        reason: String,
+    },
     /// A segment is visible and committed.
     Published {
         /// The lane.

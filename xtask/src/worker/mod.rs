@@ -3,20 +3,22 @@
 
 mod compose;
 mod event;
+mod host;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use aqueduct::{ErrorChain, Handle};
+use aqueduct::{ErrorChain, Handle, LaneState, LaneStatus};
 use clap::Args;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use xtask::process::Process;
 
-pub(crate) use self::compose::{Compression, Format, Layout, OnPoison, Options, Rotation};
+pub(crate) use self::compose::{Compression, Format, Layout, OnPoison, Options, Rotation, Skip};
 pub(crate) use self::event::{Event, Summary};
+pub(crate) use self::host::{Host, Shift};
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerCommand {
@@ -35,6 +37,7 @@ impl WorkerCommand {
         let shutdown = async move {
             terminate.recv().await;
         };
+        options.host.limit()?;
         let outcome = match compose::pipeline(&options).await {
             Ok(pipeline) => {
                 Event::Started { guarantee: pipeline.guarantee().to_string() }.say()?;
@@ -62,9 +65,13 @@ impl WorkerCommand {
 /// How often the pipeline's state is looked at: a scenario that acts on a pending intent is at most this late.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
+/// A lane that waits is told of, for each reason, at most this often.
+const SAY_WAIT_EVERY: Duration = Duration::from_millis(500);
+
 /// Says which lanes there are and which of them have a pending intent, whenever that changes.
 async fn watch(handle: Handle) {
     let (mut lanes_said, mut pending_said, mut retrying_said) = (BTreeSet::new(), BTreeSet::new(), None);
+    let mut waits_said: BTreeMap<String, Instant> = BTreeMap::new();
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         look.tick().await;
@@ -85,6 +92,14 @@ async fn watch(handle: Handle) {
         if retrying != retrying_said {
             retrying_said.clone_from(&retrying);
             said = said.and(Event::Retrying { error: retrying }.say());
+        }
+        for LaneStatus { state, .. } in &status.lanes {
+            if let LaneState::Waiting(reason) = state
+                && waits_said.get(reason).is_none_or(|said| said.elapsed() >= SAY_WAIT_EVERY)
+            {
+                waits_said.insert(reason.clone(), Instant::now());
+                said = said.and(Event::Waiting { reason: reason.clone() }.say());
+            }
         }
         if said.is_err() {
             // Nobody listens any more; the parent's death is noticed elsewhere.

@@ -16,12 +16,12 @@ use crate::integration::scenario::{Case, Site};
 use crate::worker::{Layout, OnPoison};
 
 /// One bad value: its name, its bytes, and why it is refused.
-struct Bad {
-    name: &'static str,
-    value: fn() -> Option<Vec<u8>>,
-    timestamp: i64,
-    stage: &'static str,
-    reason: &'static str,
+pub(super) struct Bad {
+    pub(super) name: &'static str,
+    pub(super) value: fn() -> Option<Vec<u8>>,
+    pub(super) timestamp: i64,
+    pub(super) stage: &'static str,
+    pub(super) reason: &'static str,
 }
 
 const BAD: &[Bad] = &[
@@ -81,7 +81,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     case.topics().recreate(&letters_topic, 1, &[]).await?;
     let half = case.spec.records / 2 / 4 * 4;
     case.produce_range(0..half).await?;
-    let bad = produce_bad(&case.brokers, &case.topic, case.partitions()).await?;
+    let bad = produce_bad(&case, BAD).await?;
     case.produce_range(half..case.spec.records).await?;
 
     stops_by_default(&case, &bad).await?;
@@ -97,9 +97,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         bad.len(),
         summary.dead_letters
     );
-    let brokers = case.brokers.clone();
-    let topic = letters_topic.clone();
-    let letters = spawn_blocking(move || read_letters(&brokers, &topic)).await??;
+    let letters = read_letters(&case, &letters_topic).await?;
     check_letters(&case, &bad, &letters)?;
     let audit = case.audit(site).await?;
     case.topics().delete(&letters_topic).await?;
@@ -112,7 +110,7 @@ fn layout() -> Vec<Layout> {
 }
 
 /// Where a bad record is.
-type Place = (i32, i64);
+pub(super) type Place = (i32, i64);
 
 async fn stops_by_default(case: &Case, bad: &BTreeMap<Place, &'static Bad>) -> Result<()> {
     let mut options = case.options("stopping");
@@ -140,8 +138,11 @@ async fn stops_by_default(case: &Case, bad: &BTreeMap<Place, &'static Bad>) -> R
 }
 
 /// Produces every bad value to every partition and answers where they are.
-async fn produce_bad(brokers: &str, topic: &str, partitions: u32) -> Result<BTreeMap<Place, &'static Bad>> {
-    let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+pub(super) async fn produce_bad(
+    case: &Case,
+    values: &'static [Bad],
+) -> Result<BTreeMap<Place, &'static Bad>> {
+    let (brokers, topic, partitions) = (case.brokers.clone(), case.topic.clone(), case.partitions());
     spawn_blocking(move || {
         let mut bad = BTreeMap::new();
         let producer: BaseProducer = ClientConfig::new()
@@ -150,7 +151,7 @@ async fn produce_bad(brokers: &str, topic: &str, partitions: u32) -> Result<BTre
             .create()?;
         for partition in 0..i32::try_from(partitions)? {
             let (_, mut offset) = producer.client().fetch_watermarks(&topic, partition, TIMEOUT)?;
-            for it in BAD {
+            for it in values {
                 let value = (it.value)();
                 let mut record =
                     BaseRecord::to(&topic).partition(partition).key(it.name).timestamp(it.timestamp).headers(
@@ -170,7 +171,7 @@ async fn produce_bad(brokers: &str, topic: &str, partitions: u32) -> Result<BTre
 
 /// A letter as it stands in its topic.
 #[derive(Debug)]
-struct Letter {
+pub(super) struct Letter {
     key: Vec<u8>,
     value: Option<Vec<u8>>,
     headers: Vec<(String, String)>,
@@ -202,7 +203,12 @@ impl Letter {
 }
 
 /// Everything in a topic of one partition.
-fn read_letters(brokers: &str, topic: &str) -> Result<Vec<Letter>> {
+pub(super) async fn read_letters(case: &Case, topic: &str) -> Result<Vec<Letter>> {
+    let (brokers, topic) = (case.brokers.clone(), topic.to_owned());
+    spawn_blocking(move || read_letters_blocking(&brokers, &topic)).await?
+}
+
+fn read_letters_blocking(brokers: &str, topic: &str) -> Result<Vec<Letter>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "aqueduct-letters")
@@ -223,7 +229,12 @@ fn read_letters(brokers: &str, topic: &str) -> Result<Vec<Letter>> {
     Ok(letters)
 }
 
-fn check_letters(case: &Case, bad: &BTreeMap<Place, &'static Bad>, letters: &[Letter]) -> Result<()> {
+/// Each of the `bad` records has one letter that is the record and says which it is and why; nothing else has.
+pub(super) fn check_letters(
+    case: &Case,
+    bad: &BTreeMap<Place, &'static Bad>,
+    letters: &[Letter],
+) -> Result<()> {
     let mut found = BTreeSet::new();
     for letter in letters {
         let place: Place =
@@ -264,4 +275,4 @@ fn check_letters(case: &Case, bad: &BTreeMap<Place, &'static Bad>, letters: &[Le
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// 2026-01-01T00:30:00Z.
-const TIMESTAMP: i64 = 1_767_227_400_000;
+pub(super) const TIMESTAMP: i64 = 1_767_227_400_000;
