@@ -30,7 +30,7 @@ use self::processes::zombie::{self, Moment};
 use self::processes::{kill, members, shutdown, storm};
 use self::proof::{Heads, Outcome, Proof, bound_at_95_percent};
 use self::scenario::Site;
-use self::store::outage;
+use self::store::{faults, outage, peers};
 
 #[derive(Debug, Args)]
 pub(crate) struct IntegrationCommand {
@@ -74,6 +74,15 @@ enum Scenario {
     Storm,
     /// The S3 server is stopped for a while
     Outage,
+    /// Every fault of every request to the S3 server
+    S3Faults,
+    /// 503 three times for the completion of a segment's second object
+    #[value(name = "second-complete-503")]
+    SecondComplete,
+    /// A completion that has its effect and no answer
+    LostCompleteAnswer,
+    /// A crash when 3 objects of a segment are visible, and when 300 are
+    RecoveryCost,
     /// The broker is killed and comes back
     Broker,
     /// SIGTERM, time and again
@@ -116,6 +125,10 @@ impl Scenario {
             Self::Members848 => Box::pin(members::run(site, "consumer")).await,
             Self::Storm => Box::pin(storm::run(site)).await,
             Self::Outage => Box::pin(outage::run(site)).await,
+            Self::S3Faults => Box::pin(faults::run(site)).await,
+            Self::SecondComplete => Box::pin(peers::second_complete(site)).await,
+            Self::LostCompleteAnswer => Box::pin(peers::lost_complete_answer(site)).await,
+            Self::RecoveryCost => Box::pin(peers::recovery_cost(site)).await,
             Self::Broker => Box::pin(broker::run(site)).await,
             Self::Shutdown => Box::pin(shutdown::run(site)).await,
             Self::Mistakes => Box::pin(mistakes::run(site)).await,
@@ -183,7 +196,7 @@ impl IntegrationCommand {
         } else {
             dir.close().context("the run's directory cannot be removed")?;
         }
-        say(format_args!("\n{:<14} {:>7}  verdict", "scenario", "seconds"));
+        say(format_args!("\n{:<20} {:>7}  verdict", "scenario", "seconds"));
         for verdict in &verdicts {
             say(format_args!("{verdict}"));
         }
@@ -274,7 +287,7 @@ fn print_table(verdicts: &[Verdict]) {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passed() { "passed" } else { "FAILED" };
-        write!(f, "{:<14} {:>7.1}  {verdict}", self.scenario, self.took.as_secs_f64())?;
+        write!(f, "{:<20} {:>7.1}  {verdict}", self.scenario, self.took.as_secs_f64())?;
         match &self.outcome {
             Ok(_) => Ok(()),
             // The rest of it was printed when it happened.
@@ -299,6 +312,6 @@ mod tests {
     #[test]
     fn a_verdict_is_one_line() {
         let failed = verdict(Err(anyhow::anyhow!("worker one is gone\nand its log\nhas lines"))).to_string();
-        assert_eq!(failed, "zombie-a           7.0  FAILED  worker one is gone");
+        assert_eq!(failed, "zombie-a                 7.0  FAILED  worker one is gone");
     }
 }

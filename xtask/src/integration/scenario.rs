@@ -18,7 +18,7 @@ use super::host::SmallDisk;
 use super::marks::{self, Place};
 use super::member::Member;
 use super::proof::{Outcome, Proof};
-use crate::worker::{Compression, Format, Host, Layout, OnPoison, Options, Rotation, Skip};
+use crate::worker::{Compression, Format, Host, Layout, OnPoison, Options, Rotation, SinkOptions, Skip};
 
 /// The servers and directories of a run.
 #[derive(Debug)]
@@ -59,19 +59,20 @@ pub(crate) struct Case {
 impl Case {
     /// Creates the topic and the bucket, both named after the scenario.
     pub(crate) async fn new(site: &Site, name: &'static str, records: u64) -> Result<Self> {
+        // Every segment has several objects: publishing it takes several requests.
+        let spread = Spread::AllOpen;
+        Self::of(site, name, Spec { seed: site.seed, records, spread, ..Spec::default() }).await
+    }
+
+    /// The same with other events.
+    pub(crate) async fn of(site: &Site, name: &'static str, spec: Spec) -> Result<Self> {
         let endpoint = site.servers.s3.endpoint().clone();
         let case = Self {
             name,
             topic: format!("{name}-events"),
             brokers: site.servers.kafka.brokers(),
             bucket: endpoint.bucket(&format!("{name}-objects")),
-            spec: Spec {
-                seed: site.seed,
-                records,
-                // Every segment has several objects: publishing it takes several requests.
-                spread: Spread::AllOpen,
-                ..Spec::default()
-            },
+            spec,
             endpoint,
             topics: site.servers.kafka.topics()?,
             spools: site.spools.clone(),
@@ -119,6 +120,7 @@ impl Case {
             disk: None,
             skip: Skip::default(),
             host: Host::default(),
+            s3: SinkOptions::default(),
         }
     }
 
@@ -209,10 +211,15 @@ impl Case {
         let others = site.servers.s3.unfinished_uploads()?;
         found.add_forgotten_uploads(others);
         if !self.keep && found.is_clean() {
-            self.bucket.delete().await.context("after the audit")?;
-            self.topics.delete(&self.topic).await.context("after the audit")?;
+            self.remove().await?;
         }
         Ok(found)
+    }
+
+    /// Removes topic and bucket.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        self.bucket.delete().await.context("after the audit")?;
+        self.topics.delete(&self.topic).await.context("after the audit")
     }
 }
 

@@ -71,6 +71,14 @@ impl Audit {
         self.uploads += forgotten;
     }
 
+    /// Both together: of several audits of the same topic, each of another prefix.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let (records, lost) = (self.records + other.records, self.lost + other.lost);
+        let uploads = self.uploads + other.uploads;
+        Self { records, lost, uploads, ..self.merge(other) }
+    }
+
     fn add(&mut self, key: &str, stored_bytes: u64, tally: &Tally<'_>, contradiction: Option<&str>) {
         self.duplicated += tally.duplicated;
         self.reordered += tally.reordered;

@@ -63,6 +63,8 @@ pub(crate) struct Options {
     /// What the machine does to it.
     #[serde(default)]
     pub(crate) host: Host,
+    /// Options of the sink.
+    pub(crate) s3: SinkOptions,
 }
 
 /// Records that are left out by intention.
@@ -74,6 +76,19 @@ pub(crate) struct Skip {
     /// Those whose value holds this text.
     #[serde(default)]
     pub(crate) holding: Option<String>,
+}
+
+/// Options of the sink; the library's default where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SinkOptions {
+    /// Bytes of a part.
+    pub(crate) part_bytes: Option<usize>,
+    /// Attempts of a request before the lane tries again.
+    pub(crate) attempts: Option<u32>,
+    /// Milliseconds an attempt may take.
+    pub(crate) attempt_timeout_ms: Option<u64>,
+    /// Whether uploads that others have left behind are aborted.
+    pub(crate) abort_stale_uploads: bool,
 }
 
 /// What values are taken for.
@@ -190,7 +205,8 @@ fn levels<T: 'static>(
 
 async fn sink<F: Clone>(options: &Options, format: F) -> Result<S3Sink<F>> {
     let Endpoint { url, region, access_key, secret_key } = &options.endpoint;
-    let sink = S3Sink::builder()
+    let SinkOptions { part_bytes, attempts, attempt_timeout_ms, abort_stale_uploads } = options.s3;
+    let mut sink = S3Sink::builder()
         .bucket(&options.bucket)
         .prefix(&options.prefix)
         .endpoint(url)
@@ -199,9 +215,17 @@ async fn sink<F: Clone>(options: &Options, format: F) -> Result<S3Sink<F>> {
         .credentials(access_key, secret_key.clone())
         .format(format)
         .compression(options.compression.into())
-        .build()
-        .await?;
-    Ok(sink)
+        .abort_stale_uploads(abort_stale_uploads);
+    if let Some(bytes) = part_bytes {
+        sink = sink.part_bytes(bytes);
+    }
+    if let Some(attempts) = attempts {
+        sink = sink.attempts(attempts);
+    }
+    if let Some(ms) = attempt_timeout_ms {
+        sink = sink.attempt_timeout(Duration::from_millis(ms));
+    }
+    Ok(sink.build().await?)
 }
 
 fn source(options: &Options) -> Result<KafkaSource> {
@@ -321,6 +345,7 @@ mod tests {
             disk: Some(32 << 20),
             skip: Skip { tombstones: true, holding: Some("x".to_owned()) },
             host: Host { clock: vec![Shift { after_ms: 5, by_s: -3_600 }], open_files: Some(256) },
+            s3: SinkOptions { part_bytes: Some(5 << 20), attempts: Some(2), ..SinkOptions::default() },
         }
     }
 

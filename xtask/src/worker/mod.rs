@@ -16,7 +16,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use xtask::process::Process;
 
-pub(crate) use self::compose::{Compression, Format, Layout, OnPoison, Options, Rotation, Skip};
+pub(crate) use self::compose::{Compression, Format, Layout, OnPoison, Options, Rotation, SinkOptions, Skip};
 pub(crate) use self::event::{Event, Summary};
 pub(crate) use self::host::{Host, Shift};
 
