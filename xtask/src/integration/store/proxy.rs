@@ -65,7 +65,7 @@ pub(crate) enum Fault {
 pub(crate) struct Rule {
     pub(crate) operation: Operation,
     pub(crate) fault: Fault,
-    /// So many calls pass before.
+    /// So many calls that no rule before this one takes pass first.
     pub(crate) after: u64,
     /// So many meet it; all, if there is none.
     pub(crate) times: Option<u64>,
@@ -437,7 +437,7 @@ mod tests {
         let rules = vec![
             Rule { after: 1, ..Rule::first(1, Operation::Put, Fault::Answer(503, "SlowDown")) },
             Rule::first(1, Operation::Head, Fault::Reset),
-            Rule { after: 2, then_hold: true, ..Rule::first(1, Operation::Put, Fault::Lost) },
+            Rule { after: 1, then_hold: true, ..Rule::first(1, Operation::Put, Fault::Lost) },
         ];
         let proxy = Proxy::open(&server, rules).await.unwrap();
         let ask = async |method: Method| {
