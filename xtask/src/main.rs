@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::bench::BenchCommand;
 use crate::commands::{AuditCommand, ProduceCommand, ServicesCommand};
-use crate::integration::IntegrationCommand;
+use crate::integration::{IntegrationCommand, ProveCommand};
 use crate::worker::WorkerCommand;
 
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ enum Command {
     Bench(BenchCommand),
     /// Run pipelines on real servers through kills, zombies, outages and bad input; fails unless nothing is lost or duplicated
     Integration(IntegrationCommand),
+    /// The whole integration run, with as many seeds as you like, as one table of faults; fails unless all of it is clean
+    Prove(ProveCommand),
     /// Count what became of a topic's events in a bucket; fails unless each is there once, in order and unchanged
     Audit(AuditCommand),
     /// The pipeline process of an integration run
@@ -53,6 +55,7 @@ impl Command {
             Self::Produce(command) => command.run().await,
             Self::Bench(command) => command.run().await.map(|()| ExitCode::SUCCESS),
             Self::Integration(command) => command.run().await,
+            Self::Prove(command) => command.run().await,
             Self::Audit(command) => command.run().await,
             Self::Worker(command) => command.run().await,
         }

@@ -9,8 +9,10 @@ mod marks;
 mod member;
 mod processes;
 mod proof;
+mod prove;
 mod scenario;
 mod store;
+mod table;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,9 +30,12 @@ use self::host::{bits, clock, disk, files, removed};
 use self::kafka::broker;
 use self::processes::zombie::{self, Moment};
 use self::processes::{kill, members, shutdown, storm};
-use self::proof::{Heads, Outcome, Proof, bound_at_95_percent};
+use self::proof::{Outcome, Proof};
 use self::scenario::Site;
 use self::store::{faults, outage, peers};
+use self::table::Table;
+
+pub(crate) use self::prove::ProveCommand;
 
 #[derive(Debug, Args)]
 pub(crate) struct IntegrationCommand {
@@ -166,44 +171,51 @@ impl IntegrationCommand {
     }
 
     async fn run_all(self) -> Result<ExitCode> {
+        let table = self.table(1).await?;
+        say(format_args!("\n{table}"));
+        Ok(ExitCode::from(u8::from(!table.is_clean())))
+    }
+
+    /// Runs the scenarios with `seeds` seeds, one after the other; what fails does not keep others from running.
+    async fn table(&self, seeds: u64) -> Result<Table> {
         let scenarios =
             if self.only.is_empty() { Scenario::value_variants().to_vec() } else { self.only.clone() };
-        let seed = self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+        let first = self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
         let dir = self.directory()?;
-        say(format_args!(
-            "seed {seed}: `cargo xtask integration{} --seed {seed}` plays it again; logs in {}",
-            if self.ci { " --ci" } else { "" },
-            dir.path().display()
-        ));
         let servers = Running::start(&Cache::from_env()?, &services::Options::at(dir.path())).await;
         let mut site = Site {
             servers: servers.context("the servers cannot be started")?,
             spools: dir.path().join("spools"),
             logs: dir.path().join("logs"),
-            seed,
+            seed: first,
             ci: self.ci,
             keep: self.keep,
         };
         std::fs::create_dir_all(&site.logs)?;
-        let mut verdicts = Vec::new();
-        for scenario in scenarios {
-            verdicts.push(Verdict::of(scenario, &mut site).await);
+        let mut table = Table::new(self.ci);
+        for seed in first..first.saturating_add(seeds) {
+            site.seed = seed;
+            say(format_args!(
+                "seed {seed}: `cargo xtask integration{} --seed {seed}` plays it again; logs in {}",
+                if self.ci { " --ci" } else { "" },
+                site.logs.display()
+            ));
+            for scenario in &scenarios {
+                let verdict = Verdict::of(*scenario, &mut site).await;
+                table.add(seed, &scenario.to_string(), verdict.took, &verdict.outcome);
+                if verdict.outcome.is_err() {
+                    site.repair().await?;
+                }
+            }
         }
         let stopped = site.servers.stop().await;
-        let failed = verdicts.iter().filter(|verdict| !verdict.passed()).count();
-        if self.keep || failed > 0 {
+        if self.keep || !table.is_clean() {
             say(format_args!("data and logs are kept in {}", dir.keep().display()));
         } else {
             dir.close().context("the run's directory cannot be removed")?;
         }
-        say(format_args!("\n{:<20} {:>7}  verdict", "scenario", "seconds"));
-        for verdict in &verdicts {
-            say(format_args!("{verdict}"));
-        }
-        say(format_args!("{} passed, {failed} failed", verdicts.len() - failed));
-        print_table(&verdicts);
         stopped?;
-        Ok(ExitCode::from(u8::from(failed > 0)))
+        Ok(table)
     }
 
     fn directory(&self) -> Result<TempDir> {
@@ -235,7 +247,6 @@ fn available_memory() -> u64 {
 /// How a scenario came out.
 #[derive(Debug)]
 struct Verdict {
-    scenario: Scenario,
     took: Duration,
     outcome: Result<Outcome>,
 }
@@ -259,59 +270,11 @@ impl Verdict {
             }
             Err(error) => say(format_args!("{scenario}: FAILED: {error:#}")),
         }
-        Self { scenario, took: started.elapsed(), outcome }
-    }
-
-    fn passed(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(Outcome::is_clean)
-    }
-
-    fn proofs(&self) -> &[Proof] {
-        self.outcome.as_ref().map_or(&[], |outcome| &outcome.proofs)
-    }
-}
-
-/// Fault by fault. Trials within one scenario share a topic, so they count as its trials and the bound is for one kind of fault.
-fn print_table(verdicts: &[Verdict]) {
-    say(format_args!("\n{Heads}  failures per run, at 95 %"));
-    for proof in verdicts.iter().flat_map(Verdict::proofs) {
-        let bound = if proof.is_clean() {
-            format!("< 3/{} = {:.3}", proof.runs, bound_at_95_percent(proof.runs))
-        } else {
-            "FAILED".to_owned()
-        };
-        say(format_args!("{proof}  {bound}"));
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.passed() { "passed" } else { "FAILED" };
-        write!(f, "{:<20} {:>7.1}  {verdict}", self.scenario, self.took.as_secs_f64())?;
-        match &self.outcome {
-            Ok(_) => Ok(()),
-            // The rest of it was printed when it happened.
-            Err(error) => write!(f, "  {}", error.to_string().lines().next().unwrap_or_default()),
-        }
+        Self { took: started.elapsed(), outcome }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "what a run finds out goes to its standard output")]
 fn say(line: fmt::Arguments<'_>) {
     println!("{line}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn verdict(outcome: Result<Outcome>) -> Verdict {
-        Verdict { scenario: Scenario::ZombieA, took: Duration::from_secs(7), outcome }
-    }
-
-    #[test]
-    fn a_verdict_is_one_line() {
-        let failed = verdict(Err(anyhow::anyhow!("worker one is gone\nand its log\nhas lines"))).to_string();
-        assert_eq!(failed, "zombie-a                 7.0  FAILED  worker one is gone");
-    }
 }

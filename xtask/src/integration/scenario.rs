@@ -36,6 +36,22 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Brings the servers back that a scenario has left in trouble when it failed.
+    pub(crate) async fn repair(&mut self) -> Result<()> {
+        let (kafka, s3) = (&mut self.servers.kafka, &mut self.servers.s3);
+        if kafka.is_alive() {
+            kafka.process()?.resume()?;
+        } else {
+            kafka.start().await.context("the broker does not come back")?;
+        }
+        if s3.is_alive() {
+            s3.process()?.resume()?;
+        } else {
+            s3.start().await.context("the S3 server does not come back")?;
+        }
+        Ok(())
+    }
+
     /// One number for a whole run, another for its slice.
     pub(crate) fn pick<T>(&self, whole: T, slice: T) -> T {
         if self.ci { slice } else { whole }

@@ -39,14 +39,10 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         let landed = since.elapsed();
         let summary = worker.terminate().await?;
         ensure!(summary.rows == case.spec.records, "not all landed before the end: {summary:?}");
-        let proof = Proof {
-            fault: format!("topic goes quiet, rotation by {what}"),
-            runs: 1,
-            audit: Audit::default(),
-            recovery: Some(landed),
-            detail: format!("the last records landed after {:.1} s", landed.as_secs_f64()),
-        };
-        anyhow::Ok((case, proof))
+        let fault = format!("topic goes quiet, rotation by {what}");
+        let detail = format!("the last records landed after {:.1} s", landed.as_secs_f64());
+        let proof = Proof::of(fault, 1, Audit::default(), detail);
+        anyhow::Ok((case, Proof { recovery: Some(landed), ..proof }))
     });
     audited(site, try_join_all(proofs).await?).await
 }

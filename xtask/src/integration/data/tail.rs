@@ -8,7 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tokio::task::spawn_blocking;
 
 use crate::integration::processes::kill::ASSIGNMENT;
-use crate::integration::proof::{Outcome, Proof};
+use crate::integration::proof::Outcome;
 use crate::integration::scenario::{Case, Site};
 use crate::worker::{OnPoison, Rotation, Skip};
 
@@ -68,13 +68,8 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     );
     let audit = case.audit(site).await?;
     let detail = format!("lag 0 at latest {:.1} s after the last one", slowest.as_secs_f64());
-    Ok(Outcome::default().and(Proof {
-        fault: "topic ends in tombstones, filtered, skipped".to_owned(),
-        runs: tails.len() as u64,
-        audit,
-        recovery: Some(slowest),
-        detail,
-    }))
+    Ok(Outcome::of("topic ends in tombstones, filtered, skipped", tails.len() as u64, audit, detail)
+        .recovered_within(slowest))
 }
 
 async fn produce_tail(case: &Case, tail: Tail) -> Result<()> {

@@ -113,14 +113,8 @@ async fn one(site: &Site, target: &Target) -> Result<(Case, Proof)> {
         ensure!(summary.recovered == 1, "the changed segment was not done again: {summary:?}");
     }
     let detail = format!("{flips} flips, each noticed: {said}");
-    let proof = Proof {
-        fault: target.fault.to_owned(),
-        runs: flips,
-        audit: Audit::default(),
-        recovery: Some(slowest),
-        detail,
-    };
-    Ok((case, proof))
+    let proof = Proof::of(target.fault, flips, Audit::default(), detail);
+    Ok((case, Proof { recovery: Some(slowest), ..proof }))
 }
 
 /// Waits until the second segment of the only lane is complete in the spool; answers with one of its files.

@@ -117,8 +117,8 @@ async fn one(
         "{jumps} settings of the clock, {segments} segments, never {:.1} s without one",
         longest.as_secs_f64()
     );
-    let (fault, audit) = (trouble.fault.to_owned(), Audit::default());
-    Ok((case, Proof { fault, runs: jumps, audit, recovery: Some(longest), detail }))
+    let proof = Proof::of(trouble.fault, jumps, Audit::default(), detail);
+    Ok((case, Proof { recovery: Some(longest), ..proof }))
 }
 
 /// The longest time without a segment, whatever the clock does: several times the age.

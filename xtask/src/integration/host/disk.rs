@@ -45,8 +45,7 @@ async fn smaller_than_the_budget(site: &Site) -> Result<(Case, Proof)> {
     options.until_end = true;
     case.start_on(&disk, &options)?.finish(PATIENCE).await?;
     let detail = format!("{} segments cut early; waited for {:?}", summary.segments, seen.waits);
-    let fault = "disk smaller than the disk budget".to_owned();
-    Ok((case, Proof { fault, runs: 1, audit: Audit::default(), recovery: None, detail }))
+    Ok((case, Proof::of("disk smaller than the disk budget", 1, Audit::default(), detail)))
 }
 
 /// Somebody fills the disk to its last byte while events flow, and makes room again.
@@ -79,10 +78,9 @@ async fn filled_by_somebody_else(site: &Site) -> Result<(Case, Proof)> {
     }
     flow.stop().await?;
     done(&case, worker).await?;
-    let fault = "disk filled by somebody else, then freed".to_owned();
     let detail = format!("{rounds} times; it said: {said}");
-    let (runs, audit, recovery) = (rounds, Audit::default(), Some(slowest));
-    Ok((case, Proof { fault, runs, audit, recovery, detail }))
+    let proof = Proof::of("disk filled by somebody else, then freed", rounds, Audit::default(), detail);
+    Ok((case, Proof { recovery: Some(slowest), ..proof }))
 }
 
 /// The disk has bytes enough and takes only five files: not enough for two segments of each of four lanes, nor for one.
@@ -102,9 +100,8 @@ async fn out_of_files(site: &Site) -> Result<(Case, Proof)> {
     worker.until("segments all the same", PATIENCE, |seen| seen.published > before.published + 8).await?;
     flow.stop().await?;
     done(&case, worker).await?;
-    let fault = "disk takes five files for four lanes".to_owned();
     let detail = format!("it said: {}", before.retrying.unwrap_or_default());
-    Ok((case, Proof { fault, runs: 1, audit: Audit::default(), recovery: None, detail }))
+    Ok((case, Proof::of("disk takes five files for four lanes", 1, Audit::default(), detail)))
 }
 
 async fn done(case: &Case, worker: Member) -> Result<()> {

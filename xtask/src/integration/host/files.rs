@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::integration::processes::kill::ASSIGNMENT;
-use crate::integration::proof::{Outcome, Proof};
+use crate::integration::proof::Outcome;
 use crate::integration::scenario::{Case, Site};
 use crate::worker::{Layout, Rotation};
 
@@ -42,13 +42,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         "{objects_per_segment} routes a segment; peak {} MiB; with {TOO_FEW} files: {starved}",
         summary.peak_rss_bytes >> 20
     );
-    Ok(Outcome::default().and(Proof {
-        fault: format!("open files limited to {FEW}, and to {TOO_FEW}"),
-        runs: 2,
-        audit,
-        recovery: None,
-        detail,
-    }))
+    Ok(Outcome::of(format!("open files limited to {FEW}, and to {TOO_FEW}"), 2, audit, detail))
 }
 
 /// Runs a worker with too few files for some time, and answers with what it says of it.

@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::disk::spool;
 use crate::integration::processes::kill::ASSIGNMENT;
-use crate::integration::proof::{Outcome, Proof};
+use crate::integration::proof::Outcome;
 use crate::integration::scenario::{Case, Site};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -23,6 +23,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let options = case.options("worker");
     let mut worker = case.start(&options)?;
     worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
+    let assignments = worker.seen().assignments;
     let flow = case.flow(site.pick(4_000, 2_000));
     let mut slowest = Duration::ZERO;
     for _ in 0..rounds {
@@ -37,7 +38,12 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         worker.until("segments without the directory", PATIENCE, |seen| seen.published > at + 8).await?;
         slowest = slowest.max(removed.elapsed());
     }
-    ensure!(worker.seen().assignments == 1, "the worker has lost its partitions: {:?}", worker.seen());
+    let seen = worker.seen();
+    ensure!(
+        seen.assignments == assignments,
+        "the worker has lost its partitions {} times",
+        seen.assignments - assignments
+    );
 
     remove(&spool(&options))?;
     fs::write(spool(&options), "not a directory")?;
@@ -54,13 +60,8 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let audit = case.audit(site).await?;
     ensure!(audit.records + audit.lost == produced, "{produced} events were produced");
     let detail = format!("{rounds} times removed, then replaced by a file; it said: {said}");
-    Ok(Outcome::default().and(Proof {
-        fault: "spool directory removed, replaced".to_owned(),
-        runs: rounds + 1,
-        audit,
-        recovery: Some(slowest.max(restarted)),
-        detail,
-    }))
+    Ok(Outcome::of("spool directory removed, replaced", rounds + 1, audit, detail)
+        .recovered_within(slowest.max(restarted)))
 }
 
 /// Removes a directory with everything in it, which somebody may just be adding to.

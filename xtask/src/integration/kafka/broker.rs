@@ -1,6 +1,6 @@
 //! A broker that dies.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -26,6 +26,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let mut worker = case.start(&options)?;
     worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
     let flow = case.flow(site.pick(4_000, 2_000));
+    let mut slowest = Duration::ZERO;
     for (frozen, lasts) in [(false, DOWN), (true, site.pick(UNANSWERED, DOWN))] {
         let before = worker.seen();
         worker
@@ -43,12 +44,13 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
             tokio::time::sleep(lasts).await;
             site.servers.kafka.start().await.context("the broker does not come back")?;
         }
-        let before = worker.seen();
+        let (before, back) = (worker.seen(), Instant::now());
         worker
             .until("segments after the outage", PATIENCE, |seen| {
                 seen.published > before.published + 4 && seen.lanes.len() == 4
             })
             .await?;
+        slowest = slowest.max(back.elapsed());
     }
     let produced = flow.stop().await?;
     case.drained(&[&worker], PATIENCE).await?;
@@ -57,7 +59,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let audit = case.audit(site).await?;
     ensure!(audit.records + audit.lost == produced, "{produced} events were produced");
     let detail = format!("killed, then frozen; the worker was given its partitions {assignments} times");
-    Ok(Outcome::of("broker killed, then frozen", 2, audit, detail))
+    Ok(Outcome::of("broker killed, then frozen", 2, audit, detail).recovered_within(slowest))
 }
 
 const PATIENCE: Duration = Duration::from_secs(90);

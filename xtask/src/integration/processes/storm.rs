@@ -61,7 +61,9 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         slot.calm(&case)?;
     }
     let members: Vec<&Member> = slots.iter().filter_map(|slot| slot.member.as_ref()).collect();
+    let calm = Instant::now();
     case.drained(&members, Duration::from_secs(90)).await?;
+    let recovered = calm.elapsed();
     for slot in slots {
         if let Some(member) = slot.member {
             member.terminate().await?;
@@ -77,7 +79,8 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         u64::from(joined + killed + terminated + frozen + held),
         audit,
         detail,
-    ))
+    )
+    .recovered_within(recovered))
 }
 
 impl Slot {

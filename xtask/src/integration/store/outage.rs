@@ -1,6 +1,6 @@
 //! An S3 server that goes away.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -32,14 +32,22 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         "the worker has lost its partitions while the server was down: {before:?}"
     );
     site.servers.s3.start().await.context("the S3 server does not come back")?;
+    let back = Instant::now();
     worker
         .until("segments after the outage", Duration::from_secs(40), |seen| seen.published > before.published)
         .await?;
+    let mut slowest = back.elapsed();
     // Then it hangs: it takes connections and does not answer.
     let server = site.servers.s3.process()?;
     server.suspend()?;
     tokio::time::sleep(HANG).await;
+    let before = worker.seen();
     server.resume()?;
+    let back = Instant::now();
+    worker
+        .until("segments after the hang", Duration::from_secs(40), |seen| seen.published > before.published)
+        .await?;
+    slowest = slowest.max(back.elapsed());
     let produced = flow.stop().await?;
     case.drained(&[&worker], Duration::from_mins(1)).await?;
     let summary = worker.terminate().await?;
@@ -51,5 +59,5 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         HANG.as_secs(),
         summary.retries
     );
-    Ok(Outcome::of("S3 server down, then hanging", 2, audit, detail))
+    Ok(Outcome::of("S3 server down, then hanging", 2, audit, detail).recovered_within(slowest))
 }
