@@ -108,6 +108,7 @@ pub struct SegmentStart {
     /// The layout's identity (see [`Fingerprint::digest`]), for object metadata.
     pub layout: u64,
     /// Scratch files on local disk, with their permits. Dropping it removes them.
+    /// [`StageError::spool`] says what their errors mean.
     pub scratch: Scratch,
     /// The pool for buffers on their way to the target.
     pub memory: Pool,

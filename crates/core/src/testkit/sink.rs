@@ -194,7 +194,7 @@ impl<T: Send + 'static> Sink<T> for MemorySink<T> {
         {
             return Ok(Begun::AlreadyPublished(published));
         }
-        let file = at.scratch.create().map_err(|error| StageError::retry("create scratch file", error))?;
+        let file = at.scratch.create().map_err(|error| StageError::spool("create scratch file", error))?;
         Ok(Begun::Fill(Box::new(MemoryWriter::new(self.clone(), at, file))))
     }
 

@@ -51,7 +51,7 @@ pub(super) struct FileRows {
 impl SegmentFiles {
     pub(super) fn begin(places: &Arc<Places>, at: SegmentStart) -> Result<Self, StageError> {
         let scratch =
-            at.scratch.create().map_err(|error| StageError::retry("create a scratch file", error))?;
+            at.scratch.create().map_err(|error| StageError::spool("create a scratch file", error))?;
         Ok(Self {
             places: Arc::clone(places),
             lane: at.lane,
@@ -138,7 +138,7 @@ impl<T: JsonRow + Send + 'static> SegmentWriter<T> for SegmentFiles {
         let grouped = std::mem::take(&mut self.grouped);
         let (grouped, written) = self.scratch.write_at(grouped, self.spilled).await;
         self.grouped = grouped;
-        written.map_err(|error| StageError::retry("write to scratch", error))?;
+        written.map_err(|error| StageError::spool("write to scratch", error))?;
         for (file, length) in runs {
             self.files[file].push_run(self.spilled, length);
             self.spilled += length as u64;

@@ -31,8 +31,9 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         before.lanes.len() == 4 && before.failed.is_none(),
         "the worker has lost its partitions while the server was down: {before:?}"
     );
-    site.servers.s3.start().await.context("the S3 server does not come back")?;
+    // It answers at some moment while this waits for it: counted from before, its own start included.
     let back = Instant::now();
+    site.servers.s3.start().await.context("the S3 server does not come back")?;
     worker
         .until("segments after the outage", Duration::from_secs(40), |seen| seen.published > before.published)
         .await?;
