@@ -27,7 +27,7 @@ pub use sink::{
     SinkCapabilities, Staged,
 };
 pub use source::{Assignment, MarkOrigin, Reply, Source, SourceContext, SourceControl, SourceEvent};
-pub use spool::{Disk, DiskFile, LocalDisk, Scratch, ScratchFile, Spool, SpoolError};
+pub use spool::{Disk, DiskFile, LocalDisk, Offload, Scratch, ScratchFile, Spool, SpoolError};
 pub use value::{FieldPath, FieldPathError, FieldValue, Fields, Keyed};
 
 mod batch;

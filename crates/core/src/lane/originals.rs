@@ -113,7 +113,7 @@ impl Originals {
             Metric::DeadLetters.add(&context.scope, &labels, 1);
         }
         let (file, length, lane) = (originals.file.clone(), originals.written, context.lane.clone());
-        let found = tokio::task::spawn_blocking(move || find(&file, length, &lane, rejected, stage)).await;
+        let found = originals.file.offload().run(move || find(&file, length, &lane, rejected, stage)).await;
         found
             .unwrap_or_else(|panic| Err(io::Error::other(panic)))
             .map_err(|error| StageError::fatal("spool read", error).into())

@@ -1,6 +1,6 @@
 //! Source events in, lanes out: assignment, hand-over, shutdown.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::observe::{LaneScope, Metric, Report};
 use crate::record::{Offset, TopicPartition};
 use crate::sink::SinkCapabilities;
 use crate::source::{Assignment, Reply, SourceContext, SourceControl, SourceEvent};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Offload, Spool, SpoolError};
 
 use super::{Command, Guarantee, OnLaneFailure, Options, Pipeline, PipelineError, Runnable};
 use crate::dead_letter::OnPoison;
@@ -64,7 +64,7 @@ pub(super) async fn run(
         started,
         exactly_once_required,
         mode,
-        lanes: HashMap::new(),
+        lanes: BTreeMap::new(),
         lanes_assigned: Arc::default(),
         tasks: JoinSet::new(),
         generation: 0,
@@ -95,7 +95,7 @@ pub(super) async fn run(
 async fn open_spool(options: &Options) -> Result<Spool, PipelineError> {
     let (directory, name) = (options.spool_dir.clone(), options.name.clone());
     let (disk, pool) = (Arc::clone(&options.disk), options.limits.budget.disk().clone());
-    let opened = tokio::task::spawn_blocking(move || Spool::open(&directory, &name, disk, pool)).await;
+    let opened = Offload::of(&*options.disk).run(move || Spool::open(&directory, &name, disk, pool)).await;
     match opened {
         Ok(opened) => Ok(opened?),
         // Only a runtime that is shutting down cancels it.
@@ -170,7 +170,8 @@ struct Supervisor {
     started: std::time::Instant,
     exactly_once_required: bool,
     mode: Mode,
-    lanes: HashMap<TopicPartition, LaneEntry>,
+    /// Ordered, so that what is done to all of them is done in an order that can be repeated.
+    lanes: BTreeMap<TopicPartition, LaneEntry>,
     lanes_assigned: Arc<AtomicUsize>,
     tasks: JoinSet<LaneEnd>,
     generation: u64,

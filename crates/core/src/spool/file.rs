@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fs::DiskFile;
+use super::fs::{DiskFile, Offload};
 use super::scratch::{Account, Directory};
 
 /// An append-only file of one segment, readable at any position below what was written. When the last clone is
@@ -45,11 +45,11 @@ impl ScratchFile {
     pub async fn write_at(&self, bytes: Vec<u8>, offset: u64) -> (Vec<u8>, io::Result<()>) {
         let file = Arc::clone(&self.inner.file);
         let length = bytes.len() as u64;
-        let task = tokio::task::spawn_blocking(move || {
+        let written = self.offload().run(move || {
             let result = file.write_all_at(&bytes, offset);
             (bytes, result)
         });
-        match task.await {
+        match written.await {
             Ok((bytes, Ok(()))) => {
                 self.inner.account.wrote(length);
                 self.inner.length.fetch_max(offset + length, Ordering::Relaxed);
@@ -60,7 +60,12 @@ impl ScratchFile {
         }
     }
 
-    /// Fills `into` from `offset`. Blocks: call it inside `spawn_blocking`.
+    /// Where to do what takes long with this file, such as reading it.
+    pub fn offload(&self) -> Offload {
+        self.inner.directory.offload()
+    }
+
+    /// Fills `into` from `offset`. Blocks: call it inside [`offload`](Self::offload).
     ///
     /// # Errors
     /// The file system's own; a file that ends earlier is one.

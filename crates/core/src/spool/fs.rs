@@ -6,8 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The part of a file system the spool uses. All calls block; the spool runs them off the async threads.
+/// The part of a file system the spool uses. Its calls block, and so the spool runs them off the async threads; one that
+/// never does says so ([`blocks`](Self::blocks)).
 pub trait Disk: Send + Sync + Debug + 'static {
+    /// Whether calls may wait for a device; constant over its life. One in memory answers `false` and is called where the
+    /// lane runs: then a whole pipeline runs in one thread, and a simulation of it comes out the same each time.
+    fn blocks(&self) -> bool {
+        true
+    }
+
     /// Creates a new file for reading and writing; fails if it exists.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
@@ -35,6 +42,30 @@ pub trait DiskFile: Send + Sync + Debug + 'static {
 
     /// Fills `into` from `offset`; a file that ends earlier is an error.
     fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// Where work on scratch files is done: the one place that decides it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offload {
+    blocks: bool,
+}
+
+impl Offload {
+    /// For work on this disk.
+    pub(crate) fn of(disk: &dyn Disk) -> Self {
+        Self { blocks: disk.blocks() }
+    }
+
+    /// Does `work`, which may take long: off the async threads, unless the [`Disk`] says that it never blocks.
+    ///
+    /// # Errors
+    /// It panicked, or the runtime is shutting down.
+    pub async fn run<R: Send + 'static>(
+        self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, tokio::task::JoinError> {
+        if self.blocks { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
+    }
 }
 
 /// The machine's own file system.

@@ -21,5 +21,5 @@ mod fs;
 mod scratch;
 
 pub use file::ScratchFile;
-pub use fs::{Disk, DiskFile, LocalDisk};
+pub use fs::{Disk, DiskFile, LocalDisk, Offload};
 pub use scratch::{Scratch, Spool, SpoolError};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::file::ScratchFile;
-use super::fs::{Disk, DiskFile};
+use super::fs::{Disk, DiskFile, Offload};
 use crate::budget::{Permit, Pool};
 
 const MARKER: &str = "aqueduct-spool";
@@ -79,6 +79,10 @@ impl Directory {
     const IDLE_PART: u64 = 4;
     /// Smaller files are not worth keeping.
     const IDLE_MIN: u64 = 1 << 20;
+
+    pub(super) fn offload(&self) -> Offload {
+        Offload::of(&*self.disk)
+    }
 
     /// An idle file, the largest first, or a new one.
     fn open(&self, account: &Account) -> io::Result<(Arc<dyn DiskFile>, PathBuf, u64)> {
@@ -267,6 +271,11 @@ impl Scratch {
     pub fn create(&self) -> io::Result<ScratchFile> {
         let (file, path, length) = self.directory.open(&self.account)?;
         Ok(ScratchFile::new(file, path, length, &self.directory, &self.account))
+    }
+
+    /// Where to do what takes long with these files: creating and dropping them.
+    pub fn offload(&self) -> Offload {
+        self.directory.offload()
     }
 
     /// Makes sure that `bytes` more can be written, if that is possible without waiting.

@@ -334,6 +334,7 @@ impl Source for ScriptedSource {
                 }
             };
             let permit = tokio::select! {
+                biased;
                 permit = memory.acquire(wanted.bytes) => permit,
                 // While no memory is free, the group is still served.
                 () = changed => continue,

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Envelope, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, Scratch, ScratchFile,
+    Envelope, Offload, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, Scratch, ScratchFile,
     SegmentStart, SegmentWriter, StageError, Staged, TopicPartition,
 };
 use async_trait::async_trait;
@@ -51,6 +51,7 @@ pub(crate) struct ObjectWriter<F, O> {
     pinned: bool,
     style: RowStyle,
     memory: Pool,
+    offload: Offload,
     /// Dropped with everything in it once the objects are visible.
     scratch: Option<Scratch>,
     objects: Objects,
@@ -78,6 +79,7 @@ impl<F, O> ObjectWriter<F, O> {
             pinned: at.pinned.is_some(),
             style,
             memory: at.memory,
+            offload: at.scratch.offload(),
             scratch: Some(at.scratch),
             objects: Objects::new(target_bytes),
             workspace: None,
@@ -177,8 +179,7 @@ impl<F, O> ObjectWriter<F, O> {
         let Some(scratch) = self.scratch.clone() else {
             return Err(io::Error::other("the segment was abandoned"));
         };
-        let created =
-            tokio::task::spawn_blocking(move || io::Result::Ok((scratch.create()?, scratch.create()?)));
+        let created = self.offload.run(move || io::Result::Ok((scratch.create()?, scratch.create()?)));
         let (rows, index) = created.await.map_err(io::Error::other)??;
         (self.rows, self.index) = (Some(rows.clone()), Some(index.clone()));
         Ok((rows, index))
@@ -186,8 +187,8 @@ impl<F, O> ObjectWriter<F, O> {
 }
 
 /// Drops files off the async threads: removing a large one takes milliseconds.
-async fn discard(files: impl Send + 'static) {
-    tokio::task::spawn_blocking(move || drop(files)).await.ok();
+async fn discard(offload: Offload, files: impl Send + 'static) {
+    offload.run(move || drop(files)).await.ok();
 }
 
 #[async_trait]
@@ -256,6 +257,7 @@ where
                 pinned: self.pinned,
                 style: self.style.clone(),
                 memory: self.memory.clone(),
+                offload: self.offload,
             };
             self.plan = Some(Arc::new(Plan::new(sink, segment, spooled, routes, objects)));
         }
@@ -271,7 +273,7 @@ where
         };
         let published = plan.publish().await?;
         self.published = Some(published.clone());
-        discard((plan, self.plan.take(), self.scratch.take())).await;
+        discard(self.offload, (plan, self.plan.take(), self.scratch.take())).await;
         Ok(published)
     }
 
@@ -282,7 +284,7 @@ where
         if let Some(plan) = &plan {
             plan.abort_uploads().await;
         }
-        discard((plan, self.rows.take(), self.index.take(), self.scratch.take())).await;
+        discard(self.offload, (plan, self.rows.take(), self.index.take(), self.scratch.take())).await;
     }
 
     fn encoded_bytes(&self) -> u64 {

@@ -10,7 +10,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aqueduct_core::{Class, OffsetRange, Pool, Published, PublishedObject, StageError, TopicPartition};
+use aqueduct_core::{
+    Class, Offload, OffsetRange, Pool, Published, PublishedObject, StageError, TopicPartition,
+};
 use futures::StreamExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
@@ -39,6 +41,7 @@ pub(super) struct Segment {
     pub(super) pinned: bool,
     pub(super) style: RowStyle,
     pub(super) memory: Pool,
+    pub(super) offload: Offload,
 }
 
 /// A staged segment.
@@ -184,7 +187,7 @@ impl<O: ObjectTarget> Plan<O> {
         let _permit = self.segment.memory.acquire(needed as u64).await;
         let (spooled, buffers) = (Arc::clone(&self.spooled), Arc::clone(&self.buffers));
         let read =
-            tokio::task::spawn_blocking(move || read::read_group(&spooled, &objects, codec, level, &buffers));
+            self.segment.offload.run(move || read::read_group(&spooled, &objects, codec, level, &buffers));
         let Bodies { bodies, whole } = joined(read.await.map(|bodies| bodies.map_err(read::failed)))?;
         // Bodies are slices of one buffer, so the permit stays until the last one has been sent.
         let failed = AtomicBool::new(false);

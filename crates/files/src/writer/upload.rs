@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_core::{Class, Permit, StageError};
+use aqueduct_core::{Class, Offload, Permit, StageError};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -60,7 +60,7 @@ impl<O: ObjectTarget> Plan<O> {
         let reader =
             ObjectReader::new(Arc::clone(&self.spooled), id, object, codec, level).map_err(read::failed)?;
         let slot = self.slot(part, self.segment.memory.acquire(self.slot_bytes(part)).await);
-        let (reader, slot, filled) = fill(reader, slot, part).await?;
+        let (reader, slot, filled) = fill(self.segment.offload, reader, slot, part).await?;
         if filled.last {
             let Slot { buffer, permit: _permit } = slot;
             let whole = Bytes::from(buffer);
@@ -132,7 +132,7 @@ impl<O: ObjectTarget> Plan<O> {
                     break self.slot(part, permit);
                 }
             };
-            (reader, slot, filled) = fill(reader, slot, part).await?;
+            (reader, slot, filled) = fill(self.segment.offload, reader, slot, part).await?;
         }
         while let Some(sent) = uploads.join_next().await {
             parts.push(joined(sent)?.part);
@@ -265,11 +265,12 @@ impl<O: ObjectTarget> Plan<O> {
 }
 
 async fn fill(
+    offload: Offload,
     mut reader: ObjectReader,
     mut slot: Slot,
     part: usize,
 ) -> Result<(ObjectReader, Slot, PartFilled), StageError> {
-    let read = tokio::task::spawn_blocking(move || {
+    let read = offload.run(move || {
         let filled = reader.fill(&mut slot.buffer, part)?;
         Ok((reader, slot, filled))
     });
