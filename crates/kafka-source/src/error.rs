@@ -209,11 +209,13 @@ impl Classify for KafkaSourceError {
                     .to_owned()
             }
             Self::MarkPastEnd { .. } => {
-                "if the topic was recreated on purpose, use a new `group` or delete the group's offsets"
+                "if the topic was recreated on purpose, use a new `group` or delete the group's offsets, and another prefix: \
+                 the old objects have the names of the new ones"
                     .to_owned()
             }
             Self::OffsetGone { .. } => "retention has deleted records before they were read, or the log was \
-                                        truncated: reset the group's offset to go on without them"
+                                        truncated: reset the group's offset to go on without them; if the topic \
+                                        was recreated on purpose, use a new `group` and another prefix"
                 .to_owned(),
             Self::MetadataTooLarge { bytes, .. } => {
                 format!("set the broker property `offset.metadata.max.bytes` to at least {bytes}")

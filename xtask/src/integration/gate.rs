@@ -29,6 +29,8 @@ pub(crate) struct Gate {
 pub(crate) struct State {
     /// How many more uploads may pass; all, if none is given.
     left: Option<u64>,
+    /// The partition whose uploads wait, whatever else may pass.
+    shut: Option<u32>,
     /// How long each one is delayed.
     delay: Duration,
     /// Uploads that wait.
@@ -70,9 +72,14 @@ impl Gate {
         self.state.send_modify(|state| state.left = Some(uploads));
     }
 
+    /// Holds the uploads of one partition.
+    pub(crate) fn shut(&self, partition: u32) {
+        self.state.send_modify(|state| state.shut = Some(partition));
+    }
+
     /// Lets everything pass, and first what was held.
     pub(crate) fn release(&self) {
-        self.state.send_modify(|state| state.left = None);
+        self.state.send_modify(|state| (state.left, state.shut) = (None, None));
     }
 
     /// What it has seen.
@@ -145,7 +152,7 @@ async fn forward_requests(
             let uploads = chunk.starts_with(b"PUT ") || chunk.starts_with(b"POST ");
             turn.send_replace(if uploads { Turn::Upload } else { Turn::Other });
             if uploads {
-                admit(&state).await;
+                admit(&state, partition_of(chunk)).await;
             }
         }
         server.write_all(chunk).await?;
@@ -172,16 +179,25 @@ async fn forward_answers(
     }
 }
 
-/// Waits until one more upload may pass.
-async fn admit(state: &watch::Sender<State>) {
+/// The partition in the key of a request, which ends in `{topic}+{partition}+{offset}{extension}` with or without escapes.
+fn partition_of(request: &[u8]) -> Option<u32> {
+    let line = request.split(|byte| *byte == b'\r').next()?;
+    let line = String::from_utf8_lossy(line).replace("%2B", "+");
+    line.rsplit('/').find_map(|level| level.split('+').nth(1)?.parse().ok())
+}
+
+/// Waits until one more upload, of this partition, may pass.
+async fn admit(state: &watch::Sender<State>, partition: Option<u32>) {
     let mut changes = state.subscribe();
     state.send_modify(|state| state.held += 1);
     let admitted = || {
         let mut admitted = false;
         state.send_if_modified(|state| {
-            admitted = state.left != Some(0);
+            // Before it begins, a worker tries out what its credentials allow: that is no upload of a segment.
+            let counts = partition.is_some();
+            admitted = !counts || (state.left != Some(0) && state.shut != partition);
             if admitted {
-                state.left = state.left.map(|left| left - 1);
+                state.left = state.left.map(|left| left - u64::from(counts));
                 state.held -= 1;
                 state.passed += 1;
             }
@@ -245,21 +261,38 @@ mod tests {
         let gate = Gate::open(&endpoint).await.unwrap();
         gate.hold_after(1);
         let (mut first, mut second) = (connect(&gate).await, connect(&gate).await);
-        ask(&mut first, b"PUT a").await;
+        ask(&mut first, b"PUT /b/t+0+1").await;
         ask(&mut first, b"HEAD a").await;
-        second.write_all(b"PUT b").await.unwrap();
+        second.write_all(b"PUT /b/t+0+2").await.unwrap();
         while gate.state().held == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!((gate.state().passed, gate.state().answered), (1, 1));
-        assert_eq!(*seen.borrow(), ["PUT a", "HEAD a"]);
+        assert_eq!(*seen.borrow(), ["PUT /b/t+0+1", "HEAD a"]);
         // Its sender is gone, and the upload still arrives.
         drop(second);
         gate.release();
         let mut changes = seen.subscribe();
         changes.wait_for(|seen| seen.len() == 3).await.unwrap();
-        assert_eq!(seen.borrow().last().unwrap(), "PUT b");
+        assert_eq!(seen.borrow().last().unwrap(), "PUT /b/t+0+2");
         assert_eq!((gate.state().passed, gate.state().held), (2, 0));
+    }
+
+    #[tokio::test]
+    async fn one_partition_is_held_and_others_pass() {
+        let (endpoint, seen) = server().await;
+        let gate = Gate::open(&endpoint).await.unwrap();
+        gate.shut(1);
+        let (mut first, mut second) = (connect(&gate).await, connect(&gate).await);
+        first.write_all(b"PUT /b/t/h=1/t%2B1%2B0000000007.json HTTP/1.1\r\n").await.unwrap();
+        while gate.state().held == 0 {
+            tokio::task::yield_now().await;
+        }
+        ask(&mut second, b"PUT /b/t/h=1/t+0+0000000001.json HTTP/1.1\r\n").await;
+        assert_eq!((gate.state().passed, gate.state().held), (1, 1));
+        gate.release();
+        let mut changes = seen.subscribe();
+        changes.wait_for(|seen| seen.len() == 2).await.unwrap();
     }
 
     #[tokio::test]

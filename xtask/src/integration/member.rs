@@ -32,6 +32,8 @@ pub(crate) struct Member {
 /// What a worker has said so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
+    /// It runs.
+    started: bool,
     /// Its lanes now.
     pub(crate) lanes: BTreeSet<String>,
     /// Times it was given lanes.
@@ -106,6 +108,13 @@ impl Member {
     /// What it has said so far.
     pub(crate) fn seen(&self) -> Seen {
         self.seen.borrow().clone()
+    }
+
+    /// How often its log says `text`.
+    pub(crate) fn says(&self, text: &str) -> Result<usize> {
+        let log = fs::read_to_string(&self.log);
+        let log = log.with_context(|| format!("cannot read {}", self.log.display()))?;
+        Ok(log.matches(text).count())
     }
 
     /// How long ago it was started.
@@ -183,6 +192,9 @@ impl Member {
 
     async fn ask(&self) -> Result<()> {
         ensure!(self.process.is_alive(), self.trouble("ended before it was asked to"));
+        // Before that a signal is the end of a process, of this one as of any other.
+        let mut seen = self.seen.clone();
+        tokio::time::timeout(START_LIMIT, seen.wait_for(|seen| seen.started || seen.ended)).await.ok();
         self.process.stop(STOP_LIMIT).await?;
         Ok(())
     }
@@ -250,7 +262,7 @@ async fn read(stdout: ChildStdout, sender: Arc<watch::Sender<Seen>>) {
 impl Seen {
     fn note(&mut self, event: Event) {
         match event {
-            Event::Started { .. } => {}
+            Event::Started { .. } => self.started = true,
             Event::Assigned { lanes } => {
                 self.assignments += u64::from(lanes.difference(&self.lanes).next().is_some());
                 self.lanes = lanes;
@@ -271,6 +283,7 @@ impl Seen {
     }
 }
 
+const START_LIMIT: Duration = Duration::from_secs(5);
 const STOP_LIMIT: Duration = Duration::from_secs(40);
 const WORKER_LOG: &str = "info";
 

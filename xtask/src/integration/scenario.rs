@@ -1,5 +1,6 @@
 //! What all scenarios stand on: servers, a topic and a bucket of their own, a load, and the audit at the end.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::task::{JoinHandle, spawn_blocking};
 use xtask::load::audit::{self, Audit, audit, scan};
 use xtask::load::generate::{Load, RecordTime};
-use xtask::load::{Spec, Spread};
+use xtask::load::{Ledger, Spec, Spread};
 use xtask::services::{Bucket, Endpoint, Running, Topics};
 
 use super::host::SmallDisk;
@@ -75,30 +76,62 @@ pub(crate) struct Case {
 impl Case {
     /// Creates the topic and the bucket, both named after the scenario.
     pub(crate) async fn new(site: &Site, name: &'static str, records: u64) -> Result<Self> {
-        // Every segment has several objects: publishing it takes several requests.
-        let spread = Spread::AllOpen;
-        Self::of(site, name, Spec { seed: site.seed, records, spread, ..Spec::default() }).await
+        Self::of(site, name, Self::spec(site, records)).await
     }
 
     /// The same with other events.
     pub(crate) async fn of(site: &Site, name: &'static str, spec: Spec) -> Result<Self> {
+        let (brokers, topics) = (site.servers.kafka.brokers(), site.servers.kafka.topics()?);
+        let case = Self::at(site, name, spec, brokers, topics);
+        case.prepare(&[]).await?;
+        Ok(case)
+    }
+
+    /// The same, with settings of the topic.
+    pub(crate) async fn with(
+        site: &Site,
+        name: &'static str,
+        records: u64,
+        config: &[(&str, &str)],
+    ) -> Result<Self> {
+        let (brokers, topics) = (site.servers.kafka.brokers(), site.servers.kafka.topics()?);
+        let case = Self::at(site, name, Self::spec(site, records), brokers, topics);
+        case.prepare(config).await?;
+        Ok(case)
+    }
+
+    /// The same, on other brokers.
+    pub(crate) async fn on(site: &Site, name: &'static str, brokers: String, topics: Topics) -> Result<Self> {
+        let case = Self::at(site, name, Self::spec(site, 1_000_000), brokers, topics);
+        case.prepare(&[]).await?;
+        Ok(case)
+    }
+
+    /// Every segment has several objects: publishing it takes several requests.
+    fn spec(site: &Site, records: u64) -> Spec {
+        Spec { seed: site.seed, records, spread: Spread::AllOpen, ..Spec::default() }
+    }
+
+    fn at(site: &Site, name: &'static str, spec: Spec, brokers: String, topics: Topics) -> Self {
         let endpoint = site.servers.s3.endpoint().clone();
-        let case = Self {
+        Self {
             name,
             topic: format!("{name}-events"),
-            brokers: site.servers.kafka.brokers(),
+            brokers,
             bucket: endpoint.bucket(&format!("{name}-objects")),
             spec,
             endpoint,
-            topics: site.servers.kafka.topics()?,
+            topics,
             spools: site.spools.clone(),
             logs: site.logs.clone(),
             keep: site.keep,
-        };
-        case.topics.recreate(&case.topic, case.partitions(), &[]).await?;
-        case.bucket.create().await?;
-        case.bucket.clear().await?;
-        Ok(case)
+        }
+    }
+
+    async fn prepare(&self, config: &[(&str, &str)]) -> Result<()> {
+        self.topics.recreate(&self.topic, self.partitions(), config).await?;
+        self.bucket.create().await?;
+        self.bucket.clear().await
     }
 
     pub(crate) fn partitions(&self) -> u32 {
@@ -122,6 +155,8 @@ impl Case {
             topics: vec![self.topic.clone()],
             group: self.group(),
             group_protocol: "classic".to_owned(),
+            properties: BTreeMap::new(),
+            adopt_foreign_marks: false,
             endpoint: self.endpoint.clone(),
             bucket: self.bucket.name().to_owned(),
             prefix: "topics".to_owned(),
@@ -213,29 +248,49 @@ impl Case {
         }
     }
 
-    /// Counts what became of every event of the topic, then removes topic and bucket. The scan shares nothing with the workers.
-    pub(crate) async fn audit(&self, site: &Site) -> Result<Audit> {
+    /// The events the topic holds now. The scan shares nothing with the workers.
+    pub(crate) async fn scan(&self) -> Result<Ledger> {
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
-        let scanned = spawn_blocking(move || scan(&brokers, &topic)).await??;
-        let options = audit::Options {
-            topic: self.topic.clone(),
-            prefix: String::new(),
-            require_metadata: true,
-            concurrency: 4,
-        };
-        let mut found = audit(&self.bucket, &options, scanned.ledger).await?;
-        let others = site.servers.s3.unfinished_uploads()?;
-        found.add_forgotten_uploads(others);
-        if !self.keep && found.is_clean() {
+        Ok(spawn_blocking(move || scan(&brokers, &topic)).await??.ledger)
+    }
+
+    /// Counts what became of every event of the topic, then removes topic and bucket.
+    pub(crate) async fn audit(&self, site: &Site) -> Result<Audit> {
+        let found = self.audit_of(site, self.scan().await?, "").await?;
+        if found.is_clean() {
             self.remove().await?;
         }
         Ok(found)
     }
 
-    /// Removes topic and bucket.
+    /// Counts what became of every event of `ledger` in the objects below `prefix`: of a topic that held more once, or of another.
+    pub(crate) async fn audit_of(&self, site: &Site, ledger: Ledger, prefix: &str) -> Result<Audit> {
+        let options = audit::Options {
+            topic: self.topic.clone(),
+            prefix: prefix.to_owned(),
+            require_metadata: true,
+            concurrency: 4,
+        };
+        let mut found = audit(&self.bucket, &options, ledger).await?;
+        found.add_forgotten_uploads(site.servers.s3.unfinished_uploads()?);
+        Ok(found)
+    }
+
+    /// The partition and the first offset that an object's key names.
+    pub(crate) fn place_of(key: &str) -> Result<(i32, i64)> {
+        let mut parts = key.rsplit('/').next().unwrap_or_default().split('+').skip(1);
+        let partition: Option<i32> = parts.next().and_then(|part| part.parse().ok());
+        let offset = parts.next().and_then(|part| part.split('.').next()?.parse::<i64>().ok());
+        partition.zip(offset).with_context(|| format!("key {key} has another form than expected"))
+    }
+
+    /// Removes topic and bucket, unless they are to be kept.
     pub(crate) async fn remove(&self) -> Result<()> {
-        self.bucket.delete().await.context("after the audit")?;
-        self.topics.delete(&self.topic).await.context("after the audit")
+        if !self.keep {
+            self.bucket.delete().await.context("after the audit")?;
+            self.topics.delete(&self.topic).await.context("after the audit")?;
+        }
+        Ok(())
     }
 }
 

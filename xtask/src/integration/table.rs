@@ -37,6 +37,8 @@ struct FaultRow {
     /// How often everything was stored once, in order and unchanged after it.
     survived: u64,
     records: u64,
+    /// Records that the topic had removed before they were stored.
+    gone: u64,
     lost: u64,
     duplicated: u64,
     /// The longest time from the end of a fault until work went on, where that was measured.
@@ -94,6 +96,7 @@ impl FaultRow {
             runs: *runs,
             survived: if proof.is_clean() { *runs } else { 0 },
             records: audit.records,
+            gone: audit.excused,
             lost: audit.lost,
             duplicated: audit.duplicated,
             worst_recovery_seconds: recovery.map(|it| (it.as_secs_f64() * 10.0).round() / 10.0),
@@ -107,6 +110,7 @@ impl FaultRow {
         self.runs += other.runs;
         self.survived += other.survived;
         self.records += other.records;
+        self.gone += other.gone;
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         let worst = [self.worst_recovery_seconds, other.worst_recovery_seconds];
@@ -131,8 +135,8 @@ impl fmt::Display for Table {
         writeln!(f, "{passed} passed, {} failed\n", self.scenarios.len() - passed)?;
         writeln!(
             f,
-            "{:<width$} {:>6} {:>9} {:>5} {:>5} {:>9}  failures per run, at 95 %",
-            "fault", "runs", "records", "lost", "dupl.", "worst [s]"
+            "{:<width$} {:>6} {:>9} {:>5} {:>5} {:>5} {:>9}  failures per run, at 95 %",
+            "fault", "runs", "records", "gone", "lost", "dupl.", "worst [s]"
         )?;
         // Trials within one scenario share a topic and count as its trials: the bound is for one kind of fault.
         for row in &self.faults {
@@ -158,10 +162,10 @@ impl fmt::Display for ScenarioRow {
 /// One line, with the width given for its first column.
 impl fmt::Display for FaultRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fault, runs, records, lost, duplicated, worst_recovery_seconds, .. } = self;
+        let Self { fault, runs, records, gone, lost, duplicated, worst_recovery_seconds, .. } = self;
         let (width, worst) = (f.width().unwrap_or(0), worst_recovery_seconds);
         let worst = worst.map_or_else(|| "-".to_owned(), |it| format!("{it:.1}"));
-        write!(f, "{fault:<width$} {runs:>6} {records:>9} {lost:>5} {duplicated:>5} {worst:>9}  ")?;
+        write!(f, "{fault:<width$} {runs:>6} {records:>9} {gone:>5} {lost:>5} {duplicated:>5} {worst:>9}  ")?;
         match self.failures_per_run_below {
             Some(bound) => write!(f, "< 3/{runs} = {bound:.3}"),
             None => f.write_str("FAILED"),
@@ -188,7 +192,7 @@ mod tests {
         assert!(table.is_clean());
         let text = table.to_string();
         assert!(
-            text.contains("power cut         6     24690     0     0       5.0  < 3/6 = 0.500"),
+            text.contains("power cut         6     24690     0     0     0       5.0  < 3/6 = 0.500"),
             "{text}"
         );
         assert!(text.ends_with("6 faults injected, 6 survived"), "{text}");

@@ -96,6 +96,13 @@ impl Bucket {
         Ok(())
     }
 
+    /// Removes one object.
+    pub async fn remove(&self, key: &str) -> Result<()> {
+        let removed = self.client.delete_object().bucket(&self.name).key(key).send().await;
+        removed.with_context(|| format!("{key} of {} cannot be deleted", self.name))?;
+        Ok(())
+    }
+
     /// Every object whose key begins with `prefix`, in the order of their keys.
     pub async fn objects(&self, prefix: &str) -> Result<Vec<Listed>> {
         let mut found = Vec::new();

@@ -31,13 +31,21 @@ pub struct Kafka {
 impl Kafka {
     /// Starts a broker that keeps everything below `home`. Data of an earlier broker found there is served again.
     pub(super) async fn launch(cache: &Cache, home: &Path, heap_mib: u32) -> Result<Self> {
+        let [port, controller_port] = free_ports()?;
+        let node = Node { id: 1, role: Role::Both, port, controller_port, replicas: 1 };
+        let mut broker = Self::prepare(cache, home, heap_mib, &node).await?;
+        broker.start().await?;
+        Ok(broker)
+    }
+
+    /// One that has not been started, and whose data is ready.
+    pub(super) async fn prepare(cache: &Cache, home: &Path, heap_mib: u32, node: &Node) -> Result<Self> {
         let cache = cache.clone();
         let program = spawn_blocking(move || cache.kafka()).await??;
-        let [port, controller_port] = free_ports()?;
         let data = home.join("data");
         create_dir(&data)?;
         let config = home.join("server.properties");
-        write(&config, &properties(port, controller_port, &data))?;
+        write(&config, &properties(node, &data))?;
         if !data.join("meta.properties").is_file() {
             let mut format = Command::new(&program.java);
             format.args(["-cp", &program.class_path, "kafka.tools.StorageTool", "format"]);
@@ -45,7 +53,7 @@ impl Kafka {
             spawn_blocking(move || run(&mut format, "is it Java 17 or newer?")).await??;
         }
         let args = [
-            "-Xms256m",
+            &format!("-Xms{}m", heap_mib.min(256)),
             &format!("-Xmx{heap_mib}m"),
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=20",
@@ -56,9 +64,8 @@ impl Kafka {
             &config.display().to_string(),
         ];
         let daemon = Daemon::new(program.java.clone(), args, [], home.join("kafka.log"));
-        let mut broker = Self { port, daemon };
-        broker.start().await?;
-        Ok(broker)
+        let port = if node.role == Role::Controller { node.controller_port } else { node.port };
+        Ok(Self { port, daemon })
     }
 
     /// The address for `bootstrap.servers`.
@@ -70,6 +77,12 @@ impl Kafka {
     pub async fn start(&mut self) -> Result<()> {
         let brokers = self.brokers();
         self.daemon.start(async || serves(&brokers).await).await
+    }
+
+    /// As [`start`](Self::start), of a controller alone: it serves when somebody listens.
+    pub(super) async fn start_controller(&mut self) -> Result<()> {
+        let address = self.brokers();
+        self.daemon.start(async || TcpStream::connect(&address).await.is_ok()).await
     }
 
     /// Shuts it down in an orderly way; kills it if that takes longer than 15 s.
@@ -107,26 +120,58 @@ impl Kafka {
     }
 }
 
+/// One process of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    pub(super) id: u32,
+    pub(super) role: Role,
+    /// Where clients connect.
+    pub(super) port: u16,
+    /// Where the controller, which is node 1, listens.
+    pub(super) controller_port: u16,
+    /// Of the topics the cluster keeps for itself.
+    pub(super) replicas: u32,
+}
+
+/// What a process of a cluster does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Serves clients, and is the controller.
+    Both,
+    Controller,
+    Broker,
+}
+
 /// Creates and deletes topics of a cluster.
 #[expect(missing_debug_implementations, reason = "librdkafka's client has no `Debug`")]
 pub struct Topics {
     brokers: String,
     admin: AdminClient<DefaultClientContext>,
+    replicas: i32,
 }
 
 impl Topics {
     /// A client; nothing is sent yet.
     pub fn connect(brokers: &str) -> Result<Self> {
         let admin = client(brokers).create().with_context(|| format!("no Kafka client for {brokers}"))?;
-        Ok(Self { brokers: brokers.to_owned(), admin })
+        Ok(Self { brokers: brokers.to_owned(), admin, replicas: 1 })
     }
 
-    /// Creates `topic` with `partitions` and one replica, and waits until each partition has a leader; a topic that is there
+    /// Topics that are created have so many replicas.
+    #[must_use]
+    pub fn replicated(mut self, replicas: i32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Creates `topic` with `partitions`, and waits until each partition has a leader; a topic that is there
     /// with that many partitions is used as it is. Retention is off, unless `config` says otherwise: what a load has written
     /// must still be there for the audit.
     pub async fn create(&self, topic: &str, partitions: u32, config: &[(&str, &str)]) -> Result<()> {
-        let mut new = NewTopic::new(topic, i32::try_from(partitions)?, TopicReplication::Fixed(1));
-        for (name, value) in DEFAULTS.iter().chain(config) {
+        let mut new =
+            NewTopic::new(topic, i32::try_from(partitions)?, TopicReplication::Fixed(self.replicas));
+        let ours = DEFAULTS.iter().filter(|(name, _)| config.iter().all(|(other, _)| other != name));
+        for (name, value) in ours.chain(config) {
             new = new.set(name, value);
         }
         let answers = self.admin.create_topics([&new], &options()).await;
@@ -247,17 +292,27 @@ async fn serves(brokers: &str) -> bool {
 
 /// The broker's configuration. What is not Kafka's default is here because one node has no replicas, because consumers of the
 /// integration run time out after 6 s, or because the load's timestamps are not of today.
-fn properties(port: u16, controller_port: u16, data: &Path) -> String {
+fn properties(node: &Node, data: &Path) -> String {
     let mut text = String::new();
+    let Node { id, role, port, controller_port, replicas } = *node;
+    let (id, replicas) = (id.to_string(), replicas.to_string());
     let broker = format!("PLAINTEXT://127.0.0.1:{port}");
+    let controller = format!("CONTROLLER://127.0.0.1:{controller_port}");
+    let (roles, listeners) = match role {
+        Role::Both => ("broker,controller", format!("{broker},{controller}")),
+        Role::Controller => ("controller", controller),
+        Role::Broker => ("broker", broker.clone()),
+    };
+    if role != Role::Controller {
+        let ours = format!("advertised.listeners={broker}\ninter.broker.listener.name=PLAINTEXT\n");
+        text.push_str(&ours);
+    }
     let settings = [
-        ("process.roles", "broker,controller"),
-        ("node.id", "1"),
+        ("process.roles", roles),
+        ("node.id", &id),
         ("controller.quorum.voters", &format!("1@127.0.0.1:{controller_port}")),
-        ("listeners", &format!("{broker},CONTROLLER://127.0.0.1:{controller_port}")),
-        ("advertised.listeners", &broker),
+        ("listeners", &listeners),
         ("controller.listener.names", "CONTROLLER"),
-        ("inter.broker.listener.name", "PLAINTEXT"),
         ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
         ("log.dirs", &data.display().to_string()),
         ("num.network.threads", "3"),
@@ -265,12 +320,12 @@ fn properties(port: u16, controller_port: u16, data: &Path) -> String {
         ("socket.send.buffer.bytes", "1048576"),
         ("socket.receive.buffer.bytes", "1048576"),
         ("auto.create.topics.enable", "false"),
-        ("offsets.topic.replication.factor", "1"),
+        ("offsets.topic.replication.factor", &replicas),
         ("offsets.topic.num.partitions", "4"),
-        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.replication.factor", &replicas),
         ("transaction.state.log.min.isr", "1"),
         ("transaction.state.log.num.partitions", "4"),
-        ("share.coordinator.state.topic.replication.factor", "1"),
+        ("share.coordinator.state.topic.replication.factor", &replicas),
         ("share.coordinator.state.topic.min.isr", "1"),
         ("share.coordinator.state.topic.num.partitions", "4"),
         // Members name their session timeout under the classic protocol; under KIP-848 the broker does.
@@ -280,6 +335,8 @@ fn properties(port: u16, controller_port: u16, data: &Path) -> String {
         ("group.consumer.session.timeout.ms", "6000"),
         ("group.consumer.min.heartbeat.interval.ms", "500"),
         ("group.consumer.heartbeat.interval.ms", "1000"),
+        // Its default is 15 s, in which a test of compaction would do nothing but wait.
+        ("log.cleaner.backoff.ms", "1000"),
         ("log.retention.ms", "-1"),
         ("log.retention.bytes", "-1"),
         ("log.roll.hours", "87600"),
@@ -296,7 +353,8 @@ mod tests {
 
     #[test]
     fn every_setting_is_there_once_and_both_listeners_are_on_loopback() {
-        let text = properties(1111, 2222, Path::new("/d"));
+        let node = Node { id: 1, role: Role::Both, port: 1111, controller_port: 2222, replicas: 1 };
+        let text = properties(&node, Path::new("/d"));
         let mut names: Vec<&str> = text.lines().map(|line| line.split_once('=').unwrap().0).collect();
         names.sort_unstable();
         let count = names.len();
@@ -307,6 +365,19 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("log.dirs=/d\n"));
+    }
+
+    #[test]
+    fn a_controller_serves_no_clients_and_a_broker_is_no_controller() {
+        let node = Node { id: 1, role: Role::Controller, port: 1111, controller_port: 2222, replicas: 2 };
+        let text = properties(&node, Path::new("/d"));
+        assert!(
+            text.contains("\nlisteners=CONTROLLER://127.0.0.1:2222\n") && !text.contains("1111"),
+            "{text}"
+        );
+        let text = properties(&Node { id: 2, role: Role::Broker, ..node }, Path::new("/d"));
+        assert!(text.contains("\nlisteners=PLAINTEXT://127.0.0.1:1111\n"), "{text}");
+        assert!(text.contains("offsets.topic.replication.factor=2\n"), "{text}");
     }
 
     #[test]

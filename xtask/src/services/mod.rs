@@ -4,6 +4,7 @@
 //! `cargo xtask services start` lets go of its pair and writes it down, so that `stop` and later commands find it.
 
 mod bucket;
+mod cluster;
 mod daemon;
 mod install;
 mod kafka;
@@ -18,6 +19,7 @@ use futures::future::{join, try_join};
 use serde::{Deserialize, Serialize};
 
 pub use self::bucket::{Bucket, Listed, Upload};
+pub use self::cluster::Cluster;
 pub use self::install::{Cache, KAFKA_VERSION, MINIO_VERSION};
 pub use self::kafka::{Kafka, Topics};
 pub use self::s3::{Endpoint, S3};

@@ -1,5 +1,6 @@
 //! From options to a pipeline.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,12 @@ pub(crate) struct Options {
     pub(crate) group: String,
     /// librdkafka's `group.protocol`: `classic` or `consumer`.
     pub(crate) group_protocol: String,
+    /// More of librdkafka's properties.
+    #[serde(default)]
+    pub(crate) properties: BTreeMap<String, String>,
+    /// Whether offsets that others have committed are taken.
+    #[serde(default)]
+    pub(crate) adopt_foreign_marks: bool,
     /// Where objects go.
     pub(crate) endpoint: Endpoint,
     /// The bucket.
@@ -234,12 +241,11 @@ fn source(options: &Options) -> Result<KafkaSource> {
         .group(&options.group)
         .topics(&options.topics)
         .start(StartAt::Earliest)
-        .property("group.protocol", &options.group_protocol);
-    if options.group_protocol == "classic" {
+        .property("group.protocol", &options.group_protocol)
+        .properties(&options.properties);
+    if options.group_protocol == "classic" && !options.properties.contains_key(SESSION_TIMEOUT) {
         // Under the newer protocol the broker decides; ours is configured alike.
-        source = source
-            .property("session.timeout.ms", SESSION_TIMEOUT_MS)
-            .property("heartbeat.interval.ms", "1500");
+        source = source.property(SESSION_TIMEOUT, "6000").property("heartbeat.interval.ms", "1500");
     }
     if options.until_end {
         source = source.until_end();
@@ -280,6 +286,7 @@ where
         .spool_dir(&options.spool_dir)
         .clock(options.host.clock())
         .require(Guarantee::ExactlyOnce)
+        .adopt_foreign_marks(options.adopt_foreign_marks)
         .on_published(|segment| {
             if let Err(error) = Event::published(segment).say() {
                 tracing::warn!(%error, "nobody listens");
@@ -289,7 +296,7 @@ where
     Ok(pipeline)
 }
 
-const SESSION_TIMEOUT_MS: &str = "6000";
+const SESSION_TIMEOUT: &str = "session.timeout.ms";
 
 impl Rotation {
     fn policy(&self) -> Box<dyn RotationPolicy> {
@@ -326,6 +333,8 @@ mod tests {
             topics: vec!["t".to_owned()],
             group: "g".to_owned(),
             group_protocol: "classic".to_owned(),
+            properties: BTreeMap::from([("fetch.wait.max.ms".to_owned(), "50".to_owned())]),
+            adopt_foreign_marks: true,
             endpoint: Endpoint {
                 url: "http://127.0.0.1:1".to_owned(),
                 region: "us-east-1".to_owned(),

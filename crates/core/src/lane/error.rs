@@ -33,20 +33,25 @@ pub enum LaneError {
     },
     /// The topic no longer holds what has to be read.
     #[error(
-        "retention removed offsets {mark} to {log_start}, which were not yet stored. If they may be skipped, set the \
-         group's offset to {log_start} and start with adopt_foreign_marks(true)"
+        "retention removed offsets {mark} to {log_start}, which were not yet stored. If they may be skipped, {}set the \
+         group's offset to {log_start} and start with adopt_foreign_marks(true)", first_remove(.pending.as_ref())
     )]
     RetentionPassed {
         /// The next offset to read.
         mark: Offset,
         /// The first offset the topic still holds.
         log_start: Offset,
+        /// The segment that was under way, of which something may be visible.
+        pending: Option<OffsetRange>,
     },
     /// Reading a pending segment again gave other records than the first time.
     #[error(
         "offsets {range} were recorded with {expected_rows} rows, reading them again gave {found_rows} rows{}: \
-         compaction, retention or a changed converter; nothing was published",
-        if .expected_rows == .found_rows { " at other offsets" } else { "" }
+         compaction, retention or a changed converter; nothing was published now. Undo the change; or, if what is gone may \
+         be skipped, {}set the group's offset to {} and start with adopt_foreign_marks(true)",
+        if .expected_rows == .found_rows { " at other offsets" } else { "" },
+        first_remove(Some(.range)),
+        .range.start()
     )]
     ReplayDiverged {
         /// The pending segment.
@@ -88,4 +93,11 @@ pub enum LaneError {
         /// What it said.
         message: String,
     },
+}
+
+/// Adopting an offset forgets the cut: whatever an earlier attempt has made visible of it would be stored a second time.
+fn first_remove(pending: Option<&OffsetRange>) -> String {
+    pending.map_or_else(String::new, |range| {
+        format!("remove the objects an earlier attempt has left of offsets {range}, ")
+    })
 }

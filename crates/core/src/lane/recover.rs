@@ -40,7 +40,8 @@ pub(super) fn plan(context: &LaneContext, assignment: &Assignment) -> Result<Rec
         }
     }
     if assignment.log_start > next {
-        return Err(LaneError::RetentionPassed { mark: next, log_start: assignment.log_start });
+        let (log_start, pending) = (assignment.log_start, intent.map(|intent| intent.range));
+        return Err(LaneError::RetentionPassed { mark: next, log_start, pending });
     }
     if let Some(intent) = &intent {
         tracing::info!(lane = %context.lane, range = %intent.range, rows = intent.rows, "finishing a segment that its former owner has cut");

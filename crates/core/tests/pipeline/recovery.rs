@@ -213,6 +213,7 @@ async fn a_replay_that_reads_other_records_stops_before_it_publishes() {
     let error = pipeline(broker.source(), &store).build().unwrap().run(never()).await.unwrap_err();
     let text = ErrorChain(&error).to_string();
     assert!(text.contains("[0, 100)") && text.contains("100 rows") && text.contains("99 rows"), "{text}");
+    assert!(text.contains("remove the objects") && text.contains("set the group's offset to 0"), "{text}");
     assert!(store.objects().is_empty());
 }
 
@@ -222,7 +223,10 @@ async fn retention_past_the_mark_is_an_error_and_not_a_silent_gap() {
     crash_with_an_intent(&broker, &store, &lane, 1).await;
     broker.retain_from(&lane, Offset::new(10));
     let error = pipeline(broker.source(), &store).build().unwrap().run(never()).await.unwrap_err();
-    assert!(ErrorChain(&error).to_string().contains("retention removed offsets 0 to 10"), "{error:?}");
+    let text = ErrorChain(&error).to_string();
+    assert!(text.contains("retention removed offsets 0 to 10"), "{text}");
+    // A part of the segment may be visible: adopting an offset inside it would store that part a second time.
+    assert!(text.contains("remove the objects an earlier attempt has left of offsets [0, 100)"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

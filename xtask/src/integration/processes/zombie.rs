@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::integration::gate::Gate;
 use crate::integration::marks::Place;
@@ -93,7 +93,12 @@ pub(crate) async fn run(
 
 /// Freezes `zombie` in that moment. Another segment may have been under way when the gate was closed; then it is thawed and
 /// frozen again later.
-async fn freeze(case: &Case, gate: &Gate, zombie: &mut Member, moment: Moment) -> Result<Vec<Place>> {
+pub(super) async fn freeze(
+    case: &Case,
+    gate: &Gate,
+    zombie: &mut Member,
+    moment: Moment,
+) -> Result<Vec<Place>> {
     let limit = Duration::from_secs(30);
     let deadline = Instant::now() + limit;
     loop {
@@ -127,13 +132,7 @@ async fn freeze(case: &Case, gate: &Gate, zombie: &mut Member, moment: Moment) -
 async fn visible(case: &Case, places: &[Place]) -> Result<usize> {
     let mut visible = 0;
     for object in case.bucket.objects("").await? {
-        let name = object.key.rsplit('/').next().unwrap_or_default();
-        let mut parts = name.split('+').skip(1);
-        let partition: Option<i32> = parts.next().and_then(|part| part.parse().ok());
-        let offset = parts.next().and_then(|part| part.split('.').next()?.parse::<i64>().ok());
-        let (partition, offset) = partition
-            .zip(offset)
-            .with_context(|| format!("key {} has another form than expected", object.key))?;
+        let (partition, offset) = Case::place_of(&object.key)?;
         visible += usize::from(places.iter().any(|place| {
             place.partition == partition && offset >= place.mark && Some(offset) < place.intent
         }));
@@ -142,7 +141,7 @@ async fn visible(case: &Case, places: &[Place]) -> Result<usize> {
 }
 
 /// Waits until all of the pending segments are published by whoever has taken over.
-async fn passed(case: &Case, pending: &[Place], limit: Duration) -> Result<()> {
+pub(super) async fn passed(case: &Case, pending: &[Place], limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         let places = case.marks().await?;
