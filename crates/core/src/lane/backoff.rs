@@ -5,6 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::context::LaneContext;
+use crate::budget::Waiting;
 use crate::error::{Class, ErrorChain, StageError};
 use crate::observe::Metric;
 
@@ -17,6 +18,8 @@ pub(super) struct Backoff<'a> {
     lane: &'a LaneContext,
     delays: ExponentialBackoff,
     unknown_left: u32,
+    /// While it is the disk that is short, whoever can publish and give some back, should.
+    waits_for_disk: Option<Waiting>,
 }
 
 impl<'a> Backoff<'a> {
@@ -32,7 +35,7 @@ impl<'a> Backoff<'a> {
             .with_jitter()
             .without_max_times()
             .build();
-        Self { lane, delays, unknown_left: Self::UNKNOWN_TRIES }
+        Self { lane, delays, unknown_left: Self::UNKNOWN_TRIES, waits_for_disk: None }
     }
 
     /// Waits before the next try, or gives the error back if there is none.
@@ -46,6 +49,9 @@ impl<'a> Backoff<'a> {
             Class::Unknown => return Err(error.into_fatal()),
             Class::Fenced | Class::Fatal => return Err(error),
         };
+        if error.lacks_disk() {
+            self.waits_for_disk.get_or_insert_with(|| self.lane.budget.disk().wait());
+        }
         let delay = self.delays.next().unwrap_or(Self::MAX).max(asked.unwrap_or_default());
         let chain = ErrorChain(&error).to_string();
         tracing::warn!(lane = %self.lane.lane, ?delay, error = %chain, "trying again");

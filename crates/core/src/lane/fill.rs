@@ -271,16 +271,7 @@ where
         if let Some(originals) = &mut open.originals {
             persist!(&self.context, originals.spill().await)?;
         }
-        let mut waiting = None;
-        let rejected = persist!(&self.context, {
-            let spilled = open.writer.spill().await;
-            if spilled.is_err() {
-                // Whoever can publish and give disk back, should.
-                waiting.get_or_insert_with(|| self.context.budget.disk().wait());
-            }
-            spilled
-        })?;
-        drop(waiting);
+        let rejected = persist!(&self.context, open.writer.spill().await)?;
         open.scratch.settle();
         for Rejected { offset, poison } in rejected {
             let record = batch.iter().find(|record| record.offset() == offset);

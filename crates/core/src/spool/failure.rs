@@ -34,6 +34,15 @@ impl StageError {
                 .with_hint("check the spool's disk; after a restart, what is not published is read from Kafka again"),
         }
     }
+
+    /// Whether others could help by giving disk or file handles back.
+    pub(crate) fn lacks_disk(&self) -> bool {
+        let source = std::error::Error::source(self).and_then(|source| source.downcast_ref::<io::Error>());
+        source.is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+                || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+        })
+    }
 }
 
 const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
@@ -49,10 +58,12 @@ mod tests {
         let class = |errno: rustix::io::Errno| StageError::spool("spill", errno.into()).class();
         for passes in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT, rustix::io::Errno::MFILE] {
             assert_eq!(class(passes), Class::RETRY, "{passes}");
+            assert!(StageError::spool("spill", passes.into()).lacks_disk(), "{passes}");
         }
         for stays in [rustix::io::Errno::ACCESS, rustix::io::Errno::ROFS, rustix::io::Errno::NOTDIR] {
             assert_eq!(class(stays), Class::Fatal, "{stays}");
         }
         assert_eq!(class(rustix::io::Errno::IO), Class::Unknown);
+        assert!(!StageError::spool("spill", rustix::io::Errno::IO.into()).lacks_disk());
     }
 }

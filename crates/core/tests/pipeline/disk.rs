@@ -1,4 +1,4 @@
-//! A file system smaller than the disk budget.
+//! A file system that is smaller than the disk budget, or takes fewer files than there are lanes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,20 @@ use bytes::Bytes;
 
 use crate::stages::{all, pipeline};
 
-/// A file system of so many bytes, of which the scratch files take what they have.
+/// A file system of so many bytes, of which the scratch files take what they have, and so many files.
 #[derive(Debug)]
-struct Small(u64);
+struct Small {
+    bytes: u64,
+    /// With the marker.
+    files: usize,
+}
 
 impl Disk for Small {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let directory = path.parent().unwrap();
+        if LocalDisk.list(directory)?.len() >= self.files {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         LocalDisk.create(path)
     }
 
@@ -34,7 +42,7 @@ impl Disk for Small {
 
     fn available(&self, path: &Path) -> io::Result<u64> {
         let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |found| found.len());
-        Ok(self.0.saturating_sub(LocalDisk.list(path)?.iter().map(length).sum()))
+        Ok(self.bytes.saturating_sub(LocalDisk.list(path)?.iter().map(length).sum()))
     }
 
     fn lock(&self, path: &Path, content: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
@@ -47,6 +55,16 @@ impl Disk for Small {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_that_holds_the_disk_gives_it_up_for_another() {
     const HEADROOM: u64 = 8 << 20;
+    one_after_the_other(Small { bytes: HEADROOM + (1 << 20), files: 1_000 }).await;
+}
+
+/// The same with files: there is one for both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_holds_the_only_file_gives_it_up_for_another() {
+    one_after_the_other(Small { bytes: 1 << 30, files: 2 }).await;
+}
+
+async fn one_after_the_other(disk: Small) {
     let broker = ScriptedBroker::new();
     let [first, second] = &broker.create("orders", 2)[..] else { panic!("two lanes") };
     let row = |index: usize| Bytes::from(format!("{index:01000}"));
@@ -54,7 +72,7 @@ async fn a_lane_that_holds_the_disk_gives_it_up_for_another() {
     let store = MemoryStore::new();
     let built = pipeline(broker.source().batch_records(50), &store)
         .rotate(MaxRecords(1_000_000))
-        .disk(Arc::new(Small(HEADROOM + (1 << 20))))
+        .disk(Arc::new(disk))
         .build()
         .unwrap();
     let handle = built.handle();
