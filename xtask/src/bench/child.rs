@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use xtask::process::Process;
 use xtask::services::Endpoint;
 
-use super::worker::{Line, Measured, Values};
+use super::worker::{Compression, Line, Measured, Until, Values};
+use clap::ValueEnum;
 
 /// How long a worker may say nothing.
 const SILENCE: Duration = Duration::from_mins(5);
@@ -19,6 +20,8 @@ const SILENCE: Duration = Duration::from_mins(5);
 /// What a pipeline worker is told.
 pub(super) struct Worker {
     pub(super) values: Values,
+    pub(super) compression: Compression,
+    pub(super) until: Until,
     pub(super) brokers: String,
     pub(super) topic: String,
     pub(super) group: String,
@@ -32,28 +35,37 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn command(&self) -> Result<std::process::Command> {
         let mut command = this_program("pipeline")?;
-        let values = match self.values {
-            Values::Bytes => "bytes",
-            Values::Json => "json",
-        };
         command
-            .args(["--values", values])
+            .args(["--values", &name(&self.values)])
+            .args(["--compression", &name(&self.compression)])
+            .args(["--until", &name(&self.until)])
             .args(["--brokers", &self.brokers])
             .args(["--topic", &self.topic])
             .args(["--group", &self.group])
-            .args(["--endpoint", &self.endpoint.url])
-            .args(["--region", &self.endpoint.region])
-            .args(["--bucket", &self.bucket])
-            .args(["--prefix", &self.prefix])
             .arg("--spool-dir")
-            .arg(&self.spool_dir)
-            .env("AWS_ACCESS_KEY_ID", &self.endpoint.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &self.endpoint.secret_key);
+            .arg(&self.spool_dir);
+        place(&mut command, &self.endpoint, &self.bucket, &self.prefix);
         if self.follow {
             command.arg("--follow");
         }
         Ok(command)
     }
+}
+
+/// Says where objects go.
+pub(super) fn place(command: &mut std::process::Command, endpoint: &Endpoint, bucket: &str, prefix: &str) {
+    command
+        .args(["--endpoint", &endpoint.url])
+        .args(["--region", &endpoint.region])
+        .args(["--bucket", bucket])
+        .args(["--prefix", prefix])
+        .env("AWS_ACCESS_KEY_ID", &endpoint.access_key)
+        .env("AWS_SECRET_ACCESS_KEY", &endpoint.secret_key);
+}
+
+/// A value as the command line has it.
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// `bench worker KIND` of this very program.

@@ -3,6 +3,9 @@
 //! Floor and pipeline alternate, so that both meet the same weather; each is a process of its own, and what counts is the
 //! CPU time of the whole process. The floor is a bare `BaseConsumer::poll` loop at rdkafka's defaults, the pipeline runs at
 //! the defaults it ships with. Every object of every pipeline run is read back and audited.
+//!
+//! Where there are many objects, what the SDK needs for as many bare requests of that size is measured too, and taken off to
+//! see what the *paths* cost. Where there are few, the pipeline is taken apart: it is run with an early end, step by step.
 
 mod child;
 mod table;
@@ -21,8 +24,8 @@ use xtask::load::{Ledger, Spec, Spread};
 use xtask::services::{Cache, Options, Running};
 
 use self::child::{Child, Worker};
-use self::table::Row;
-use self::worker::{Measured, Values};
+use self::table::{Breakdown, Row};
+use self::worker::{Compression, Measured, Until, Values};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
@@ -62,21 +65,76 @@ impl BenchCommand {
 }
 
 /// One line of the table.
+#[derive(Clone, Copy)]
 struct Case {
-    name: &'static str,
     values: Values,
-    hours: NonZeroU32,
-    spread: Spread,
+    compression: Compression,
+    /// Hours the events lie in, which is how many paths each partition has.
+    paths: u32,
 }
 
-const HOURS_3: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
-const HOURS_1000: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
-const CASES: [Case; 4] = [
-    Case { name: "bytes/3-paths", values: Values::Bytes, hours: HOURS_3, spread: Spread::InOrder },
-    Case { name: "json/3-paths", values: Values::Json, hours: HOURS_3, spread: Spread::InOrder },
-    Case { name: "bytes/1000-paths", values: Values::Bytes, hours: HOURS_1000, spread: Spread::AllOpen },
-    Case { name: "json/1000-paths", values: Values::Json, hours: HOURS_1000, spread: Spread::AllOpen },
-];
+impl Case {
+    const fn new(values: Values, compression: Compression, paths: u32) -> Self {
+        Self { values, compression, paths }
+    }
+
+    fn name(self) -> String {
+        let values = match self.values {
+            Values::Bytes => "bytes",
+            Values::Json => "json",
+        };
+        let compression = match self.compression {
+            Compression::None => "",
+            Compression::Gzip => "/gzip",
+            Compression::Zstd => "/zstd",
+        };
+        format!("{values}/{}-paths{compression}", self.paths)
+    }
+
+    /// So few paths that objects do not count.
+    fn is_plain(self) -> bool {
+        self.paths == FEW
+    }
+
+    fn spec(self, records: u64) -> Spec {
+        Spec {
+            records,
+            hours: NonZeroU32::new(self.paths).unwrap_or(NonZeroU32::MIN),
+            // Few paths follow each other, as hours do; many are all open at once, which is the hard case.
+            spread: if self.is_plain() { Spread::InOrder } else { Spread::AllOpen },
+            ..Spec::default()
+        }
+    }
+}
+
+const FEW: u32 = 3;
+
+/// By number of paths, so that each topic is produced once; the few paths come first, for the others to be compared with.
+const CASES: [Case; 16] = {
+    use Compression::{Gzip, None, Zstd};
+    use Values::{Bytes, Json};
+    [
+        Case::new(Bytes, None, FEW),
+        Case::new(Json, None, FEW),
+        Case::new(Json, Gzip, FEW),
+        Case::new(Json, Zstd, FEW),
+        Case::new(Bytes, None, 100),
+        Case::new(Json, None, 100),
+        Case::new(Json, Gzip, 100),
+        Case::new(Json, Zstd, 100),
+        Case::new(Bytes, None, 1_000),
+        Case::new(Json, None, 1_000),
+        Case::new(Json, Gzip, 1_000),
+        Case::new(Json, Zstd, 1_000),
+        Case::new(Bytes, None, 5_000),
+        Case::new(Json, None, 5_000),
+        Case::new(Json, Gzip, 5_000),
+        Case::new(Json, Zstd, 5_000),
+    ]
+};
+
+/// A bare request's cost is known well enough after so many.
+const BARE_PUTS_MAX: u64 = 10_000;
 
 const BUCKET: &str = "bench";
 
@@ -97,10 +155,11 @@ impl S3Arguments {
         let mut bench = Bench { running, arguments: self, scratch, runs: 0 };
         let outcome = bench.cases().await;
         bench.running.stop().await?;
-        let rows = outcome?;
-        table::print(&rows);
+        let (rows, breakdowns) = outcome?;
+        table::print(&rows, &breakdowns);
         if let Some(path) = &bench.arguments.json {
-            let json = serde_json::to_vec_pretty(&rows)?;
+            let json =
+                serde_json::to_vec_pretty(&serde_json::json!({ "cases": rows, "breakdown": breakdowns }))?;
             std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
         }
         if rows.iter().any(|row| row.lost > 0 || row.duplicated > 0) {
@@ -111,27 +170,30 @@ impl S3Arguments {
 }
 
 impl Bench {
-    async fn cases(&mut self) -> Result<Vec<Row>> {
+    async fn cases(&mut self) -> Result<(Vec<Row>, Vec<Breakdown>)> {
         let only = self.arguments.only.clone();
         let bucket = self.running.s3.endpoint().bucket(BUCKET);
         bucket.create().await?;
-        let mut rows = Vec::new();
-        let mut produced = None;
-        for case in CASES.iter().filter(|case| case.name.contains(&only)) {
-            let spec = Spec {
-                records: self.arguments.records,
-                hours: case.hours,
-                spread: case.spread,
-                ..Spec::default()
-            };
-            let topic = format!("bench-{}", case.hours);
-            if produced.as_ref() != Some(&spec) {
+        let (mut rows, mut breakdowns): (Vec<Row>, _) = (Vec::new(), Vec::new());
+        let mut produced: Option<(Spec, String)> = None;
+        for case in CASES.into_iter().filter(|case| case.name().contains(&only)) {
+            let spec = case.spec(self.arguments.records);
+            let topic = format!("bench-{}", case.paths);
+            if produced.as_ref().is_none_or(|(produced, _)| *produced != spec) {
+                if let Some((_, former)) = produced.take() {
+                    self.running.kafka.topics()?.delete(&former).await?;
+                }
                 self.produce(&spec, &topic).await?;
-                produced = Some(spec.clone());
+                produced = Some((spec.clone(), topic.clone()));
             }
-            rows.push(self.case(case, &spec, &topic).await?);
+            let few = Case { paths: FEW, ..case }.name();
+            let few = rows.iter().find(|row| row.is(&few)).map(Row::cost);
+            rows.push(self.case(case, &spec, &topic, few).await?);
+            if case.is_plain() {
+                breakdowns.push(self.take_apart(case, &spec, &topic).await?);
+            }
         }
-        Ok(rows)
+        Ok((rows, breakdowns))
     }
 
     async fn produce(&self, spec: &Spec, topic: &str) -> Result<()> {
@@ -143,34 +205,84 @@ impl Bench {
         Ok(())
     }
 
-    async fn case(&mut self, case: &Case, spec: &Spec, topic: &str) -> Result<Row> {
+    async fn case(&mut self, case: Case, spec: &Spec, topic: &str, few: Option<f64>) -> Result<Row> {
+        let name = case.name();
         let mut floors = Vec::new();
         let mut runs = Vec::new();
         let mut audits = Audit::default();
-        // With many paths the floor is the same work, and what is asked is the memory.
-        let pairs = if case.hours == HOURS_3 { self.arguments.pairs } else { 1 };
+        // With many paths or a compressor the floor is the same work, and what is asked first is the memory.
+        let compared = case.is_plain() && case.compression == Compression::None;
+        let pairs = if compared { self.arguments.pairs } else { 1 };
         for pair in 1..=pairs {
-            tell(&format!("{} {pair}/{pairs}: floor", case.name));
+            tell(&format!("{name} {pair}/{pairs}: floor"));
             floors.push(self.floor(spec, topic).await?);
-            tell(&format!("{} {pair}/{pairs}: pipeline", case.name));
-            let worker = self.worker(case, topic, false);
+            tell(&format!("{name} {pair}/{pairs}: pipeline"));
+            let worker = self.worker(case, Until::Store, topic, false);
             let run = Child::spawn(&worker.command()?)?.done().await?;
-            tell(&format!("{} {pair}/{pairs}: audit", case.name));
+            tell(&format!("{name} {pair}/{pairs}: audit"));
             let found = self.audit(&worker.prefix, spec, topic).await?;
             for finding in &found.findings {
                 tracing::warn!("{finding}");
             }
             audits.lost += found.lost;
             audits.duplicated += found.duplicated + found.orphans + found.corrupt + found.reordered;
-            tell(&format!("{} {pair}/{pairs}: {found}", case.name));
+            audits.objects = found.objects;
+            audits.stored_bytes = found.stored_bytes;
+            tell(&format!("{name} {pair}/{pairs}: {found}"));
             runs.push(run);
         }
-        let mut row = Row::new(case.name, &floors, &runs, &audits)?;
-        if case.hours == HOURS_3 {
+        let mut row = Row::new(name, &floors, &runs, &audits)?;
+        if compared {
             row.shutdown_ms = Some(self.shutdown(case, spec, topic).await?);
             row.replayed_records = Some(self.replay(case, spec, topic).await?);
         }
+        if !case.is_plain() {
+            let put = self.bare_put(audits.objects, audits.stored_bytes).await?;
+            row.without_objects(&put, few);
+        }
         Ok(row)
+    }
+
+    /// The pipeline with an early end, step by step; medians over the pairs.
+    async fn take_apart(&mut self, case: Case, spec: &Spec, topic: &str) -> Result<Breakdown> {
+        let name = case.name();
+        let mut breakdown = Breakdown::new(name.clone());
+        for pair in 1..=self.arguments.pairs {
+            tell(&format!("{name} {pair}/{}: step by step", self.arguments.pairs));
+            breakdown.consume(&self.floor(spec, topic).await?);
+            for until in [Until::Lane, Until::Convert, Until::Spool, Until::ReadBack, Until::Store] {
+                if until == Until::ReadBack && case.compression != Compression::None {
+                    let plain = Case { compression: Compression::None, ..case };
+                    breakdown.add("read back", &self.part(plain, until, topic).await?);
+                    breakdown.add("compress", &self.part(case, until, topic).await?);
+                } else {
+                    breakdown.add(until.costs(), &self.part(case, until, topic).await?);
+                }
+            }
+        }
+        self.running.s3.endpoint().bucket(BUCKET).clear().await?;
+        Ok(breakdown)
+    }
+
+    async fn part(&mut self, case: Case, until: Until, topic: &str) -> Result<Measured> {
+        let worker = self.worker(case, until, topic, false);
+        Child::spawn(&worker.command()?)?.done().await
+    }
+
+    /// What one request of the SDK costs for an object of the mean size of these.
+    async fn bare_put(&mut self, objects: u64, stored_bytes: u64) -> Result<Measured> {
+        let bytes = stored_bytes / objects.max(1);
+        tell(&format!("bare PUTs of {bytes} bytes"));
+        self.runs += 1;
+        let mut command = child::this_program("put")?;
+        command
+            .args(["--objects", &objects.min(BARE_PUTS_MAX).to_string()])
+            .args(["--bytes", &bytes.to_string()]);
+        let endpoint = self.running.s3.endpoint();
+        child::place(&mut command, endpoint, BUCKET, &format!("run-{}", self.runs));
+        let measured = Child::spawn(&command)?.done().await?;
+        endpoint.bucket(BUCKET).clear().await?;
+        Ok(measured)
     }
 
     async fn floor(&self, spec: &Spec, topic: &str) -> Result<Measured> {
@@ -183,10 +295,12 @@ impl Bench {
         Child::spawn(&command)?.done().await
     }
 
-    fn worker(&mut self, case: &Case, topic: &str, follow: bool) -> Worker {
+    fn worker(&mut self, case: Case, until: Until, topic: &str, follow: bool) -> Worker {
         self.runs += 1;
         Worker {
             values: case.values,
+            compression: case.compression,
+            until,
             brokers: self.running.kafka.brokers(),
             topic: topic.to_owned(),
             group: format!("bench-{}", self.runs),
@@ -215,9 +329,9 @@ impl Bench {
     }
 
     /// From SIGTERM, with everything read and the last segments still open, to the end of the process.
-    async fn shutdown(&mut self, case: &Case, spec: &Spec, topic: &str) -> Result<u64> {
-        tell(&format!("{}: shutdown", case.name));
-        let worker = self.worker(case, topic, true);
+    async fn shutdown(&mut self, case: Case, spec: &Spec, topic: &str) -> Result<u64> {
+        tell(&format!("{}: shutdown", case.name()));
+        let worker = self.worker(case, Until::Store, topic, true);
         let mut child = Child::spawn(&worker.command()?)?;
         child.until_read(spec.records).await?;
         let took = child.terminate().await?;
@@ -229,9 +343,9 @@ impl Bench {
     }
 
     /// Records read twice because of a `kill -9` half-way.
-    async fn replay(&mut self, case: &Case, spec: &Spec, topic: &str) -> Result<u64> {
-        tell(&format!("{}: replay after a kill", case.name));
-        let mut worker = self.worker(case, topic, true);
+    async fn replay(&mut self, case: Case, spec: &Spec, topic: &str) -> Result<u64> {
+        tell(&format!("{}: replay after a kill", case.name()));
+        let mut worker = self.worker(case, Until::Store, topic, true);
         let mut child = Child::spawn(&worker.command()?)?;
         let read = child.until_read(spec.records / 2).await?;
         child.kill().await?;

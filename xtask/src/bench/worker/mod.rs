@@ -1,15 +1,18 @@
 //! The measured processes: a bare poll loop, and the pipeline. Each prints JSON lines and judges itself by `/proc`.
 
+mod ladder;
+mod put;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use aqueduct::files::Delimited;
-use aqueduct::partition::ByTime;
+use aqueduct::files::{Delimited, Format, ObjectOptions, ObjectSink};
+use aqueduct::partition::{ByKafkaPartition, ByTime};
 use aqueduct::{
-    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, Pipeline, RawBytes, Report, S3Sink, Sink,
-    StartAt,
+    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, Partitioner, Pipeline, RawBytes, S3Sink,
+    Sink, StartAt,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use rdkafka::config::ClientConfig;
@@ -17,7 +20,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
-use xtask::process::Process;
+use xtask::process::{Process, Usage};
+
+pub(crate) use self::ladder::Until;
+use self::ladder::{Blind, Discard, Unpublished};
+use self::put::PutArguments;
 
 /// How often a running pipeline says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(20);
@@ -46,14 +53,29 @@ pub(crate) enum WorkerCommand {
         #[arg(long)]
         records: u64,
     },
-    /// Runs the pipeline at its shipped defaults
+    /// Runs the pipeline at its shipped defaults, or a part of it
     Pipeline(PipelineArguments),
+    /// Puts objects with nothing but the SDK
+    Put(PutArguments),
+}
+
+/// How a case's objects are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArguments {
     #[arg(long, value_enum)]
     values: Values,
+    #[arg(long, value_enum)]
+    compression: Compression,
+    /// How far records go
+    #[arg(long, value_enum)]
+    until: Until,
     #[arg(long)]
     brokers: String,
     #[arg(long)]
@@ -113,16 +135,8 @@ impl WorkerCommand {
                 let floor = move || floor(&brokers, &topic, partitions, records);
                 say(&Line::Done(tokio::task::spawn_blocking(floor).await??))
             }
-            Self::Pipeline(arguments) => match arguments.values {
-                Values::Bytes => {
-                    let sink = arguments.sink(Delimited::lines()).await?;
-                    arguments.pipeline(RawBytes::new(), sink).await
-                }
-                Values::Json => {
-                    let sink = arguments.sink(JsonLines::new()).await?;
-                    arguments.pipeline(Json::new(), sink).await
-                }
-            },
+            Self::Pipeline(arguments) => arguments.run().await,
+            Self::Put(arguments) => say(&Line::Done(arguments.run().await?)),
         }
     }
 }
@@ -146,24 +160,56 @@ fn floor(brokers: &str, topic: &str, partitions: NonZeroU32, records: u64) -> Re
         message.context("no record for 30 s")??;
         read += 1;
     }
-    measured(started, read, &Report::default())
+    measured(started, read, 0, None)
 }
 
 impl PipelineArguments {
-    async fn sink<F>(&self, format: F) -> Result<S3Sink<F>> {
-        let sink = S3Sink::builder()
-            .bucket(&self.bucket)
-            .prefix(&self.prefix)
-            .endpoint(&self.endpoint)
-            .region(&self.region)
-            .credentials(&self.access_key, self.secret_key.clone())
-            .format(format)
-            .build()
-            .await?;
-        Ok(sink)
+    async fn run(self) -> Result<()> {
+        let hourly = ByTime::hourly("Asia/Seoul")?;
+        match (self.values, self.until) {
+            (_, Until::Lane) => self.pipeline(RawBytes::new(), ByKafkaPartition, Discard).await,
+            (Values::Bytes, _) => self.whole(RawBytes::new(), hourly, Delimited::lines()).await,
+            (Values::Json, _) => self.whole(Json::new(), hourly, JsonLines::new()).await,
+        }
     }
 
-    async fn pipeline<C: Converter>(&self, converter: C, sink: impl Sink<C::Output>) -> Result<()> {
+    async fn whole<C, P, F>(&self, converter: C, partitioner: P, format: F) -> Result<()>
+    where
+        C: Converter,
+        P: Partitioner<C::Output>,
+        F: Format<C::Output>,
+    {
+        let compression = self.compression.into();
+        let nowhere = |format| {
+            let options = ObjectOptions::default().with_compression(compression);
+            ObjectSink::new(format, Blind, options).map_err(|errors| anyhow::anyhow!("{errors:?}"))
+        };
+        match self.until {
+            Until::Lane | Until::Convert => self.pipeline(converter, partitioner, Discard).await,
+            Until::Spool => self.pipeline(converter, partitioner, Unpublished(nowhere(format)?)).await,
+            Until::ReadBack => self.pipeline(converter, partitioner, nowhere(format)?).await,
+            Until::Store => {
+                let sink = S3Sink::builder()
+                    .bucket(&self.bucket)
+                    .prefix(&self.prefix)
+                    .endpoint(&self.endpoint)
+                    .region(&self.region)
+                    .credentials(&self.access_key, self.secret_key.clone())
+                    .format(format)
+                    .compression(compression)
+                    .build()
+                    .await?;
+                self.pipeline(converter, partitioner, sink).await
+            }
+        }
+    }
+
+    async fn pipeline<C, P, K>(&self, converter: C, partitioner: P, sink: K) -> Result<()>
+    where
+        C: Converter,
+        P: Partitioner<C::Output>,
+        K: Sink<C::Output>,
+    {
         let started = Instant::now();
         let mut source = KafkaSource::builder()
             .brokers(&self.brokers)
@@ -178,7 +224,7 @@ impl PipelineArguments {
         }
         let pipeline = Pipeline::from(source.build()?)
             .convert(converter)
-            .partition(ByTime::hourly("Asia/Seoul")?)
+            .partition(partitioner)
             .sink(sink)
             .spool_dir(&self.spool_dir)
             .name("bench")
@@ -198,7 +244,8 @@ impl PipelineArguments {
         let report = pipeline.run(shutdown).await?;
         progress.abort();
         ensure!(report.pending_intents == 0, "intents are pending at the end: {report}");
-        say(&Line::Done(measured(started, report.records, &report)?))
+        let objects = report.objects;
+        say(&Line::Done(measured(started, report.records, objects, report.first_object_after)?))
     }
 }
 
@@ -211,16 +258,24 @@ async fn tell(handle: Handle) {
     }
 }
 
-fn measured(started: Instant, records: u64, report: &Report) -> Result<Measured> {
-    let usage = Process::current()?.usage()?;
-    Ok(Measured {
-        records,
-        cpu: usage.cpu,
-        elapsed: started.elapsed(),
-        peak_rss_bytes: usage.peak_rss_bytes,
-        objects: report.objects,
-        first_object: report.first_object_after,
-    })
+fn measured(
+    started: Instant,
+    records: u64,
+    objects: u64,
+    first_object: Option<Duration>,
+) -> Result<Measured> {
+    let Usage { cpu, peak_rss_bytes } = Process::current()?.usage()?;
+    Ok(Measured { records, cpu, elapsed: started.elapsed(), peak_rss_bytes, objects, first_object })
+}
+
+impl From<Compression> for aqueduct::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Gzip => Self::Gzip,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "what a worker finds out goes to its standard output")]
