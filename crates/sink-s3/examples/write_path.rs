@@ -164,12 +164,13 @@ async fn measure(endpoint: &str, arguments: &[String]) -> Result<(), Failure> {
         let Begun::Fill(mut writer) = sink.begin(at).await? else {
             return Err("published already".into());
         };
-        // The same few batches again and again: what a batch costs to make is not the question.
-        let batches: Vec<Batch> = (0..4).map(|number| batch(&lane, number * BATCH)).collect();
+        // All of them before: what a batch costs to make is not the question.
+        let batches: Vec<Batch> =
+            (0..records / 4 / BATCH).map(|number| batch(&lane, number * BATCH)).collect();
         let mut table = RouteTable::new();
         let ids: Vec<_> = paths.iter().map(|path| table.intern(path)).collect();
         fill.time(async {
-            for (number, batch) in (0..records / 4 / BATCH).zip(batches.iter().cycle()) {
+            for (number, batch) in (0..).zip(&batches) {
                 for (index, record) in (0..).zip(batch.iter()) {
                     let route = usize::try_from((number * BATCH + index) % routes).unwrap_or_default();
                     let (Some(path), Some(&route)) = (paths.get(route), ids.get(route)) else {
