@@ -61,7 +61,8 @@
 //! | --- | --- |
 //! | `converters` (default) | [`convert`] |
 //! | `partitioners` (default) | [`partition`] |
-//! | `kafka` | [`kafka`]; builds librdkafka, needs a C toolchain and OpenSSL's headers |
+//! | `kafka` | [`kafka`], with TLS and SASL; builds librdkafka, needs a C toolchain and OpenSSL's headers |
+//! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
 //! | `s3` | [`s3`] and [`files`] |
 //! | `files` | [`files`]: formats, compression, keys, for any store of objects |
 //! | `testkit` | `testkit`: an in-memory source and sink, scripted faults, and the suite a sink of your own must pass |
@@ -80,7 +81,7 @@ pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
 pub use aqueduct_files::{Compression, JsonLines};
 #[cfg(feature = "kafka")]
 #[doc(no_inline)]
-pub use aqueduct_kafka_source::{KafkaDeadLetters, KafkaSource, StartAt};
+pub use aqueduct_kafka_source::{GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls};
 #[cfg(feature = "partitioners")]
 #[doc(no_inline)]
 pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn, chain};
@@ -113,7 +114,9 @@ pub mod prelude {
     #[cfg(feature = "files")]
     pub use aqueduct_files::{Compression, JsonLines};
     #[cfg(feature = "kafka")]
-    pub use aqueduct_kafka_source::{KafkaDeadLetters, KafkaSource, StartAt};
+    pub use aqueduct_kafka_source::{
+        GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls,
+    };
     #[cfg(feature = "partitioners")]
     pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn, chain};
     #[cfg(feature = "s3")]

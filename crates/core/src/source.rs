@@ -81,6 +81,9 @@ pub enum SourceEvent {
         /// The next offset that could hold a record.
         next: Offset,
     },
+    /// Where partitions end now. Nothing waits for it and nothing follows from it but the lag that is shown: a source
+    /// tells it every few seconds, if it is cheap, or never.
+    Ends(Vec<(TopicPartition, Offset)>),
     /// A bounded source has delivered everything it ever will.
     Finished,
 }
@@ -118,6 +121,8 @@ pub struct Assignment {
     pub origin: MarkOrigin,
     /// The first offset the partition still holds.
     pub log_start: Offset,
+    /// The end of the partition: the first offset that cannot be read yet.
+    pub log_end: Offset,
 }
 
 /// Who set an [`Assignment`]'s mark.

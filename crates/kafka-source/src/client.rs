@@ -31,6 +31,8 @@ pub(crate) struct Context {
     closing: AtomicBool,
     signals: Mutex<Signals>,
     last_error: LastError,
+    #[cfg(feature = "oauthbearer")]
+    tokens: Option<Arc<dyn crate::oauth::OAuthTokens>>,
 }
 
 /// What happened since the thread looked last.
@@ -102,6 +104,16 @@ impl fmt::Debug for Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = cfg!(feature = "oauthbearer");
+
+    #[cfg(feature = "oauthbearer")]
+    fn generate_oauth_token(
+        &self,
+        _config: Option<&str>,
+    ) -> Result<rdkafka::client::OAuthToken, Box<dyn std::error::Error>> {
+        crate::oauth::ask(self.tokens.as_deref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_line(level, facility, message);
     }
@@ -185,8 +197,19 @@ pub(crate) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// Makes a consumer that is not subscribed yet.
 pub(crate) fn connect(settings: &Settings) -> Result<Arc<Consumer>, KafkaSourceError> {
-    let consumer = settings.client_config().create_with_context(Context::default());
-    consumer.map(Arc::new).map_err(KafkaSourceError::Client)
+    let context = Context {
+        #[cfg(feature = "oauthbearer")]
+        tokens: settings.connection.tokens(),
+        ..Context::default()
+    };
+    let consumer: Consumer =
+        settings.client_config().create_with_context(context).map_err(KafkaSourceError::Client)?;
+    // The first token is asked for by an event; without one, the first connections would fail.
+    #[cfg(feature = "oauthbearer")]
+    if consumer.context().tokens.is_some() {
+        drop(consumer.poll(FIRST_TOKEN));
+    }
+    Ok(Arc::new(consumer))
 }
 
 /// Adds partitions in the way the group's protocol wants it.
@@ -238,6 +261,9 @@ fn leave(mut consumer: Arc<Consumer>) {
     }
 }
 
+/// How long the event that asks for the first token is waited for; it is there at once.
+#[cfg(feature = "oauthbearer")]
+const FIRST_TOKEN: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(20);
 
 pub(crate) fn list_of<'a>(lanes: impl IntoIterator<Item = &'a TopicPartition>) -> TopicPartitionList {

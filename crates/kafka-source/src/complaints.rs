@@ -1,6 +1,6 @@
 //! Error events of the client: what passes by itself, what ends the membership, what stops the pipeline.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -9,6 +9,9 @@ use crate::client::Consumer;
 use crate::connect;
 use crate::error::KafkaSourceError;
 use crate::poll::{Ended, Poller};
+
+/// How long a static member's name may stay taken: twice the longest session a broker grants by default.
+const NAME_TAKEN: Duration = Duration::from_mins(2);
 
 impl Poller {
     /// An error event of the client.
@@ -25,8 +28,10 @@ impl Poller {
         let event = consumer.context().last_error().filter(|event| event.code == code || fatal);
         let detail = event.as_ref().map_or_else(|| error.to_string(), |event| event.detail.clone());
         if code == Code::FencedInstanceId {
-            tracing::error!("another process uses the same `group.instance.id`: {detail}");
-            return Some(Ended::Lost("another process uses the same group.instance.id"));
+            return Some(self.fenced());
+        }
+        if code == Code::UnreleasedInstanceId {
+            return self.name_is_taken(detail);
         }
         match code {
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => {
@@ -39,7 +44,6 @@ impl Poller {
             | Code::InvalidSessionTimeout
             | Code::GroupMaxSizeReached
             | Code::UnsupportedAssignor
-            | Code::UnreleasedInstanceId
             | Code::UnsupportedVersion => {
                 let group = self.settings.group.clone();
                 self.fail("kafka join", KafkaSourceError::Group { group, detail });
@@ -64,6 +68,25 @@ impl Poller {
             }
             _ => tracing::warn!(%code, "{detail}"),
         }
+        None
+    }
+
+    /// Another process goes by our name. Joining again would take the name back from it, and so on for ever.
+    pub(crate) fn fenced(&mut self) -> Ended {
+        let (group, instance) = (self.settings.group.clone(), self.settings.static_member.clone());
+        let instance = instance.unwrap_or_default();
+        self.fail("kafka join", KafkaSourceError::InstanceFenced { group, instance });
+        Ended::Lost("another process uses the same group.instance.id")
+    }
+
+    /// Under KIP-848 a name is taken until its last bearer has left or timed out; a killed one has not left.
+    fn name_is_taken(&mut self, detail: String) -> Option<Ended> {
+        let since = *self.name_taken_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < NAME_TAKEN {
+            return Some(Ended::Lost("the static member's name is still taken"));
+        }
+        let group = self.settings.group.clone();
+        self.fail("kafka join", KafkaSourceError::Group { group, detail });
         None
     }
 

@@ -5,19 +5,30 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::properties::{ConfigError, ConfigProblem, Owned, Properties};
+use crate::connection::{Connection, connection_methods};
+use crate::properties::{ConfigError, ConfigProblem, Owned};
 use crate::source::KafkaSource;
+use crate::start::StartAt;
 
-/// Where a partition starts that has no committed mark.
+/// How the members of the group agree on who reads what.
+///
+/// # Changing it
+/// A group is of one protocol at a time. Brokers from 4.0 convert it while members change one by one
+/// (`group.consumer.migration.policy=bidirectional`, their default); where the policy forbids it, the first member of
+/// the other protocol is refused, and all members must stop before the first new one starts. Marks stay in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum StartAt {
-    /// At the first record the partition still holds.
+pub enum GroupProtocol {
+    /// Members agree among themselves (`JoinGroup`); handed over incrementally (`cooperative-sticky`) unless
+    /// `partition.assignment.strategy` says otherwise. The default: every broker speaks it, and changing the protocol
+    /// of a group that runs is an operator's decision.
     #[default]
-    Earliest,
-    /// At the end: only records that arrive from now on. The position is committed at once, so that a restart
-    /// continues from it and skips nothing.
-    Latest,
+    Classic,
+    /// The broker decides (KIP-848): no pause of the whole group while one member comes or goes. Brokers from 4.0.
+    /// The broker sets the session timeout (`group.consumer.session.timeout.ms`), so `session.timeout.ms` and
+    /// `heartbeat.interval.ms` are refused. A broker that has the protocol switched off is an error that says so; for
+    /// one that is too old to know it, the log says every 30 s that the group cannot be joined.
+    Consumer,
 }
 
 /// Builds a [`KafkaSource`].
@@ -29,9 +40,10 @@ pub enum StartAt {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct KafkaSourceBuilder {
-    properties: Properties,
+    connection: Connection,
     topics: Vec<String>,
     start: StartAt,
+    static_member: Option<String>,
     until_end: bool,
     batch_bytes: usize,
     linger: Duration,
@@ -51,9 +63,10 @@ impl KafkaSourceBuilder {
 
     pub(crate) fn new() -> Self {
         Self {
-            properties: Properties::default(),
+            connection: Connection::default(),
             topics: Vec::new(),
             start: StartAt::default(),
+            static_member: None,
             until_end: false,
             batch_bytes: Self::DEFAULT_BATCH_BYTES,
             linger: Self::DEFAULT_LINGER,
@@ -62,14 +75,35 @@ impl KafkaSourceBuilder {
         }
     }
 
-    /// The brokers to ask first, `host:port` with commas between (`bootstrap.servers`).
-    pub fn brokers(self, brokers: impl Into<String>) -> Self {
-        self.property("bootstrap.servers", brokers)
-    }
+    connection_methods!();
 
     /// The consumer group (`group.id`): members of one group share the partitions and the marks.
     pub fn group(self, group: impl Into<String>) -> Self {
         self.property("group.id", group)
+    }
+
+    /// How the group agrees on who reads what (`group.protocol`). Default: [`GroupProtocol::Classic`].
+    pub fn group_protocol(self, protocol: GroupProtocol) -> Self {
+        let name = match protocol {
+            GroupProtocol::Classic => "classic",
+            GroupProtocol::Consumer => "consumer",
+        };
+        self.property("group.protocol", name)
+    }
+
+    /// Makes this process a static member of the group (`group.instance.id`, KIP-345): one that comes back under the
+    /// same name within the session timeout gets its partitions again, at once and without a rebalance, also after a
+    /// kill. The name must be this process's own, such as the name of its pod in a stateful set.
+    ///
+    /// - Closing the source does not leave the group: the partitions wait for the name to come back until the session
+    ///   times out, and only then go to others. Choose `session.timeout.ms` as long as a restart takes.
+    /// - A second process of the same name is a mistake that ends the first one, with an error that names it.
+    /// - Under [`GroupProtocol::Consumer`] the name is free when its last bearer has closed; after a kill it is taken
+    ///   until the session has timed out, and the source waits for that.
+    pub fn static_member(mut self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.static_member = Some(name.clone());
+        self.property("group.instance.id", name)
     }
 
     /// Adds topics to read.
@@ -95,23 +129,6 @@ impl KafkaSourceBuilder {
     /// it holds none because the group has more members than partitions.
     pub fn until_end(mut self) -> Self {
         self.until_end = true;
-        self
-    }
-
-    /// Sets a librdkafka property.
-    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.set(name, value);
-        self
-    }
-
-    /// Sets librdkafka properties.
-    pub fn properties<N: Into<String>, V: Into<String>>(
-        mut self,
-        properties: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
-        for (name, value) in properties {
-            self.properties.set(name, value);
-        }
         self
     }
 
@@ -144,14 +161,11 @@ impl KafkaSourceBuilder {
     /// Checks the configuration without connecting.
     ///
     /// # Errors
-    /// All problems at once: what is missing, properties the source owns, properties librdkafka refuses.
-    pub fn build(self) -> Result<KafkaSource, ConfigError> {
-        let mut problems = Vec::new();
-        if self.properties.get("bootstrap.servers").or(self.properties.get("metadata.broker.list")).is_none()
-        {
-            problems.push(ConfigProblem::Missing { what: "the broker list", call: "brokers(\"host:port\")" });
-        }
-        if self.properties.get("group.id").is_none_or(str::is_empty) {
+    /// All problems at once: what is missing, properties the source owns, properties librdkafka refuses, certificates
+    /// that cannot be read.
+    pub fn build(mut self) -> Result<KafkaSource, ConfigError> {
+        let mut problems = self.connection.settle(OWNED);
+        if self.connection.properties.get("group.id").is_none_or(str::is_empty) {
             problems.push(ConfigProblem::Missing { what: "the consumer group", call: "group(\"name\")" });
         }
         if self.topics.is_empty() {
@@ -185,22 +199,32 @@ impl KafkaSourceBuilder {
                 });
             }
         }
-        problems.extend(self.properties.problems(OWNED));
+        let any_topic = self.topics.iter().any(|topic| is_pattern(topic));
+        problems
+            .extend(self.start.problems(|topic| any_topic || self.topics.iter().any(|read| read == topic)));
+        if self.static_member.as_ref().is_some_and(String::is_empty) {
+            problems.push(ConfigProblem::Invalid {
+                what: "static_member",
+                found: "empty".to_owned(),
+                expected: "give a name that is this process's own",
+            });
+        }
         ConfigError::check(problems)?;
         Ok(KafkaSource::new(self.settings()))
     }
 
     fn settings(self) -> Settings {
+        let properties = &self.connection.properties;
         let max_poll: u64 =
-            self.properties.get("max.poll.interval.ms").and_then(|ms| ms.parse().ok()).unwrap_or(300_000);
+            properties.get("max.poll.interval.ms").and_then(|ms| ms.parse().ok()).unwrap_or(300_000);
         let revoke_timeout = self
             .revoke_timeout
             .unwrap_or(Duration::from_millis(max_poll / 3).min(Self::MAX_DEFAULT_REVOKE_TIMEOUT));
-        let brokers =
-            self.properties.get("bootstrap.servers").or(self.properties.get("metadata.broker.list"));
         Settings {
-            brokers: brokers.unwrap_or_default().to_owned(),
-            group: self.properties.get("group.id").unwrap_or_default().to_owned(),
+            brokers: self.connection.brokers().to_owned(),
+            consumer_protocol: properties.get("group.protocol") == Some("consumer"),
+            static_member: properties.get("group.instance.id").map(str::to_owned),
+            group: properties.get("group.id").unwrap_or_default().to_owned(),
             topics: self.topics,
             start: self.start,
             until_end: self.until_end,
@@ -208,7 +232,7 @@ impl KafkaSourceBuilder {
             linger: self.linger,
             commit_timeout: self.commit_timeout,
             revoke_timeout,
-            properties: self.properties,
+            connection: self.connection,
         }
     }
 }
@@ -225,15 +249,18 @@ pub(crate) struct Settings {
     pub(crate) linger: Duration,
     pub(crate) commit_timeout: Duration,
     pub(crate) revoke_timeout: Duration,
-    properties: Properties,
+    /// The next generation of the group protocol.
+    pub(crate) consumer_protocol: bool,
+    pub(crate) static_member: Option<String>,
+    pub(crate) connection: Connection,
 }
 
 impl Settings {
     /// The client configuration: our defaults, the user's properties over them, and what the protocol owns.
     pub(crate) fn client_config(&self) -> ClientConfig {
-        let mut config = self.properties.client_config(DEFAULTS);
-        if self.properties.get("group.protocol").is_none_or(|protocol| protocol == "classic")
-            && self.properties.get("partition.assignment.strategy").is_none()
+        let mut config = self.connection.client_config(DEFAULTS);
+        if !self.consumer_protocol
+            && self.connection.properties.get("partition.assignment.strategy").is_none()
         {
             // Only what moves is revoked; the other lanes go on.
             config.set("partition.assignment.strategy", "cooperative-sticky");
@@ -358,6 +385,31 @@ mod tests {
             assert!(matches!(error.problems(), [ConfigProblem::Invalid { what: "a topic", .. }]), "{topic}");
         }
         assert!(complete().topic_regex("^orders-.*").topics([&"x".repeat(249)]).build().is_ok());
+    }
+
+    #[test]
+    fn a_start_is_checked_against_the_topics() {
+        let text = complete().start(StartAt::offsets([("ordres", 0, 5), ("orders", 1, -1)])).build();
+        let text = text.unwrap_err().to_string();
+        assert!(
+            text.contains("ordres[0] at 5: name only topics") && text.contains("orders[1] at -1"),
+            "{text}"
+        );
+        assert!(complete().start(StartAt::offsets([])).build().is_err());
+        let before = std::time::UNIX_EPOCH - Duration::from_secs(1);
+        assert!(complete().start(StartAt::Timestamp(before)).build().is_err());
+        let pattern = complete().topic_regex("^.*").start(StartAt::offsets([("ordres", 0, 5)]));
+        assert!(pattern.build().is_ok());
+    }
+
+    #[test]
+    fn membership_is_said_to_the_client() {
+        let settings = complete().group_protocol(GroupProtocol::Consumer).static_member("pod-3").settings();
+        let config = settings.client_config();
+        assert_eq!(config.get("group.protocol"), Some("consumer"));
+        assert_eq!(config.get("group.instance.id"), Some("pod-3"));
+        assert_eq!(settings.static_member.as_deref(), Some("pod-3"));
+        assert!(complete().static_member("").build().unwrap_err().to_string().contains("static_member"));
     }
 
     #[test]

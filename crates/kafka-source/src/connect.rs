@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::client::{ClientError, Consumer};
 use crate::config::{Settings, is_pattern};
-use crate::error::KafkaSourceError;
+use crate::error::{KafkaSourceError, is_about_our_certificate};
 
 /// How long brokers may take to answer the first question.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
@@ -110,6 +110,9 @@ pub(crate) fn refusal(brokers: &str, group: &str, error: &ClientError) -> Option
         | RDKafkaErrorCode::SaslAuthenticationFailed
         | RDKafkaErrorCode::UnsupportedSASLMechanism
         | RDKafkaErrorCode::IllegalSASLState => Some(KafkaSourceError::Authentication { detail }),
+        RDKafkaErrorCode::BrokerTransportFailure if is_about_our_certificate(&detail) => {
+            Some(KafkaSourceError::Tls { brokers: brokers.to_owned(), detail })
+        }
         RDKafkaErrorCode::SSL => Some(KafkaSourceError::Tls { brokers: brokers.to_owned(), detail }),
         RDKafkaErrorCode::TopicAuthorizationFailed => {
             Some(KafkaSourceError::Unauthorized { action: "reading", resource: detail })

@@ -1,7 +1,7 @@
 //! Dead letters into a Kafka topic.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aqueduct_core::{DeadLetter, DeadLetterSink, PoisonStage, StageError};
 use async_trait::async_trait;
@@ -14,8 +14,9 @@ use rdkafka::util::Timeout;
 
 use crate::client::{LastError, log_line};
 use crate::connect;
+use crate::connection::{Connection, connection_methods};
 use crate::error::KafkaSourceError;
-use crate::properties::{ConfigError, ConfigProblem, Owned, Properties};
+use crate::properties::{ConfigError, ConfigProblem, Owned};
 
 /// Stores dead letters in a topic.
 ///
@@ -44,14 +45,14 @@ pub struct KafkaDeadLetters {
     pipeline: String,
     producer: FutureProducer<LetterContext>,
     last_error: LastError,
-    properties: Properties,
+    connection: Connection,
 }
 
 impl KafkaDeadLetters {
     /// Starts a configuration; brokers and topic have no default.
     pub fn builder() -> KafkaDeadLettersBuilder {
         KafkaDeadLettersBuilder {
-            properties: Properties::default(),
+            connection: Connection::default(),
             topic: String::new(),
             pipeline: "aqueduct".to_owned(),
         }
@@ -128,7 +129,7 @@ impl fmt::Debug for KafkaDeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaDeadLetters")
             .field("topic", &self.topic)
-            .field("properties", &self.properties)
+            .field("connection", &self.connection)
             .finish_non_exhaustive()
     }
 }
@@ -159,6 +160,10 @@ impl DeadLetterSink for KafkaDeadLetters {
     }
 }
 
+/// How long brokers may take to answer the check: less than the 8 s the pipeline gives it, which would only say that the
+/// time was over.
+const PATIENCE: Duration = Duration::from_secs(7);
+
 /// Looks for the topic, on a thread that may block.
 struct Probe {
     producer: FutureProducer<LetterContext>,
@@ -169,7 +174,7 @@ struct Probe {
 
 impl Probe {
     fn run(&self) -> Result<(), KafkaSourceError> {
-        let deadline = Instant::now() + connect::PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             // All topics, because asking for one by name may create it.
             let error = match self.producer.client().fetch_metadata(None, connect::attempt(deadline)) {
@@ -193,7 +198,7 @@ impl Probe {
             if Instant::now() >= deadline {
                 return Err(KafkaSourceError::Unreachable {
                     brokers: self.brokers.clone(),
-                    waited: connect::PATIENCE,
+                    waited: PATIENCE,
                     detail: reason.map_or_else(|| error.to_string(), |reason| reason.detail),
                 });
             }
@@ -202,15 +207,29 @@ impl Probe {
 }
 
 /// Where the producer's log lines and error events go.
-struct LetterContext(LastError);
+struct LetterContext {
+    last_error: LastError,
+    #[cfg(feature = "oauthbearer")]
+    tokens: Option<std::sync::Arc<dyn crate::oauth::OAuthTokens>>,
+}
 
 impl ClientContext for LetterContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = cfg!(feature = "oauthbearer");
+
+    #[cfg(feature = "oauthbearer")]
+    fn generate_oauth_token(
+        &self,
+        _config: Option<&str>,
+    ) -> Result<rdkafka::client::OAuthToken, Box<dyn std::error::Error>> {
+        crate::oauth::ask(self.tokens.as_deref())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.note(&error, reason);
+        self.last_error.note(&error, reason);
         tracing::warn!(%error, "{reason}");
     }
 }
@@ -219,16 +238,13 @@ impl ClientContext for LetterContext {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct KafkaDeadLettersBuilder {
-    properties: Properties,
+    connection: Connection,
     topic: String,
     pipeline: String,
 }
 
 impl KafkaDeadLettersBuilder {
-    /// The brokers to ask first, `host:port` with commas between (`bootstrap.servers`).
-    pub fn brokers(self, brokers: impl Into<String>) -> Self {
-        self.property("bootstrap.servers", brokers)
-    }
+    connection_methods!();
 
     /// The topic letters go to. It must exist.
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
@@ -242,42 +258,25 @@ impl KafkaDeadLettersBuilder {
         self
     }
 
-    /// Sets a librdkafka property.
-    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.set(name, value);
-        self
-    }
-
-    /// Sets librdkafka properties.
-    pub fn properties<N: Into<String>, V: Into<String>>(
-        mut self,
-        properties: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
-        for (name, value) in properties {
-            self.properties.set(name, value);
-        }
-        self
-    }
-
     /// Checks the configuration; [`check`](DeadLetterSink::check) connects.
     ///
     /// # Errors
     /// All problems at once: what is missing, properties the producer owns, properties librdkafka refuses.
-    pub fn build(self) -> Result<KafkaDeadLetters, ConfigError> {
-        let mut problems = Vec::new();
-        let brokers = self.properties.get("bootstrap.servers").unwrap_or_default().to_owned();
-        if brokers.is_empty() {
-            problems.push(ConfigProblem::Missing { what: "the broker list", call: "brokers(\"host:port\")" });
-        }
+    pub fn build(mut self) -> Result<KafkaDeadLetters, ConfigError> {
+        let mut problems = self.connection.settle(OWNED);
         if self.topic.is_empty() {
             problems.push(ConfigProblem::Missing { what: "the dead-letter topic", call: "topic(\"name\")" });
         }
-        problems.extend(self.properties.problems(OWNED));
         ConfigError::check(problems)?;
-        let mut config = self.properties.client_config(DEFAULTS);
+        self.connection.warn("dead letters");
+        let mut config = self.connection.client_config(DEFAULTS);
         config.set("enable.idempotence", "true").set("acks", "all");
         let last_error = LastError::default();
-        let created = config.create_with_context(LetterContext(last_error.clone()));
+        let created = config.create_with_context(LetterContext {
+            last_error: last_error.clone(),
+            #[cfg(feature = "oauthbearer")]
+            tokens: self.connection.tokens(),
+        });
         let producer = created.map_err(|error| {
             ConfigError::single(ConfigProblem::Refused {
                 name: "combination".to_owned(),
@@ -286,11 +285,11 @@ impl KafkaDeadLettersBuilder {
         })?;
         Ok(KafkaDeadLetters {
             topic: self.topic,
-            brokers,
+            brokers: self.connection.brokers().to_owned(),
             pipeline: self.pipeline,
             producer,
             last_error,
-            properties: self.properties,
+            connection: self.connection,
         })
     }
 }

@@ -13,6 +13,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 /// | `UnknownTopic`, `Unauthorized` | fatal | create the topic, grant the access |
 /// | `Client` | fatal | fix the property librdkafka names |
 /// | `Group` | fatal | give all members of the group the same settings |
+/// | `InstanceFenced` | fatal | give every process a name of its own |
+/// | `StartOutside` | fatal | choose an offset the partition holds |
 /// | `Mark` | fatal | run the version that wrote the mark |
 /// | `MarkPastEnd`, `OffsetGone` | fatal | decide where to go on: the records are not there any more |
 /// | `Unreadable` | fatal | see the text: the client cannot read a batch, and skipping it would lose it |
@@ -75,6 +77,26 @@ pub enum KafkaSourceError {
         group: String,
         /// The reason.
         detail: String,
+    },
+    /// Another process has the same name in the group.
+    #[error("another process joined group {group} as static member {instance}")]
+    InstanceFenced {
+        /// The group.
+        group: String,
+        /// The name, `group.instance.id`.
+        instance: String,
+    },
+    /// The start offset that was given is not in the partition.
+    #[error("{lane} cannot start at {at}: it holds [{start}, {end})")]
+    StartOutside {
+        /// The partition.
+        lane: TopicPartition,
+        /// The offset that was given.
+        at: Offset,
+        /// The first offset of the partition.
+        start: Offset,
+        /// The end of the partition.
+        end: Offset,
     },
     /// The mark of a partition cannot be read.
     #[error("the mark of {lane} cannot be used")]
@@ -174,6 +196,8 @@ impl Classify for KafkaSourceError {
             | Self::Unauthorized { .. }
             | Self::Client(_)
             | Self::Group { .. }
+            | Self::InstanceFenced { .. }
+            | Self::StartOutside { .. }
             | Self::Mark { .. }
             | Self::MarkPastEnd { .. }
             | Self::OffsetGone { .. }
@@ -190,20 +214,29 @@ impl Classify for KafkaSourceError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unreachable { .. } => {
-                "check `brokers`, the network, and that `security.protocol` is what the listener speaks"
+                "check `brokers`, the network, and that the listener speaks what is set: `Security::Tls`, `Security::Sasl` \
+                 or `security.protocol`"
                     .to_owned()
             }
             Self::Authentication { .. } => {
-                "check `sasl.mechanism`, `sasl.username` and `sasl.password`, or the client certificate"
+                "check `sasl.mechanism`, `sasl.username` and `sasl.password` (or who makes the tokens), and the client \
+                 certificate"
                     .to_owned()
             }
-            Self::Tls { .. } => {
-                "check `security.protocol`, `ssl.ca.location` and the host name in the broker's certificate"
-                    .to_owned()
-            }
+            Self::Tls { detail, .. } => tls_hint(detail).to_owned(),
             Self::UnknownTopic { .. } => "create it, or correct `topics`".to_owned(),
             Self::Unauthorized { resource, .. } => format!("grant the principal access to {resource}"),
             Self::Client(_) => "correct the property it names".to_owned(),
+            Self::InstanceFenced { .. } => {
+                "give every process a `static_member` name of its own, and stop the one that is not wanted"
+                    .to_owned()
+            }
+            Self::StartOutside { .. } => {
+                "choose an offset the partition holds, or `StartAt::Earliest`".to_owned()
+            }
+            Self::Group { detail, .. } if detail.contains("does not support") || detail.contains("UnsupportedVersion") => {
+                "the broker does not offer this group protocol: use `GroupProtocol::Classic`".to_owned()
+            }
             Self::Group { .. } => {
                 "give all members of the group the same `partition.assignment.strategy` and `group.protocol`"
                     .to_owned()
@@ -229,6 +262,34 @@ impl Classify for KafkaSourceError {
             _ => return None,
         })
     }
+}
+
+/// What to do about a handshake that failed, by what the TLS library says of it.
+fn tls_hint(detail: &str) -> &'static str {
+    let detail = detail.to_ascii_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| detail.contains(part));
+    if says(&["wrong version number", "plaintext"]) {
+        "the listener speaks plaintext: correct `brokers` or `security.protocol`"
+    } else if says(&[
+        "certificate required",
+        "bad certificate",
+        "certificate unknown",
+        "unknown ca",
+        "certificate expired",
+    ]) {
+        "the broker wants a client certificate it believes: `Tls::client_files`, or `ssl.certificate.location`"
+    } else {
+        // The client does not say which of them it is.
+        "check that `Tls::ca_file` (`ssl.ca.location`) holds the authority of the broker's certificate, that the certificate \
+         has not expired, and that `brokers` has a host name that is in it"
+    }
+}
+
+/// Whether the broker has ended a TLS session because of the client's certificate. It does so after the handshake, so that
+/// the client takes it for a connection that broke.
+pub(crate) fn is_about_our_certificate(detail: &str) -> bool {
+    let detail = detail.to_ascii_lowercase();
+    detail.contains("alert") && detail.contains("certificate")
 }
 
 /// What becomes of a commit the coordinator refused.
@@ -313,6 +374,21 @@ mod tests {
         assert_eq!(refused(RDKafkaErrorCode::UnknownMemberId), Class::Fenced);
         assert_eq!(refused(RDKafkaErrorCode::GroupAuthorizationFailed), Class::Fatal);
         assert_eq!(refused(RDKafkaErrorCode::InvalidRequest), Class::Unknown);
+    }
+
+    #[test]
+    fn a_failed_handshake_says_what_to_look_at() {
+        let hint = |detail: &str| {
+            KafkaSourceError::Tls { brokers: "kafka:1".to_owned(), detail: detail.to_owned() }.hint().unwrap()
+        };
+        let unbelieved = hint("SSL handshake failed: error:0A000086:SSL routines::certificate verify failed");
+        for part in ["Tls::ca_file", "expired", "host name"] {
+            assert!(unbelieved.contains(part), "{part} in {unbelieved}");
+        }
+        assert!(hint("wrong version number: connecting to a PLAINTEXT broker?").contains("speaks plaintext"));
+        let alert = "Receive failed: ssl/tls alert bad certificate";
+        assert!(hint(alert).contains("Tls::client_files") && is_about_our_certificate(alert));
+        assert!(!is_about_our_certificate("Connect to ipv4#127.0.0.1:1 failed: Connection refused"));
     }
 
     #[test]

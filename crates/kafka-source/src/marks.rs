@@ -14,8 +14,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
 use crate::client::{Consumer, list_of, metadata_of};
-use crate::config::{Settings, StartAt};
+use crate::config::Settings;
 use crate::error::KafkaSourceError;
+use crate::start::StartAt;
 
 /// One attempt of a read; short, so that an assignment that ended is noticed.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -105,7 +106,7 @@ impl Reader {
             };
             let (mark, origin) = match committed {
                 None => {
-                    let at = if self.settings.start == StartAt::Latest { end } else { start };
+                    let Some(at) = self.first(&lane, start, end)? else { return Ok(None) };
                     (Mark::at(at), MarkOrigin::Initial)
                 }
                 Some((_, Ok(mark))) => (mark.clone(), MarkOrigin::Committed),
@@ -116,7 +117,7 @@ impl Reader {
             };
             let past = mark.intent.as_ref().map_or(mark.next, |intent| intent.range.end());
             if past <= end {
-                let assignment = Assignment { lane, mark, origin, log_start: start };
+                let assignment = Assignment { lane, mark, origin, log_start: start, log_end: end };
                 return Ok(Some(Found { assignment, end }));
             }
             if Instant::now() >= lag_until {
@@ -156,6 +157,49 @@ impl Reader {
             committed.push((lane.clone(), mark));
         }
         Ok(committed)
+    }
+
+    /// Where the start policy begins a partition that nothing was committed for.
+    fn first(
+        &self,
+        lane: &TopicPartition,
+        start: Offset,
+        end: Offset,
+    ) -> Result<Option<Offset>, KafkaSourceError> {
+        match &self.settings.start {
+            StartAt::Earliest => Ok(Some(start)),
+            StartAt::Latest => Ok(Some(end)),
+            StartAt::Timestamp(at) => {
+                let millis = StartAt::millis(*at).unwrap_or_default();
+                // A record of an open transaction may be found, behind what can be read yet.
+                let found = self.retry(|| self.at_time(lane, millis))?;
+                Ok(found.map(|found| found.unwrap_or(end).clamp(start, end)))
+            }
+            StartAt::Offsets(starts) => match starts.get(lane) {
+                Some(&at) if (start..=end).contains(&at) => Ok(Some(at)),
+                Some(&at) => Err(KafkaSourceError::StartOutside { lane: lane.clone(), at, start, end }),
+                None => {
+                    tracing::warn!(%lane, %start, "no start offset is given: it starts at its first record");
+                    Ok(Some(start))
+                }
+            },
+        }
+    }
+
+    /// The offset of the first record of this time or later, if there is one.
+    fn at_time(&self, lane: &TopicPartition, millis: i64) -> Result<Option<Offset>, RDKafkaErrorCode> {
+        let code =
+            |error: rdkafka::error::KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let mut asked = list_of([lane]);
+        asked.set_all_offsets(rdkafka::Offset::Offset(millis)).map_err(code)?;
+        let answer = self.consumer.offsets_for_times(asked, ATTEMPT).map_err(code)?;
+        let found = answer.find_partition(lane.topic(), lane.partition()).ok_or(RDKafkaErrorCode::Fail)?;
+        found.error().map_err(code)?;
+        match found.offset() {
+            rdkafka::Offset::Offset(offset) => Ok(Some(Offset::new(offset))),
+            rdkafka::Offset::End => Ok(None),
+            _ => Err(RDKafkaErrorCode::Fail),
+        }
     }
 
     fn ends(&self, lane: &TopicPartition) -> Result<(Offset, Offset), RDKafkaErrorCode> {

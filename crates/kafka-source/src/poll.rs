@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use aqueduct_core::{Arenas, Offset, Pool, SourceEvent, StageError, TopicPartition};
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::{self, Consumer, Rebalance};
@@ -17,6 +18,7 @@ use crate::commit::{self, Consequence};
 use crate::committer::Committer;
 use crate::config::Settings;
 use crate::connect;
+use crate::ends::Watch;
 use crate::error::KafkaSourceError;
 use crate::flow::Throttle;
 use crate::inbox::{CommitRequest, Inbox};
@@ -34,6 +36,8 @@ const TICK_RECORDS: u32 = 64;
 const LEAVE: Duration = Duration::from_secs(5);
 /// The first and the longest pause before joining again.
 const REJOIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How often it is said that there is no membership yet.
+const UNJOINED: Duration = Duration::from_secs(30);
 /// A membership of this age has proven itself: the next pause is the first again.
 const PROVEN: Duration = Duration::from_mins(1);
 
@@ -65,6 +69,13 @@ pub(crate) struct Poller {
     pub(crate) finished: bool,
     pub(crate) last_change: Instant,
     pub(crate) positions_due: Instant,
+    /// Since when the group does not take our name, because another member still has it.
+    pub(crate) name_taken_since: Option<Instant>,
+    /// When it is said next that there is no membership yet.
+    unjoined_due: Instant,
+    pub(crate) watch: Watch,
+    /// Partitions were assigned once.
+    pub(crate) was_assigned: bool,
     /// The largest intent has been tried on the broker.
     pub(crate) probed: bool,
     /// The pipeline was told to stop; only commits are served.
@@ -107,6 +118,10 @@ impl Poller {
             finished: false,
             last_change: now,
             positions_due: now,
+            name_taken_since: None,
+            unjoined_due: now + UNJOINED,
+            was_assigned: false,
+            watch: Watch::new(now),
             probed: false,
             failed: false,
             abandoned: false,
@@ -115,6 +130,7 @@ impl Poller {
 
     /// The thread's body: connects, tells `opened` how that went, and serves memberships until the source is closed.
     pub(crate) fn run(mut self, opened: oneshot::Sender<Result<(), StageError>>) {
+        self.settings.connection.warn("source");
         let connected = client::connect(&self.settings)
             .and_then(|consumer| connect::subscribe(&consumer, &self.settings).map(|()| consumer));
         match connected {
@@ -135,6 +151,10 @@ impl Poller {
             self.forget_lanes(&consumer);
             client::retire(consumer, LEAVE);
             let Ended::Lost(reason) = ended else { return };
+            if self.failed {
+                // The pipeline was told why; another membership would not change it.
+                return;
+            }
             if joined.elapsed() > PROVEN {
                 pause = REJOIN.0;
             }
@@ -218,6 +238,9 @@ impl Poller {
                 Consequence::None => {}
                 Consequence::Evicted(code) => {
                     tracing::warn!(lane = %verdict.lane, %code, "the group has gone on without us");
+                    if code == RDKafkaErrorCode::FencedInstanceId {
+                        return Some(self.fenced());
+                    }
                     return Some(Ended::Lost("a commit was refused: not a member any more"));
                 }
                 Consequence::Fatal(error) => self.fail("kafka commit", error),
@@ -288,7 +311,22 @@ impl Poller {
         self.ease(consumer, now);
         self.settle_positions(consumer, now);
         self.apply_pauses(consumer);
+        self.watch_ends(consumer, now);
+        self.tell_unjoined(now);
         None
+    }
+
+    /// A broker that does not know the newer protocol is no error to the client: it goes on looking for one that does.
+    fn tell_unjoined(&mut self, now: Instant) {
+        if !self.settings.consumer_protocol || self.was_assigned || now < self.unjoined_due {
+            return;
+        }
+        self.unjoined_due = now + UNJOINED;
+        tracing::warn!(
+            group = self.settings.group,
+            "no partition was assigned yet: the group has more members than partitions, or the broker does not know \
+             KIP-848; then use `GroupProtocol::Classic`"
+        );
     }
 
     /// Moves the change of the assignment on, and starts the next one.
@@ -323,6 +361,7 @@ impl Poller {
         self.rebalances.clear();
         self.paused.clear();
         self.throttle = Throttle::default();
+        self.watch = Watch::new(Instant::now());
         for request in self.early.drain(..).chain(self.inbox.take().commits) {
             commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane });
         }

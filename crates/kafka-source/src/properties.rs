@@ -48,6 +48,15 @@ pub enum ConfigProblem {
         /// librdkafka's words, without the value if it is a secret.
         detail: String,
     },
+    /// A mechanism that sends the secret itself would do so unencrypted.
+    #[error(
+        "SASL {mechanism} without TLS sends the credentials in clear: use `Security::Sasl(…, Tls::system())`, or \
+         `danger_allow_without_tls()` if that is meant"
+    )]
+    SentInClear {
+        /// The mechanism.
+        mechanism: &'static str,
+    },
     /// A value of our own that makes no sense.
     #[error("{what} is {found}: {expected}")]
     Invalid {

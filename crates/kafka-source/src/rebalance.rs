@@ -20,7 +20,6 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::client::{self, Consumer, Rebalance, list_of};
-use crate::config::StartAt;
 use crate::lanes::Lane;
 use crate::marks::{self, Found, Reading};
 use crate::poll::Poller;
@@ -194,7 +193,7 @@ impl Poller {
             lane.leaving = start.is_none();
             lane.paused = self.paused.contains(&lane.name);
             if start == Some(assignment.mark.next) && assignment.origin != MarkOrigin::Foreign {
-                let pins = assignment.origin == MarkOrigin::Initial && self.settings.start == StartAt::Latest;
+                let pins = assignment.origin == MarkOrigin::Initial && self.settings.start.must_be_pinned();
                 if !self.probed || pins {
                     lane.commit.restate(&assignment.mark, !self.probed);
                     self.probed = true;
@@ -207,6 +206,7 @@ impl Poller {
         let assigned = client::give(consumer, &list).and_then(|()| consumer.resume(&list));
         note_refusal(assigned);
         self.last_change = Instant::now();
+        (self.was_assigned, self.name_taken_since) = (true, None);
         self.pauses_changed = true;
         self.apply_pauses(consumer);
         self.report_finished_lanes();

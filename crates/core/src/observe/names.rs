@@ -68,6 +68,8 @@ metrics_table! {
         "Lanes stopped by an error that needs a human.";
     SegmentAge "aqueduct_segment_age_seconds" gauge ["topic, partition"]
         "Age of the open segment, 0 without one: how old the oldest record not yet durable may be.";
+    Lag "aqueduct_lag_records" gauge ["topic, partition"]
+        "Offsets from the committed mark to the end of the partition, as the source saw it a few seconds ago: all that is not durable yet.";
     PendingIntents "aqueduct_pending_intents" gauge ["topic, partition"]
         "1 while a cut is written down and not yet published.";
     MemoryUsed "aqueduct_memory_used_bytes" gauge [""]

@@ -39,6 +39,8 @@ pub struct LaneStatus {
     pub mark: Offset,
     /// The next offset to read.
     pub position: Offset,
+    /// The end of the partition when the source looked last, a few seconds ago at most if it looks at all.
+    pub end: Offset,
     /// Rows in the open segment.
     pub open_rows: u64,
     /// Bytes in the open segment, before compression.
@@ -47,6 +49,14 @@ pub struct LaneStatus {
     pub pending_intent: bool,
     /// The last failure that is being retried, cleared when it passes.
     pub retrying: Option<String>,
+}
+
+impl LaneStatus {
+    /// Offsets from the mark to the end of the partition: all that is not durable yet. It is as old as
+    /// [`end`](Self::end).
+    pub fn lag(&self) -> u64 {
+        u64::try_from(self.end.get().saturating_sub(self.mark.get())).unwrap_or(0)
+    }
 }
 
 /// A pipeline, now.
@@ -174,12 +184,13 @@ impl Totals {
         self.first_object_ms.compare_exchange(0, ms, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 
-    pub(crate) fn lane(&self, lane: &TopicPartition, mark: Offset) -> Arc<LaneCell> {
+    pub(crate) fn lane(&self, lane: &TopicPartition, mark: Offset, end: Offset) -> Arc<LaneCell> {
         let cell = Arc::new(LaneCell(Mutex::new(LaneStatus {
             lane: lane.clone(),
             state: LaneState::Recovering,
             mark,
             position: mark,
+            end,
             open_rows: 0,
             open_bytes: 0,
             pending_intent: false,
@@ -187,6 +198,13 @@ impl Totals {
         })));
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), Arc::clone(&cell));
         cell
+    }
+
+    /// Notes where a partition ends now.
+    pub(crate) fn note_end(&self, lane: &TopicPartition, end: Offset) {
+        if let Some(cell) = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).get(lane) {
+            cell.update(|status| status.end = end);
+        }
     }
 
     /// Forgets a lane that was handed over. One that failed stays visible.

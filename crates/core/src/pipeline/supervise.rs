@@ -242,6 +242,11 @@ impl Supervisor {
                     }
                 }
             }
+            SourceEvent::Ends(ends) => {
+                for (lane, end) in ends {
+                    self.pipeline.totals.note_end(&lane, end);
+                }
+            }
             SourceEvent::Finished => {
                 if self.phase == Phase::Running {
                     self.phase = Phase::Finishing;
@@ -311,7 +316,7 @@ impl Supervisor {
             lanes_assigned: Arc::clone(&self.lanes_assigned),
             started: self.started,
             totals: Arc::clone(&self.pipeline.totals),
-            cell: self.pipeline.totals.lane(&lane, assignment.mark.next),
+            cell: self.pipeline.totals.lane(&lane, assignment.mark.next, assignment.log_end),
             scope: LaneScope::new(&options.name, &lane),
         });
         let (start_sender, start) = oneshot::channel();
@@ -385,11 +390,11 @@ impl Supervisor {
                     self.drain();
                 }
             }
-            LaneExit::Drained => self.pipeline.totals.forget(&lane),
+            LaneExit::Drained => self.forget(&lane),
             LaneExit::Abandoned if self.phase == Phase::Finishing && is_current => self.not_finished(),
             // At shutdown an abandoned lane stays in the report, with the intent it may have left.
             LaneExit::Abandoned if is_current || self.phase == Phase::Abandoning => {}
-            LaneExit::Abandoned if !self.lanes.contains_key(&lane) => self.pipeline.totals.forget(&lane),
+            LaneExit::Abandoned if !self.lanes.contains_key(&lane) => self.forget(&lane),
             LaneExit::Abandoned => {}
         }
     }
@@ -454,9 +459,18 @@ impl Supervisor {
         self.lanes.keys().cloned().collect()
     }
 
+    /// A lane that was handed over; its new owner shows its lag.
+    fn forget(&self, lane: &TopicPartition) {
+        self.pipeline.totals.forget(lane);
+        Metric::Lag.set(&LaneScope::new(&self.pipeline.options.name, lane), 0);
+    }
+
     fn set_gauges(&self) {
         let (name, budget) = (&self.pipeline.options.name, &self.pipeline.options.limits.budget);
         Metric::MemoryUsed.set_pipeline(name, budget.fill().used() + budget.publish().used());
+        for lane in self.pipeline.totals.lanes() {
+            Metric::Lag.set(&LaneScope::new(name, &lane.lane), lane.lag());
+        }
         Metric::DiskUsed.set_pipeline(name, budget.disk().used());
         Metric::Lanes.set_pipeline(name, self.lanes.len() as u64);
         Metric::ExactlyOnce.set_pipeline(name, u64::from(self.pipeline.guarantee == Guarantee::ExactlyOnce));

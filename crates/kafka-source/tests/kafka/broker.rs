@@ -18,16 +18,16 @@ use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, 
 
 use crate::support::{Driver, lane};
 
-fn brokers() -> String {
+pub(crate) fn brokers() -> String {
     std::env::var("AQUEDUCT_TEST_BROKERS").expect("AQUEDUCT_TEST_BROKERS names a broker")
 }
 
-fn unique(name: &str) -> String {
+pub(crate) fn unique(name: &str) -> String {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap();
     format!("{name}-{}-{}", std::process::id(), now.as_nanos() % 1_000_000_000)
 }
 
-async fn topic(name: &str, partitions: i32) -> String {
+pub(crate) async fn topic(name: &str, partitions: i32) -> String {
     let name = unique(name);
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
@@ -51,7 +51,7 @@ async fn number(topic: &str, partition: i32, from: usize, count: usize) {
     }
 }
 
-fn source(group: &str, topic: &str) -> KafkaSourceBuilder {
+pub(crate) fn source(group: &str, topic: &str) -> KafkaSourceBuilder {
     KafkaSource::builder()
         .brokers(brokers())
         .group(group)
@@ -362,4 +362,59 @@ async fn a_stopped_member_changes_no_mark_classic() {
 #[ignore = "needs a broker"]
 async fn a_stopped_member_changes_no_mark_in_the_next_generation_protocol() {
     a_stopped_member_changes_no_mark("consumer").await;
+}
+
+/// Two processes under one name: the second one gets the partitions, the first one ends and says why.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a broker"]
+async fn a_second_bearer_of_a_static_members_name_ends_the_first() {
+    let topic = topic("fenced", 1).await;
+    number(&topic, 0, 0, 10).await;
+    let group = unique("fenced");
+    let mut first = Driver::open(source(&group, &topic).static_member("pod-0")).await;
+    first.until("the records", |driver| driver.count() == 10).await;
+    let mut second = Driver::open(source(&group, &topic).static_member("pod-0")).await;
+    second.until("the records", |driver| driver.count() == 10).await;
+    first.until("an error", |driver| !driver.errors.is_empty()).await;
+    assert_eq!(first.errors[0].class(), Class::Fatal);
+    let text = ErrorChain(&first.errors[0]).to_string();
+    assert!(text.contains("static member pod-0") && text.contains(&group), "{text}");
+    second.drive(Duration::from_secs(2)).await;
+    assert!(second.lost.is_empty() && second.errors.is_empty(), "{:?}", second.errors);
+    second.source.close().await.unwrap();
+    first.source.close().await.unwrap();
+}
+
+/// A static member that closes and comes back keeps its partitions: no other member gets them in between.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a broker"]
+async fn a_static_member_comes_back_to_its_partitions_without_a_rebalance() {
+    let topic = topic("static", 4).await;
+    let group = unique("static");
+    let member = |name: &str| {
+        let source = KafkaSource::builder().brokers(brokers()).group(&group).topics([&topic]);
+        source.property("session.timeout.ms", "30000").static_member(name)
+    };
+    let mut first = Driver::open(member("pod-0")).await;
+    first.until("all partitions", |driver| driver.owned.len() == 4).await;
+    let mut second = Driver::open(member("pod-1")).await;
+    let deadline = Instant::now() + crate::support::PATIENCE;
+    while first.owned.len() != 2 || second.owned.len() != 2 {
+        assert!(Instant::now() < deadline, "{:?} {:?}", first.owned, second.owned);
+        first.drive(Duration::from_millis(50)).await;
+        second.drive(Duration::from_millis(50)).await;
+    }
+    let owned = second.owned.clone();
+    second.source.close().await.unwrap();
+    first.drive(Duration::from_secs(3)).await;
+    let started = Instant::now();
+    let mut second = Driver::open(member("pod-1")).await;
+    second.until("its partitions", |driver| driver.owned.len() == 2).await;
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(second.owned, owned);
+    first.drive(Duration::from_secs(1)).await;
+    assert_eq!(first.owned.len(), 2);
+    assert_eq!(first.revoked.len(), 2, "once, when the second came first");
+    second.source.close().await.unwrap();
+    first.source.close().await.unwrap();
 }

@@ -16,4 +16,6 @@ mod opening;
 #[cfg(test)]
 mod reading;
 #[cfg(test)]
+mod starts;
+#[cfg(test)]
 mod support;

@@ -121,3 +121,19 @@ async fn keys_headers_timestamps_and_tombstones_are_kept() {
     drop(batch);
     driver.source.close().await.unwrap();
 }
+
+/// The lag that is shown needs the end of a partition, also of one that is not fetched.
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_are_told_also_of_paused_partitions() {
+    let cluster = Cluster::new(&[("orders", 2)]);
+    cluster.number("orders", 0, 0, 10).await;
+    let mut driver = Driver::open(cluster.source("g", "orders")).await;
+    driver.until("the records", |driver| driver.count() == 10).await;
+    assert_eq!(driver.assigned.iter().map(|it| it.log_end.get()).max(), Some(10));
+    driver.control.pause(&[lane("orders", 0), lane("orders", 1)]);
+    driver.drive(Duration::from_millis(200)).await;
+    cluster.number("orders", 0, 10, 7).await;
+    driver.until("the end", |driver| driver.ends.get(&lane("orders", 0)) == Some(&Offset::new(17))).await;
+    assert_eq!((driver.count(), driver.ends[&lane("orders", 1)]), (10, Offset::new(0)));
+    driver.source.close().await.unwrap();
+}

@@ -84,6 +84,7 @@ pub(crate) struct Driver {
     pub(crate) lost: Vec<TopicPartition>,
     pub(crate) revoked: Vec<TopicPartition>,
     pub(crate) finished: usize,
+    pub(crate) ends: BTreeMap<TopicPartition, Offset>,
     pub(crate) errors: Vec<StageError>,
     /// Batches are kept, with their memory, while this is set.
     pub(crate) hold: bool,
@@ -109,6 +110,7 @@ impl Driver {
             lost: Vec::new(),
             revoked: Vec::new(),
             finished: 0,
+            ends: BTreeMap::new(),
             errors: Vec::new(),
             hold: false,
             held: Vec::new(),
@@ -155,6 +157,7 @@ impl Driver {
                 let before = self.reached.insert(lane.clone(), next);
                 assert!(before.is_none_or(|before| before < next), "{lane} reached {next} after {before:?}");
             }
+            Ok(SourceEvent::Ends(ends)) => self.ends.extend(ends),
             Ok(SourceEvent::Finished) => self.finished += 1,
             Ok(other) => panic!("unknown event {other:?}"),
             Err(error) => self.errors.push(error),

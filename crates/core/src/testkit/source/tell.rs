@@ -50,7 +50,13 @@ impl ScriptedSource {
             if let Some(own) = state.members.get_mut(&self.member.id) {
                 own.reading.insert(lane.clone(), reading);
             }
-            assigned.push(Assignment { lane, mark, origin, log_start: Offset::new(log.start) });
+            assigned.push(Assignment {
+                lane,
+                mark,
+                origin,
+                log_start: Offset::new(log.start),
+                log_end: Offset::new(log.end),
+            });
         }
         let (reply, answer) = Reply::channel();
         let member = self.member.clone();
