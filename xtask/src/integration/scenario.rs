@@ -200,6 +200,16 @@ impl Case {
 
     /// Produces events at `rate` a second until told to stop.
     pub(crate) fn flow(&self, rate: u64) -> Flow {
+        self.flow_of(rate, RecordTime::Event)
+    }
+
+    /// The same with timestamps of now, where brokers are killed: one that comes back forgets idempotent producers whose last
+    /// record is older than a day by its timestamp, and takes what they send again for new.
+    pub(crate) fn flow_over_restarts(&self, rate: u64) -> Flow {
+        self.flow_of(rate, RecordTime::Now)
+    }
+
+    fn flow_of(&self, rate: u64, record_time: RecordTime) -> Flow {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let (spec, topic, brokers) = (self.spec.clone(), self.topic.clone(), self.brokers.clone());
@@ -208,12 +218,7 @@ impl Case {
             while !stopped.load(Ordering::Relaxed) {
                 let range = next..next + (rate / 2).max(1);
                 next = range.end;
-                let load = Load {
-                    range,
-                    rate: Some(rate),
-                    record_time: RecordTime::Event,
-                    ..Load::of(spec.clone(), &topic)
-                };
+                let load = Load { range, rate: Some(rate), record_time, ..Load::of(spec.clone(), &topic) };
                 load.produce(&brokers)?;
             }
             Ok(next)

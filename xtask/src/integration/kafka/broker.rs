@@ -25,7 +25,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     options.endpoint = gate.endpoint().clone();
     let mut worker = case.start(&options)?;
     worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
-    let flow = case.flow(site.pick(4_000, 2_000));
+    let flow = case.flow_over_restarts(site.pick(4_000, 2_000));
     let mut slowest = Duration::ZERO;
     for (frozen, lasts) in [(false, DOWN), (true, site.pick(UNANSWERED, DOWN))] {
         let before = worker.seen();

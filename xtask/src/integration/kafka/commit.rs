@@ -23,7 +23,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     options.endpoint = gate.endpoint().clone();
     let mut worker = case.start(&options)?;
     worker.until("its partitions", ASSIGNMENT, |seen| seen.lanes.len() == 4).await?;
-    let flow = case.flow(1_000);
+    let flow = case.flow_over_restarts(1_000);
     let mut slowest = Duration::ZERO;
     for round in 0..rounds {
         gate.hold_after(0);

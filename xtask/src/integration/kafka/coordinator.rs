@@ -26,7 +26,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
         options.spool_dir.push(name);
         members.push(case.start(&options)?);
     }
-    let flow = case.flow(1_000);
+    let flow = case.flow_over_restarts(1_000);
     let mut slowest = Duration::ZERO;
     for _ in 0..rounds {
         for member in &mut members {
