@@ -6,6 +6,9 @@ pub use clock::{Clock, SystemClock, from_unix_millis, unix_millis};
 pub use convert::{Converted, Converter, ConverterExt, Filter, KeyedConverter, Map, SkipReason, TryMap};
 pub use dead_letter::{DeadLetter, DeadLetterSink, OnPoison, Rejected};
 pub use error::{BoxError, Class, Classify, ErrorChain, Poison, PoisonReason, PoisonStage, StageError};
+pub use failpoint::Failpoint;
+#[cfg(feature = "failpoints")]
+pub use failpoint::{FailpointError, configure as configure_failpoints};
 pub use fingerprint::Fingerprint;
 pub use intent::{Intent, Mark, MarkError, OffsetsHash};
 pub use lane::LaneError;
@@ -37,6 +40,7 @@ mod clock;
 mod convert;
 mod dead_letter;
 mod error;
+mod failpoint;
 mod fingerprint;
 mod intent;
 mod lane;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use aqueduct_core::{Offset, TopicPartition};
+use aqueduct_core::{Failpoint, Offset, TopicPartition};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -100,9 +100,12 @@ impl Worker {
                 .map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
             element.set_metadata(&entry.metadata);
         }
-        self.consumer
-            .commit(&list, CommitMode::Sync)
-            .map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
+        Failpoint::CommitBeforeSend.reach();
+        let answer = self.consumer.commit(&list, CommitMode::Sync);
+        if answer.is_ok() {
+            Failpoint::CommitStored.reach();
+        }
+        answer.map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use aqueduct_core::{InFlight, SourceEvent, TopicPartition};
+use aqueduct_core::{Failpoint, InFlight, SourceEvent, TopicPartition};
 use rdkafka::Message;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, OwnedMessage};
@@ -133,7 +133,9 @@ impl Poller {
             lane.arena_bytes = (lane.arena_bytes / 2).max(ARENA_MIN.min(largest));
         }
         let batch = arena.finish(&lane.in_flight);
+        Failpoint::SourceBeforeBatch.reach();
         self.emit(Ok(SourceEvent::Batch(batch)));
+        Failpoint::SourceBatchSent.reach();
     }
 
     /// Sends every batch whose first record has waited long enough.

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aqueduct_core::{Arenas, Offset, Pool, SourceEvent, StageError, TopicPartition};
+use aqueduct_core::{Arenas, Failpoint, Offset, Pool, SourceEvent, StageError, TopicPartition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::{mpsc, oneshot};
@@ -136,6 +136,7 @@ impl Poller {
         match connected {
             Ok(consumer) => {
                 drop(opened.send(Ok(())));
+                Failpoint::SourceOpened.reach();
                 self.serve_memberships(consumer);
             }
             Err(error) => drop(opened.send(Err(StageError::new("kafka open", error)))),
@@ -366,6 +367,7 @@ impl Poller {
             commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane });
         }
         if !lost.is_empty() {
+            Failpoint::SourceLost.reach();
             self.emit(Ok(SourceEvent::Lost(lost)));
         }
         self.flush_outbox();

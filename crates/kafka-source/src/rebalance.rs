@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use aqueduct_core::{MarkOrigin, Offset, Reply, SourceEvent, TopicPartition};
+use aqueduct_core::{Failpoint, MarkOrigin, Offset, Reply, SourceEvent, TopicPartition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::sync::Arc;
@@ -83,6 +83,7 @@ impl Poller {
 
     fn announce_revocation(&mut self, lanes: Vec<TopicPartition>, now: Instant) -> Handover {
         tracing::info!(count = lanes.len(), "partitions are moving to another member");
+        Failpoint::SourceBeforeRevoke.reach();
         if self.throttle.release(&lanes) {
             self.pauses_changed = true;
         }
@@ -170,6 +171,7 @@ impl Poller {
     }
 
     fn announce_assignment(&mut self, found: Vec<Found>, now: Instant) -> Handover {
+        Failpoint::SourceMarksRead.reach();
         let (reply, answer) = Reply::channel();
         let assignments = found.iter().map(|found| found.assignment.clone()).collect();
         self.emit(Ok(SourceEvent::Assigned(assignments, reply)));
@@ -177,6 +179,7 @@ impl Poller {
     }
 
     fn assign(&mut self, consumer: &Consumer, found: Vec<Found>, starts: &[(TopicPartition, Offset)]) {
+        Failpoint::SourceBeforeAssign.reach();
         let mut list = TopicPartitionList::new();
         for Found { assignment, end } in found {
             let name = assignment.lane;
@@ -211,9 +214,11 @@ impl Poller {
         self.apply_pauses(consumer);
         self.report_finished_lanes();
         tracing::info!(owned = self.lanes.len(), "partitions are ours");
+        Failpoint::SourceAssigned.reach();
     }
 
     fn unassign(&mut self, consumer: &Consumer, lanes: &[TopicPartition]) {
+        Failpoint::SourceBeforeUnassign.reach();
         for mut lane in self.lanes.remove(lanes) {
             lane.commit.fence(&lane.name);
             self.paused.remove(&lane.name);
@@ -222,6 +227,7 @@ impl Poller {
         self.last_change = Instant::now();
         self.pauses_changed = true;
         tracing::info!(owned = self.lanes.len(), "partitions given up");
+        Failpoint::SourceUnassigned.reach();
     }
 }
 

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use crate::convert::Converter;
 use crate::dead_letter::{DeadLetter, OnPoison};
 use crate::error::PoisonStage;
+use crate::failpoint::Failpoint;
 use crate::intent::Intent;
 use crate::observe::Metric;
 use crate::partition::Partitioner;
@@ -40,7 +41,14 @@ where
         };
         check_replay(open.pinned.as_ref(), open.stats.rows, open.hash.finish())?;
         let token = if open.stats.rows > 0 {
-            let staged = persist!(&self.context, open.writer.stage(range).await)?;
+            let staged = persist!(
+                &self.context,
+                match Failpoint::CutBeforeStage.check() {
+                    Ok(()) => open.writer.stage(range).await,
+                    Err(error) => Err(error),
+                }
+            )?;
+            Failpoint::CutStaged.reach();
             // A replay refuses the same rows again; their letters went out before the intent was written down.
             if open.pinned.is_none() {
                 let refused = Originals::letters(
@@ -67,6 +75,7 @@ where
         let Some(open) = self.open.take() else { return Ok(()) };
         tracing::debug!(lane = %self.context.lane, %range, rows = open.stats.rows, reason = reason.as_str(), "cut");
         Metric::Segments.add(&self.context.scope, &[("reason", reason.as_str())], 1);
+        Failpoint::CutBeforeHandOver.reach();
         self.handed_over = range.end();
         let item = match token {
             None => Item::Frontier {
@@ -118,7 +127,9 @@ pub(super) async fn send_letters(context: &LaneContext, letters: Vec<DeadLetter>
     if letters.is_empty() {
         return Ok(());
     }
+    Failpoint::LettersBeforeSend.reach();
     persist!(context, target.send(letters.clone()).await)?;
+    Failpoint::LettersSent.reach();
     context.totals.dead_letters.fetch_add(letters.len() as u64, std::sync::atomic::Ordering::Relaxed);
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::batch::Batch;
 use crate::convert::Converter;
 use crate::dead_letter::Rejected;
 use crate::error::{Poison, PoisonStage};
+use crate::failpoint::Failpoint;
 use crate::observe::{LaneState, Metric};
 use crate::partition::Partitioner;
 use crate::record::Offset;
@@ -106,6 +107,7 @@ where
             slot: None,
         });
         if let Some(intent) = recovery.pinned {
+            Failpoint::RecoverBeforeBegin.reach();
             let slot = self.slot_or_drain().await?;
             let Some(slot) = slot else { return self.drain().await };
             let sink = &self.stages.sink;
@@ -155,6 +157,7 @@ where
     /// Cuts what is open, waits until everything is published and committed.
     async fn drain(&mut self) -> Result<(), LaneError> {
         self.context.cell.update(|status| status.state = LaneState::Draining);
+        Failpoint::ShutdownDraining.reach();
         // A pinned segment that is not complete stays behind with its intent, for the next owner.
         if self.open.as_ref().is_some_and(|open| open.pinned.is_none()) {
             self.cut(CutReason::Drain).await?;
@@ -183,6 +186,7 @@ where
     }
 
     async fn fill(&mut self, batch: Batch) -> Result<Flow, LaneError> {
+        Failpoint::FillBatch.reach();
         // A source may deliver again what lies below the answered start; it is already taken in.
         let mut index = batch.iter().take_while(|record| record.offset() < self.next).count();
         let arrived = (batch.len() - index) as u64;
@@ -271,8 +275,18 @@ where
         if let Some(originals) = &mut open.originals {
             persist!(&self.context, originals.spill().await)?;
         }
-        let rejected = persist!(&self.context, open.writer.spill().await)?;
+        let rejected = persist!(
+            &self.context,
+            match Failpoint::SpillBefore.check() {
+                Ok(()) => open.writer.spill().await,
+                Err(error) => Err(error),
+            }
+        )?;
         open.scratch.settle();
+        Failpoint::SpillAfter.reach();
+        if open.pinned.is_some() {
+            Failpoint::RecoverMidReplay.reach();
+        }
         for Rejected { offset, poison } in rejected {
             let record = batch.iter().find(|record| record.offset() == offset);
             let Some(record) = record else { return Err(LaneError::UndeclaredRejection { offset }) };
@@ -294,6 +308,7 @@ where
         loop {
             if self.open.is_none() {
                 let Some(slot) = self.slot_or_drain().await? else { return Ok(Flow::Drain) };
+                Failpoint::FillBeforeBegin.reach();
                 let begun = Open::begin(&self.context, &self.stages.sink, self.next, None, slot).await?;
                 match begun {
                     Opened::Filling(open) => self.open = Some(open),

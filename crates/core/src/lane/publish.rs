@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::error::{PoisonStage, StageError};
+use crate::failpoint::Failpoint;
 use crate::intent::{Intent, Mark};
 use crate::observe::Metric;
 use crate::pipeline::PublishedSegment;
@@ -160,7 +161,9 @@ impl<T: Send + 'static> Work<T> {
                     done.send(()).ok();
                 }
                 Some(Item::Frontier { end, records, skipped, letters, slot }) => {
+                    Failpoint::MarkBeforeCommit.reach();
                     commit(&self.context, Mark::at(end)).await?;
+                    Failpoint::MarkCommitted.reach();
                     tracing::trace!(lane = %self.context.lane, %end, skipped, letters, "nothing to store");
                     self.durable(records);
                     drop(slot);
@@ -176,7 +179,9 @@ impl<T: Send + 'static> Work<T> {
                     let style = self.context.capabilities.commit;
                     if style == CommitStyle::Intent && !intent_is_committed {
                         let next = segment.intent.range.start();
+                        Failpoint::IntentBeforeCommit.reach();
                         commit(&self.context, Mark { next, intent: Some(segment.intent.clone()) }).await?;
+                        Failpoint::IntentCommitted.reach();
                     }
                     self.intent_is_pending(style == CommitStyle::Intent);
                     intent_is_committed = self.segment(segment).await?;
@@ -188,7 +193,14 @@ impl<T: Send + 'static> Work<T> {
     /// Publishes one segment and commits its end. Answers whether that commit carried the next segment's intent.
     async fn segment(&mut self, segment: Box<StagedSegment<T>>) -> Result<bool, LaneError> {
         let segment = self.current.insert(segment);
+        if segment.recovered {
+            Failpoint::RecoverBeforePublish.reach();
+        }
         let published = persist!(&self.context, segment.writer.publish().await)?;
+        Failpoint::PublishAfter.reach();
+        if segment.recovered {
+            Failpoint::RecoverBeforeCommit.reach();
+        }
         self.context.totals.object_visible(self.context.started.elapsed());
         let rejected = published.rejected.clone();
         let letters =
@@ -211,7 +223,9 @@ impl<T: Send + 'static> Work<T> {
             _ => Mark::at(end),
         };
         let carried = mark.intent.is_some();
+        Failpoint::CommitBefore.reach();
         commit(&self.context, mark).await?;
+        Failpoint::CommitAfter.reach();
         self.intent_is_pending(carried);
         if let Some(segment) = self.current.take() {
             self.done(&segment, &published);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fs::{DiskFile, Offload};
 use super::scratch::{Account, Directory};
+use crate::failpoint::Failpoint;
 
 /// An append-only file of one segment, readable at any position below what was written. When the last clone is
 /// dropped it is removed, or kept to be written over by a later segment.
@@ -46,6 +47,9 @@ impl ScratchFile {
         let file = Arc::clone(&self.inner.file);
         let length = bytes.len() as u64;
         let written = self.offload().run(move || {
+            if Failpoint::SpillTorn.is_armed() {
+                tear(&*file, &bytes, offset);
+            }
             let result = file.write_all_at(&bytes, offset);
             (bytes, result)
         });
@@ -71,6 +75,14 @@ impl ScratchFile {
     /// The file system's own; a file that ends earlier is one.
     pub fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
         self.inner.file.read_exact_at(into, offset)
+    }
+}
+
+/// Writes half of `bytes`, and is interrupted. Going on writes all of it, to the same place.
+fn tear(file: &dyn DiskFile, bytes: &[u8], offset: u64) {
+    let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
+    if file.write_all_at(half, offset).is_ok() {
+        Failpoint::SpillTorn.reach();
     }
 }
 

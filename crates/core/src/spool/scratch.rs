@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::file::ScratchFile;
 use super::fs::{Disk, DiskFile, Offload};
 use crate::budget::{Permit, Pool};
+use crate::failpoint::Failpoint;
 
 const MARKER: &str = "aqueduct-spool";
 const MARKER_CONTENT: &str =
@@ -134,6 +135,7 @@ impl Directory {
         }
         drop(file);
         self.remove(&path);
+        Failpoint::CleanMid.reach();
     }
 
     /// Removes what is idle: somebody needs the room.
@@ -182,6 +184,7 @@ impl Spool {
         let marker = disk.lock(&path.join(MARKER), MARKER_CONTENT).map_err(io)?;
         let Some(marker) = marker else { return Err(SpoolError::InUse { path }) };
         for left_over in found.iter().filter(|found| !found.ends_with(MARKER)) {
+            Failpoint::CleanLeftOvers.reach();
             disk.remove(left_over).map_err(io)?;
         }
         let (next_file, promised, idle) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());

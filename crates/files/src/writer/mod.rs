@@ -19,8 +19,8 @@ use std::io;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Envelope, Offload, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, Scratch, ScratchFile,
-    SegmentStart, SegmentWriter, StageError, Staged, TopicPartition,
+    Envelope, Failpoint, Offload, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, Scratch,
+    ScratchFile, SegmentStart, SegmentWriter, StageError, Staged, TopicPartition,
 };
 use async_trait::async_trait;
 
@@ -246,6 +246,7 @@ where
     async fn stage(&mut self, _range: OffsetRange) -> Result<Staged, StageError> {
         if self.plan.is_none() && self.published.is_none() {
             self.flush_rows().await?;
+            Failpoint::CutMidStage.check()?;
             self.flush_index(true).await?;
             self.workspace = None;
             let (routes, objects) = self.objects.take();
@@ -272,7 +273,9 @@ where
             return Err(StageError::fatal("publish", "the segment was not staged, or was abandoned"));
         };
         let published = plan.publish().await?;
+        Failpoint::PublishAll.check()?;
         self.published = Some(published.clone());
+        Failpoint::CleanBefore.reach();
         discard(self.offload, (plan, self.plan.take(), self.scratch.take())).await;
         Ok(published)
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aqueduct_core::{
-    Class, Offload, OffsetRange, Pool, Published, PublishedObject, StageError, TopicPartition,
+    Class, Failpoint, Offload, OffsetRange, Pool, Published, PublishedObject, StageError, TopicPartition,
 };
 use futures::StreamExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -108,6 +108,7 @@ impl<O: ObjectTarget> Plan<O> {
             && let Some(first) = units.next()
         {
             self.run(vec![first].into_iter(), 1).await?;
+            Failpoint::PublishFirst.check()?;
         }
         self.run(units, UNITS).await?;
         let mut objects = Vec::with_capacity(self.objects.len());

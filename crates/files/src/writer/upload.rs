@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_core::{Class, Offload, Permit, StageError};
+use aqueduct_core::{Class, Failpoint, Offload, Permit, StageError};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -34,7 +34,10 @@ impl<O: ObjectTarget> Plan<O> {
         }
         let length = body.len() as u64;
         let _request = self.request().await;
-        match self.target.put(&key, body, crc32c, &self.meta(&identity)).await? {
+        Failpoint::ObjectBeforeCreate.check()?;
+        let creation = self.target.put(&key, body, crc32c, &self.meta(&identity)).await?;
+        Failpoint::ObjectCreated.check()?;
+        match creation {
             Creation::Created => Ok(length),
             Creation::AlreadyExists => self.claim(&key, &identity).await,
         }
@@ -69,7 +72,9 @@ impl<O: ObjectTarget> Plan<O> {
             self.stored(id, stored);
             return Ok(());
         }
+        Failpoint::UploadBeforeCreate.check()?;
         let upload = self.target.create_multipart(&key, &self.meta(&identity)).await?;
+        Failpoint::UploadCreated.reach();
         self.open_upload(&upload);
         let stored = match self.send_parts(&upload, part, reader, slot, filled).await {
             Ok((parts, length)) => self.complete(&upload, &parts, length, &identity).await,
@@ -153,8 +158,10 @@ impl<O: ObjectTarget> Plan<O> {
         let whole = Bytes::from(buffer);
         let part = {
             let _request = self.request().await;
+            Failpoint::PartBeforeSend.check()?;
             self.target.upload_part(&upload, number, whole.slice(..length), crc32c).await?
         };
+        Failpoint::PartSent.check()?;
         self.buffers.reclaim(whole);
         Ok(Sent { part, permit })
     }
@@ -166,7 +173,9 @@ impl<O: ObjectTarget> Plan<O> {
         length: u64,
         identity: &ObjectIdentity,
     ) -> Result<u64, StageError> {
+        Failpoint::UploadBeforeComplete.reach();
         let answer = self.target.complete(upload, parts).await;
+        Failpoint::UploadCompleted.reach();
         match answer {
             Ok(Completion::Created) => {
                 self.close_upload(upload);
