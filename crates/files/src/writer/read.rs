@@ -35,7 +35,12 @@ impl Classify for ReadError {
     fn class(&self) -> Class {
         match self {
             Self::Damaged { .. } => Class::Fatal,
-            Self::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Class::Fatal,
+            // A place that the file does not have, or no file could have: the index is damaged.
+            Self::Io(error)
+                if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput) =>
+            {
+                Class::Fatal
+            }
             Self::Io(_) => Class::Unknown,
         }
     }
