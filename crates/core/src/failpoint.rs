@@ -148,10 +148,6 @@ impl Failpoint {
     /// # Panics
     /// If it is configured to.
     #[inline]
-    #[cfg_attr(
-        not(feature = "failpoints"),
-        expect(clippy::unused_self, reason = "nothing to do without the feature")
-    )]
     pub fn reach(self) {
         #[cfg(feature = "failpoints")]
         self.reach_live();
@@ -165,10 +161,6 @@ impl Failpoint {
     /// # Panics
     /// If it is configured to.
     #[inline]
-    #[cfg_attr(
-        not(feature = "failpoints"),
-        expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "nothing to do without the feature")
-    )]
     pub fn check(self) -> Result<(), StageError> {
         #[cfg(feature = "failpoints")]
         self.check_live()?;
@@ -177,10 +169,6 @@ impl Failpoint {
 
     /// Whether anything is configured here, for a place that has to prepare what the point stands for.
     #[inline]
-    #[cfg_attr(
-        not(feature = "failpoints"),
-        expect(clippy::unused_self, reason = "nothing to do without the feature")
-    )]
     pub fn is_armed(self) -> bool {
         #[cfg(feature = "failpoints")]
         return self.is_armed_live();
