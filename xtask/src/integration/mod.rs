@@ -27,7 +27,10 @@ use xtask::services::{self, Cache, Running};
 
 use self::data::{mistakes, poison, quiet, tail, timestamps, volume};
 use self::host::{bits, clock, disk, files, removed};
-use self::kafka::{broker, commit, compacted, coordinator, recreated, reset, retention, transactions, two};
+use self::kafka::{
+    broker, commit, compacted, coordinator, recreated, reset, retention, secured, static_member,
+    transactions, two,
+};
 use self::processes::zombie::{self, Moment};
 use self::processes::{kill, members, rejoin, shutdown, storm};
 use self::proof::{Outcome, Proof};
@@ -105,6 +108,10 @@ enum Scenario {
     TwoPipelines,
     /// The group's offsets are set by hand
     OperatorReset,
+    /// TLS, SASL and client certificates; wrong ones; tokens that expire
+    Secured,
+    /// SIGKILL of a member that comes back under its name
+    StaticMember,
     /// SIGTERM, time and again
     Shutdown,
     /// Wrong bucket, credentials, endpoint, broker, topic
@@ -164,6 +171,8 @@ impl Scenario {
             Self::Recreated => Box::pin(recreated::run(site)).await,
             Self::TwoPipelines => Box::pin(two::run(site)).await,
             Self::OperatorReset => Box::pin(reset::run(site)).await,
+            Self::Secured => Box::pin(secured::run(site)).await,
+            Self::StaticMember => Box::pin(static_member::run(site)).await,
             Self::Shutdown => Box::pin(shutdown::run(site)).await,
             Self::Mistakes => Box::pin(mistakes::run(site)).await,
             Self::Poison => Box::pin(poison::run(site)).await,

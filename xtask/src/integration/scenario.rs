@@ -19,7 +19,9 @@ use super::host::SmallDisk;
 use super::marks::{self, Place};
 use super::member::Member;
 use super::proof::{Outcome, Proof};
-use crate::worker::{Compression, Format, Host, Layout, OnPoison, Options, Rotation, SinkOptions, Skip};
+use crate::worker::{
+    Access, Compression, Format, Host, Layout, OnPoison, Options, Rotation, SinkOptions, Skip,
+};
 
 /// The servers and directories of a run.
 #[derive(Debug)]
@@ -169,6 +171,7 @@ impl Case {
             until_end: false,
             memory: None,
             disk: None,
+            access: Access::default(),
             skip: Skip::default(),
             host: Host::default(),
             s3: SinkOptions::default(),

@@ -17,14 +17,17 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use super::certificates::Certificates;
 use super::daemon::{Daemon, free_ports};
 use super::install::{Cache, create_dir, run, write};
+use super::secured::{Listeners, Protection};
 use crate::process::{Process, Stopped};
 
 /// A broker on `127.0.0.1`. Its port and data stay the same when it is stopped and started again.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Kafka {
     port: u16,
+    protected: Option<Listeners>,
     daemon: Daemon,
 }
 
@@ -38,18 +41,42 @@ impl Kafka {
         Ok(broker)
     }
 
+    /// Starts a broker of its own below `home` that also listens with TLS and SASL, and makes the certificates for it.
+    pub async fn launch_protected(cache: &Cache, home: &Path) -> Result<(Self, Certificates)> {
+        create_dir(home)?;
+        let protection = Protection::new(home)?;
+        let [port, controller_port] = free_ports()?;
+        let node = Node { id: 1, role: Role::Both, port, controller_port, replicas: 1 };
+        let mut broker = Self::prepare_with(cache, home, 512, &node, Some(&protection)).await?;
+        broker.start().await?;
+        Ok((broker, protection.certificates().clone()))
+    }
+
     /// One that has not been started, and whose data is ready.
     pub(super) async fn prepare(cache: &Cache, home: &Path, heap_mib: u32, node: &Node) -> Result<Self> {
+        Self::prepare_with(cache, home, heap_mib, node, None).await
+    }
+
+    async fn prepare_with(
+        cache: &Cache,
+        home: &Path,
+        heap_mib: u32,
+        node: &Node,
+        protection: Option<&Protection>,
+    ) -> Result<Self> {
         let cache = cache.clone();
         let program = spawn_blocking(move || cache.kafka()).await??;
         let data = home.join("data");
         create_dir(&data)?;
         let config = home.join("server.properties");
-        write(&config, &properties(node, &data))?;
+        write(&config, &properties(node, &data, protection))?;
         if !data.join("meta.properties").is_file() {
             let mut format = Command::new(&program.java);
             format.args(["-cp", &program.class_path, "kafka.tools.StorageTool", "format"]);
             format.args(["--cluster-id", CLUSTER_ID, "--config"]).arg(&config);
+            if protection.is_some() {
+                format.args(Protection::users());
+            }
             spawn_blocking(move || run(&mut format, "is it Java 17 or newer?")).await??;
         }
         let args = [
@@ -65,12 +92,17 @@ impl Kafka {
         ];
         let daemon = Daemon::new(program.java.clone(), args, [], home.join("kafka.log"));
         let port = if node.role == Role::Controller { node.controller_port } else { node.port };
-        Ok(Self { port, daemon })
+        Ok(Self { port, protected: protection.map(Protection::addresses), daemon })
     }
 
     /// The address for `bootstrap.servers`.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The addresses of the listeners with TLS and SASL, if it was started with them.
+    pub fn protected(&self) -> Option<&Listeners> {
+        self.protected.as_ref()
     }
 
     /// Starts it again on its port and data, and waits until it serves; no effect if it is up.
@@ -292,19 +324,23 @@ async fn serves(brokers: &str) -> bool {
 
 /// The broker's configuration. What is not Kafka's default is here because one node has no replicas, because consumers of the
 /// integration run time out after 6 s, or because the load's timestamps are not of today.
-fn properties(node: &Node, data: &Path) -> String {
+fn properties(node: &Node, data: &Path, protection: Option<&Protection>) -> String {
     let mut text = String::new();
     let Node { id, role, port, controller_port, replicas } = *node;
     let (id, replicas) = (id.to_string(), replicas.to_string());
     let broker = format!("PLAINTEXT://127.0.0.1:{port}");
+    let bound = protection.map(Protection::bound).unwrap_or_default();
+    let advertised = protection.map(Protection::advertised).unwrap_or_default();
+    let protocols = protection.map(Protection::protocols).unwrap_or_default();
     let controller = format!("CONTROLLER://127.0.0.1:{controller_port}");
     let (roles, listeners) = match role {
-        Role::Both => ("broker,controller", format!("{broker},{controller}")),
+        Role::Both => ("broker,controller", format!("{broker},{controller}{bound}")),
         Role::Controller => ("controller", controller),
         Role::Broker => ("broker", broker.clone()),
     };
     if role != Role::Controller {
-        let ours = format!("advertised.listeners={broker}\ninter.broker.listener.name=PLAINTEXT\n");
+        let ours =
+            format!("advertised.listeners={broker}{advertised}\ninter.broker.listener.name=PLAINTEXT\n");
         text.push_str(&ours);
     }
     let settings = [
@@ -313,7 +349,7 @@ fn properties(node: &Node, data: &Path) -> String {
         ("controller.quorum.voters", &format!("1@127.0.0.1:{controller_port}")),
         ("listeners", &listeners),
         ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        ("listener.security.protocol.map", &format!("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}")),
         ("log.dirs", &data.display().to_string()),
         ("num.network.threads", "3"),
         ("num.io.threads", "4"),
@@ -341,6 +377,9 @@ fn properties(node: &Node, data: &Path) -> String {
         ("log.retention.bytes", "-1"),
         ("log.roll.hours", "87600"),
     ];
+    for (name, value) in protection.map(Protection::settings).unwrap_or_default() {
+        writeln!(text, "{name}={value}").unwrap_or_default();
+    }
     for (name, value) in settings {
         writeln!(text, "{name}={value}").unwrap_or_default(); // a `String` takes everything
     }
@@ -354,7 +393,7 @@ mod tests {
     #[test]
     fn every_setting_is_there_once_and_both_listeners_are_on_loopback() {
         let node = Node { id: 1, role: Role::Both, port: 1111, controller_port: 2222, replicas: 1 };
-        let text = properties(&node, Path::new("/d"));
+        let text = properties(&node, Path::new("/d"), None);
         let mut names: Vec<&str> = text.lines().map(|line| line.split_once('=').unwrap().0).collect();
         names.sort_unstable();
         let count = names.len();
@@ -370,12 +409,12 @@ mod tests {
     #[test]
     fn a_controller_serves_no_clients_and_a_broker_is_no_controller() {
         let node = Node { id: 1, role: Role::Controller, port: 1111, controller_port: 2222, replicas: 2 };
-        let text = properties(&node, Path::new("/d"));
+        let text = properties(&node, Path::new("/d"), None);
         assert!(
             text.contains("\nlisteners=CONTROLLER://127.0.0.1:2222\n") && !text.contains("1111"),
             "{text}"
         );
-        let text = properties(&Node { id: 2, role: Role::Broker, ..node }, Path::new("/d"));
+        let text = properties(&Node { id: 2, role: Role::Broker, ..node }, Path::new("/d"), None);
         assert!(text.contains("\nlisteners=PLAINTEXT://127.0.0.1:1111\n"), "{text}");
         assert!(text.contains("offsets.topic.replication.factor=2\n"), "{text}");
     }

@@ -4,11 +4,13 @@
 //! `cargo xtask services start` lets go of its pair and writes it down, so that `stop` and later commands find it.
 
 mod bucket;
+mod certificates;
 mod cluster;
 mod daemon;
 mod install;
 mod kafka;
 mod s3;
+mod secured;
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -19,10 +21,12 @@ use futures::future::{join, try_join};
 use serde::{Deserialize, Serialize};
 
 pub use self::bucket::{Bucket, Listed, Upload};
+pub use self::certificates::Certificates;
 pub use self::cluster::Cluster;
 pub use self::install::{Cache, KAFKA_VERSION, MINIO_VERSION};
 pub use self::kafka::{Kafka, Topics};
 pub use self::s3::{Endpoint, S3};
+pub use self::secured::{Listeners, PASSWORD, USER};
 
 /// What to start, and where.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use xtask::services::Endpoint;
 
+use super::access::Access;
 use super::event::Event;
 use super::host::Host;
 
@@ -67,6 +68,9 @@ pub(crate) struct Options {
     /// What is left out.
     #[serde(default)]
     pub(crate) skip: Skip,
+    /// How it is known to the broker.
+    #[serde(default)]
+    pub(crate) access: Access,
     /// What the machine does to it.
     #[serde(default)]
     pub(crate) host: Host,
@@ -243,6 +247,9 @@ fn source(options: &Options) -> Result<KafkaSource> {
         .start(StartAt::Earliest)
         .property("group.protocol", &options.group_protocol)
         .properties(&options.properties);
+    if let Some(security) = options.access.security() {
+        source = source.security(security);
+    }
     if options.group_protocol == "classic" && !options.properties.contains_key(SESSION_TIMEOUT) {
         // Under the newer protocol the broker decides; ours is configured alike.
         source = source.property(SESSION_TIMEOUT, "6000").property("heartbeat.interval.ms", "1500");
@@ -270,8 +277,11 @@ where
         OnPoison::Stop => aqueduct::OnPoison::Stop,
         OnPoison::Skip => aqueduct::OnPoison::Skip,
         OnPoison::DeadLetter(topic) => {
-            let letters =
+            let mut letters =
                 KafkaDeadLetters::builder().brokers(&options.brokers).topic(topic).pipeline(&options.name);
+            if let Some(security) = options.access.security() {
+                letters = letters.security(security);
+            }
             aqueduct::OnPoison::DeadLetter(Arc::new(letters.build()?))
         }
     };
@@ -352,6 +362,7 @@ mod tests {
             until_end: true,
             memory: Some(24 << 20),
             disk: Some(32 << 20),
+            access: Access::default(),
             skip: Skip { tombstones: true, holding: Some("x".to_owned()) },
             host: Host { clock: vec![Shift { after_ms: 5, by_s: -3_600 }], open_files: Some(256) },
             s3: SinkOptions { part_bytes: Some(5 << 20), attempts: Some(2), ..SinkOptions::default() },

@@ -1,6 +1,7 @@
 //! The pipeline process of an integration run: `cargo xtask worker JSON`, spawned, killed, frozen and asked to end by the
 //! scenarios. It takes its [`Options`] as one JSON argument and says what happens to it in [`Event`]s, one JSON line each.
 
+mod access;
 mod compose;
 mod event;
 mod host;
@@ -16,6 +17,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use xtask::process::Process;
 
+pub(crate) use self::access::{Access, Certificate, Login, TOKEN_MADE};
 pub(crate) use self::compose::{Compression, Format, Layout, OnPoison, Options, Rotation, SinkOptions, Skip};
 pub(crate) use self::event::{Event, Summary};
 pub(crate) use self::host::{Host, Shift};

@@ -9,5 +9,7 @@ pub(crate) mod pending;
 pub(crate) mod recreated;
 pub(crate) mod reset;
 pub(crate) mod retention;
+pub(crate) mod secured;
+pub(crate) mod static_member;
 pub(crate) mod transactions;
 pub(crate) mod two;
