@@ -188,7 +188,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "TLS to a plaintext listener",
         make: |options, door| options.brokers.clone_from(&door.plain),
-        says: &["no TLS session", "plaintext"],
+        says: &["no broker", "answered", "security.protocol"],
     },
     Mistake {
         name: "password in clear",
