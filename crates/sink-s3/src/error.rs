@@ -201,7 +201,7 @@ impl S3Error {
         match &error {
             SdkError::ServiceError(service) => {
                 let answer = read_answer(service.raw(), service.err());
-                let region = header(service.raw(), "x-amz-bucket-region");
+                let region = header(service.raw(), "x-amz-bucket-region").or_else(|| region_in(service.raw()));
                 return Self::from_answer(at, answer, region);
             }
             // An answer that is no S3 error, as proxies give it: only its status means something.
@@ -305,6 +305,13 @@ fn read_answer(raw: &HttpResponse, error: &impl ProvideErrorMetadata) -> Answer 
 
 fn header(raw: &HttpResponse, name: &str) -> Option<String> {
     raw.headers().get(name).map(str::to_owned)
+}
+
+/// The region that an error's body names; `AuthorizationHeaderMalformed` says it nowhere else.
+fn region_in(raw: &HttpResponse) -> Option<String> {
+    let body = std::str::from_utf8(raw.body().bytes()?).ok()?;
+    let (region, _) = body.split_once("<Region>")?.1.split_once("</Region>")?;
+    Some(region.trim().to_owned())
 }
 
 /// Only seconds: a date would need a clock, and S3 does not send one.

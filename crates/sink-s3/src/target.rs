@@ -19,6 +19,9 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
+use crate::attributes::ObjectAttributes;
+use crate::credentials::Renewing;
+use crate::encryption::CustomerKey;
 use crate::error::{At, S3Error};
 
 /// One attempt of [`check`](ObjectTarget::check) takes no longer; the pipeline asks again, and gives up after eight seconds
@@ -41,7 +44,7 @@ const LEFTOVER_PAGES: usize = 3;
 ///
 /// # Permissions
 /// `s3:PutObject`, `s3:GetObject` (to compare an object whose key is taken) and `s3:AbortMultipartUpload`, below the
-/// prefix. With `s3:ListBucket` a key that is free is told from one that may not be read; without it a store that
+/// prefix; what [`ObjectAttributes`] ask for needs more, which they say. With `s3:ListBucket` a key that is free is told from one that may not be read; without it a store that
 /// cannot write conditionally cannot be used.
 ///
 /// # Uploads left behind
@@ -60,6 +63,41 @@ pub struct S3Target {
     sign_payloads: bool,
     conditional: bool,
     abort_stale: bool,
+    attributes: ObjectAttributes,
+    credentials: Option<Renewing>,
+}
+
+/// The headers of a key that you keep, which every request needs that touches the object.
+macro_rules! with_customer_key {
+    ($target:expr, $request:expr) => {{
+        let key = $target.attributes.customer_key();
+        $request
+            .set_sse_customer_algorithm(key.map(|_| "AES256".to_owned()))
+            .set_sse_customer_key(key.map(CustomerKey::key))
+            .set_sse_customer_key_md5(key.map(CustomerKey::md5))
+    }};
+}
+
+/// What both ways to create an object say about it.
+macro_rules! with_attributes {
+    ($target:expr, $request:expr, $meta:expr) => {{
+        let encryption = $target.attributes.requested_encryption();
+        let mut request = with_customer_key!($target, $request)
+            .set_server_side_encryption(encryption.algorithm)
+            .set_ssekms_key_id(encryption.key)
+            .set_ssekms_encryption_context(encryption.context)
+            .set_bucket_key_enabled(encryption.bucket_key)
+            .set_acl($target.attributes.acl())
+            .set_storage_class($target.attributes.class())
+            .set_tagging($target.attributes.tagging($meta));
+        for (name, value) in &$meta.user {
+            request = request.metadata(*name, value);
+        }
+        for (name, value) in $target.attributes.own_metadata() {
+            request = request.metadata(name, value);
+        }
+        request
+    }};
 }
 
 impl S3Target {
@@ -75,6 +113,8 @@ impl S3Target {
             sign_payloads: false,
             conditional: true,
             abort_stale: false,
+            attributes: ObjectAttributes::new(),
+            credentials: None,
         }
     }
 
@@ -111,6 +151,18 @@ impl S3Target {
         self
     }
 
+    /// What objects are created with. [`ObjectAttributes::problems`] says what the store would refuse.
+    #[must_use]
+    pub fn with_attributes(mut self, attributes: ObjectAttributes) -> Self {
+        self.attributes = attributes;
+        self
+    }
+
+    pub(crate) fn with_credentials(mut self, credentials: Option<Renewing>) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
     /// The prefix [`check`](ObjectTarget::check) tries to write below: permissions may end there.
     #[must_use]
     pub fn with_check_prefix(mut self, prefix: &str) -> Self {
@@ -142,7 +194,11 @@ impl S3Target {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        StageError::new(stage, S3Error::from_sdk(self.at(key), error))
+        let error = S3Error::from_sdk(self.at(key), error);
+        if let (S3Error::CredentialsUnavailable { .. }, Some(credentials)) = (&error, &self.credentials) {
+            credentials.refused();
+        }
+        StageError::new(stage, error)
     }
 
     /// Why a `HEAD` was refused: its answer has no body, and so neither 400 nor 403 says whether credentials have expired, which
@@ -155,7 +211,7 @@ impl S3Target {
             .key(key)
             .range("bytes=0-0")
             .set_expected_bucket_owner(self.expected_owner.clone());
-        match request.send().await {
+        match with_customer_key!(self, request).send().await {
             Ok(object) => {
                 let whole = object.content_range.as_deref().and_then(|range| range.rsplit_once('/'));
                 let size = whole.and_then(|(_, size)| size.parse().ok());
@@ -192,12 +248,14 @@ impl S3Target {
                 _ => return Err(StageError::new(STAGE, error)),
             }
         }
-        let created = self
+        // With everything an object gets, so that a key or a permission that is missing is seen now.
+        let create = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(&self.check_key)
-            .set_expected_bucket_owner(self.expected_owner.clone())
+            .set_expected_bucket_owner(self.expected_owner.clone());
+        let created = with_attributes!(self, create, &ObjectMeta::default())
             .customize()
             .config_override(once())
             .send()
@@ -232,7 +290,10 @@ fn gives_no_reason<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
 
 fn object_head(size: u64, metadata: Option<HashMap<String, String>>) -> ObjectHead {
     let user = metadata.unwrap_or_default().into_iter();
-    ObjectHead { size, user: user.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect() }
+    let mut user: Vec<_> = user.map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+    // The SDK's map has an order of its own each time.
+    user.sort();
+    ObjectHead { size, user }
 }
 
 fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
@@ -290,10 +351,7 @@ impl ObjectTarget for S3Target {
         if self.conditional {
             request = request.if_none_match("*");
         }
-        for (name, value) in &meta.user {
-            request = request.metadata(*name, value);
-        }
-        let mut request = request.customize();
+        let mut request = with_attributes!(self, request, meta).customize();
         if !self.sign_payloads {
             request = request.disable_payload_signing();
         }
@@ -305,7 +363,7 @@ impl ObjectTarget for S3Target {
     }
 
     async fn create_multipart(&self, key: &str, meta: &ObjectMeta) -> Result<Upload, StageError> {
-        let mut request = self
+        let request = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
@@ -313,9 +371,7 @@ impl ObjectTarget for S3Target {
             .checksum_algorithm(ChecksumAlgorithm::Crc32C)
             .content_type(&meta.content_type)
             .set_expected_bucket_owner(self.expected_owner.clone());
-        for (name, value) in &meta.user {
-            request = request.metadata(*name, value);
-        }
+        let request = with_attributes!(self, request, meta);
         let created = request.send().await.map_err(|error| self.failed("s3 create upload", key, error))?;
         let id = created.upload_id.ok_or_else(|| missing("the upload's id", &self.at(key)))?;
         Ok(Upload { key: key.to_owned(), id })
@@ -338,7 +394,7 @@ impl ObjectTarget for S3Target {
             .body(ByteStream::from(body))
             .checksum_crc32_c(header(crc32c))
             .set_expected_bucket_owner(self.expected_owner.clone());
-        let mut request = request.customize();
+        let mut request = with_customer_key!(self, request).customize();
         if !self.sign_payloads {
             request = request.disable_payload_signing();
         }
@@ -368,7 +424,7 @@ impl ObjectTarget for S3Target {
         if self.conditional {
             request = request.if_none_match("*");
         }
-        match request.send().await {
+        match with_customer_key!(self, request).send().await {
             Ok(_) => Ok(Completion::Created),
             Err(error) if is_taken(&error) => Ok(Completion::AlreadyExists),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(Completion::UploadGone),
@@ -398,7 +454,7 @@ impl ObjectTarget for S3Target {
             .bucket(&self.bucket)
             .key(key)
             .set_expected_bucket_owner(self.expected_owner.clone());
-        match request.send().await {
+        match with_customer_key!(self, request).send().await {
             Ok(head) => {
                 let size = head.content_length.and_then(|size| u64::try_from(size).ok());
                 Ok(Some(object_head(size.unwrap_or_default(), head.metadata)))
