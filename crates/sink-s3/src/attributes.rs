@@ -1,5 +1,7 @@
 //! What objects are created with, beside their bytes.
 
+use std::fmt::Write as _;
+
 use aqueduct_files::{ObjectMeta, metadata};
 use aws_sdk_s3::types::{ObjectCannedAcl, StorageClass};
 
@@ -184,7 +186,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            write!(encoded, "%{byte:02X}").ok();
         }
     }
     encoded

@@ -18,8 +18,8 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
-    StalledStreamProtectionConfig,
+    IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
+    SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
@@ -44,7 +44,7 @@ pub(crate) fn http_client(requests: usize, proxy: Option<&Proxy>) -> SharedHttpC
                 .pool_idle_timeout(POOL_IDLE)
                 .pool_max_idle_per_host(requests);
             connector.set_connector_settings(settings.cloned());
-            connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+            connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
             connector.build()
         })
 }
@@ -144,9 +144,9 @@ async fn base(
             RegionProviderChain::first_try(environment).or_else(profiles.build()).region().await
         }
     };
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
+    let mut host = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
     if let Some(region) = &region {
-        loader = loader.region(region.clone());
+        host = host.region(region.clone());
     }
     match &connection.base {
         // With region and key given, nothing of the host decides where records go.
@@ -162,11 +162,11 @@ async fn base(
                 .configure(&config.with_region(region.clone()))
                 .build();
             let credentials = SharedCredentialsProvider::new(credentials);
-            let loader = loader.profile_name(name).credentials_provider(credentials.clone());
-            (region, Some(credentials), Some(loader.load().await))
+            let host = host.profile_name(name).credentials_provider(credentials.clone());
+            (region, Some(credentials), Some(host.load().await))
         }
         Base::Default => {
-            let loaded = loader.load().await;
+            let loaded = host.load().await;
             let region = region.or_else(|| loaded.region().cloned());
             (region, loaded.credentials_provider(), Some(loaded))
         }

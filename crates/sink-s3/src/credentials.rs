@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use aqueduct_core::{Clock, SystemClock};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{
@@ -259,7 +260,7 @@ impl Renewing {
         let refused = self.0.refused.load(Ordering::Relaxed);
         let lasts =
             |credentials: &Credentials, by: SystemTime| credentials.expiry().is_none_or(|end| end > by);
-        let now = SystemTime::now();
+        let now = SystemClock.now();
         if let Some(credentials) = &*held
             && !refused
             && lasts(credentials, now + RENEW_BEFORE)

@@ -201,7 +201,8 @@ impl S3Error {
         match &error {
             SdkError::ServiceError(service) => {
                 let answer = read_answer(service.raw(), service.err());
-                let region = header(service.raw(), "x-amz-bucket-region").or_else(|| region_in(service.raw()));
+                let region =
+                    header(service.raw(), "x-amz-bucket-region").or_else(|| region_in(service.raw()));
                 return Self::from_answer(at, answer, region);
             }
             // An answer that is no S3 error, as proxies give it: only its status means something.

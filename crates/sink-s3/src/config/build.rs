@@ -146,7 +146,6 @@ impl<F> S3SinkBuilder<F> {
     fn who_problems(&self) -> Vec<S3ConfigError> {
         let mut problems = Vec::new();
         match &self.connection.base {
-            Base::Default => {}
             Base::Static(key) => {
                 if key.access_key.is_empty() {
                     problems.push(S3ConfigError::EmptyCredential { what: "access key" });
@@ -156,7 +155,7 @@ impl<F> S3SinkBuilder<F> {
                 }
             }
             Base::Profile(name) if name.is_empty() => problems.push(S3ConfigError::Profile),
-            Base::Profile(_) => {}
+            Base::Default | Base::Profile(_) => {}
             Base::WebIdentity(role) => problems.extend(role.problems()),
         }
         problems.extend(self.connection.assume_role.iter().flat_map(AssumeRole::problems));

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod options;
+#[cfg(test)]
+mod recording;
+#[cfg(test)]
 mod segment;
 #[cfg(test)]
 mod support;
