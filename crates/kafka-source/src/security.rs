@@ -295,8 +295,12 @@ impl fmt::Debug for Sasl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Sasl");
         shown.field("mechanism", &self.mechanism());
-        if let Mechanism::Password { username, .. } = &self.mechanism {
-            shown.field("username", username);
+        match &self.mechanism {
+            Mechanism::Password { username, .. } => {
+                shown.field("username", username);
+            }
+            #[cfg(feature = "oauthbearer")]
+            Mechanism::OAuth(_) => {}
         }
         shown.finish_non_exhaustive()
     }

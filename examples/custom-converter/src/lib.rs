@@ -1,0 +1,3 @@
+//! A converter of one's own: [`cbor::Cbor`].
+
+pub mod cbor;
