@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod integration;
+mod sim;
 mod worker;
 
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::bench::BenchCommand;
 use crate::commands::{AuditCommand, ProduceCommand, ServicesCommand};
 use crate::integration::{IntegrationCommand, ProveCommand};
+use crate::sim::SimCommand;
 use crate::worker::WorkerCommand;
 
 #[derive(Debug, Parser)]
@@ -41,6 +43,8 @@ enum Command {
     Integration(IntegrationCommand),
     /// The whole integration run, with as many seeds as you like, as one table of faults; fails unless all of it is clean
     Prove(ProveCommand),
+    /// Run whole pipelines in simulated time through faults that a seed decides; fails with the seed that broke a promise
+    Sim(SimCommand),
     /// Count what became of a topic's events in a bucket; fails unless each is there once, in order and unchanged
     Audit(AuditCommand),
     /// The pipeline process of an integration run
@@ -56,6 +60,7 @@ impl Command {
             Self::Bench(command) => command.run().await.map(|()| ExitCode::SUCCESS),
             Self::Integration(command) => command.run().await,
             Self::Prove(command) => command.run().await,
+            Self::Sim(command) => command.run().await,
             Self::Audit(command) => command.run().await,
             Self::Worker(command) => command.run().await,
         }

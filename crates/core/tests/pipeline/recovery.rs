@@ -68,6 +68,33 @@ async fn a_crash_while_recovering_is_recovered() {
     assert_eq!(store.offsets(&lane), all(250));
 }
 
+/// Found by the simulation: the first record behind the cut was beyond a gap at the cut, the lane's position stayed before the
+/// gap, and the next segment began there, inside of what was published.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_after_a_recovered_one_begins_where_that_ends_although_offsets_are_missing_there() {
+    let (broker, store, lane) = many(10);
+    broker.skip(&lane, 8);
+    let gate = Gate::new();
+    store.faults().on(Step::Create, 1, Fault::Hold(gate.clone()));
+    let built = pipeline(broker.source(), &store).rotate(MaxRecords(1_000)).build().unwrap();
+    let handle = built.handle();
+    let crashed = tokio::spawn(built.run(never()));
+    while handle.status().lanes.iter().all(|lane| lane.position != Offset::new(18)) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let flushed = tokio::spawn(async move { handle.flush().await });
+    let cut = broker.wait_intent(&lane).await.intent.unwrap();
+    assert_eq!(cut.range.end(), Offset::new(18));
+    gate.arrived().await;
+    crashed.abort();
+    drop((crashed.await, flushed.await));
+    broker.extend(&lane, ["x", "y"]);
+    finish(&broker, &store).await;
+    assert_eq!(broker.mark(&lane), Some(Mark::at(Offset::new(20))));
+    let offsets: Vec<_> = (0..10).chain(18..20).collect();
+    assert_eq!(store.offsets(&lane), offsets);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_commit_answer_changes_nothing() {
     for commit in 1..=6 {
