@@ -76,6 +76,9 @@ where
         tracing::debug!(lane = %self.context.lane, %range, rows = open.stats.rows, reason = reason.as_str(), "cut");
         Metric::Segments.add(&self.context.scope, &[("reason", reason.as_str())], 1);
         Failpoint::CutBeforeHandOver.reach();
+        // What ends a pinned segment may be a record beyond it, and the offsets between them missing: the next segment
+        // begins where this one ends, and never inside of it.
+        self.next = self.next.max(range.end());
         self.handed_over = range.end();
         let item = match token {
             None => Item::Frontier {
