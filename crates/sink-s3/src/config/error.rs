@@ -4,7 +4,7 @@ use std::fmt;
 
 use aqueduct_files::OptionError;
 
-/// One thing that is wrong with the configuration of an [`S3Sink`].
+/// One thing that is wrong with the configuration of an [`S3Sink`](crate::S3Sink).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum S3ConfigError {
@@ -133,7 +133,7 @@ pub enum S3ConfigError {
     Files(OptionError),
 }
 
-/// Everything that is wrong with the configuration of an [`S3Sink`].
+/// Everything that is wrong with the configuration of an [`S3Sink`](crate::S3Sink).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3ConfigErrors(pub Vec<S3ConfigError>);
 

@@ -38,7 +38,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy, Debug)]
 pub struct NoFormat(());
 
-/// Configures an [`S3Sink`]. Only [`bucket`](Self::bucket) and [`format`](Self::format) have no default.
+/// Configures an [`S3Sink`](crate::S3Sink). Only [`bucket`](Self::bucket) and [`format`](Self::format) have no default.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct S3SinkBuilder<F> {
@@ -208,7 +208,7 @@ impl<F> S3SinkBuilder<F> {
     }
 
     /// Your own client, instead of region, endpoint, path style, credentials and timeouts. See
-    /// [`S3Target::from_client`].
+    /// [`S3Target::from_client`](crate::S3Target::from_client).
     pub fn client(mut self, client: Client) -> Self {
         self.client = Some(client);
         self
@@ -278,7 +278,7 @@ impl<F> S3SinkBuilder<F> {
         self
     }
 
-    /// The last part of keys, before the extension; see [`KeyTemplate::with_file_name`].
+    /// The last part of keys, before the extension; see [`KeyTemplate::with_file_name`](aqueduct_files::KeyTemplate::with_file_name).
     pub fn file_name(mut self, template: impl Into<String>) -> Self {
         self.file_name = Some(template.into());
         self
@@ -308,20 +308,20 @@ impl<F> S3SinkBuilder<F> {
         self
     }
 
-    /// Includes bodies in the signature; off by default. See [`S3Target`] for what that means.
+    /// Includes bodies in the signature; off by default. See [`S3Target`](crate::S3Target) for what that means.
     pub fn payload_signing(mut self, sign: bool) -> Self {
         self.sign_payloads = sign;
         self
     }
 
-    /// Off for stores that do not know `If-None-Match`; see [`S3Target::with_conditional_writes`].
+    /// Off for stores that do not know `If-None-Match`; see [`S3Target::with_conditional_writes`](crate::S3Target::with_conditional_writes).
     pub fn conditional_writes(mut self, conditional: bool) -> Self {
         self.conditional = conditional;
         self
     }
 
     /// Removes what killed processes have left of uploads in parts, as soon as the object is there; off by default. It costs one
-    /// request for each object sent in parts and needs `s3:ListBucketMultipartUploads` on the bucket. See [`S3Target`].
+    /// request for each object sent in parts and needs `s3:ListBucketMultipartUploads` on the bucket. See [`S3Target`](crate::S3Target).
     pub fn abort_stale_uploads(mut self, abort: bool) -> Self {
         self.abort_stale_uploads = abort;
         self
