@@ -1,11 +1,11 @@
 //! A process as the world sees it: running, frozen or dead. Nothing it does has an effect unless it runs, and what it has
 //! sent has its effect whatever became of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aqueduct_core::{Clock, StageError, from_unix_millis};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use crate::world::{State, World};
 
@@ -26,7 +26,9 @@ pub(crate) struct Process {
     pub(crate) slot: usize,
     /// Tells the processes of a place apart.
     pub(crate) life: u64,
-    mode: watch::Sender<Mode>,
+    mode: Mutex<Mode>,
+    /// Not a `watch`: that wakes those who wait in an order it draws itself, this one in the order they came.
+    changed: Notify,
 }
 
 /// What becomes of a request.
@@ -40,34 +42,47 @@ enum Fate {
 
 impl Process {
     pub(crate) fn start(world: &Arc<World>, slot: usize, life: u64) -> Arc<Self> {
-        Arc::new(Self { world: Arc::clone(world), slot, life, mode: watch::Sender::new(Mode::Running) })
+        let (mode, changed) = (Mutex::new(Mode::Running), Notify::new());
+        Arc::new(Self { world: Arc::clone(world), slot, life, mode, changed })
     }
 
     pub(crate) fn set(&self, mode: Mode) {
-        self.mode.send_if_modified(|now| {
-            let changes = *now != Mode::Dead && *now != mode;
-            if changes {
-                *now = mode;
+        {
+            let mut now = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
+            if *now == Mode::Dead || *now == mode {
+                return;
             }
-            changes
-        });
+            *now = mode;
+        }
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn is(&self, mode: Mode) -> bool {
-        *self.mode.borrow() == mode
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) == mode
+    }
+
+    async fn becomes(&self, mode: Mode) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that a change in between is not missed.
+            changed.as_mut().enable();
+            if self.is(mode) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Goes on when the process runs; never, when it is dead.
     pub(crate) async fn gate(&self) {
-        let mut mode = self.mode.subscribe();
-        if mode.wait_for(|mode| *mode == Mode::Running).await.is_err() {
-            std::future::pending::<()>().await;
+        if !self.is(Mode::Running) {
+            self.becomes(Mode::Running).await;
         }
     }
 
     pub(crate) async fn died(&self) {
-        let mut mode = self.mode.subscribe();
-        drop(mode.wait_for(|mode| *mode == Mode::Dead).await);
+        self.becomes(Mode::Dead).await;
     }
 
     /// A request to somebody elsewhere, who does `effect`.

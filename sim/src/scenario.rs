@@ -40,7 +40,8 @@ pub struct Scenario {
     pub part_bytes: usize,
     /// Whether objects are compressed.
     pub gzip: bool,
-    /// Bytes of spool beyond what the spool leaves to others.
+    /// Bytes of spool beyond what the spool leaves to others; room for a batch of every lane, as a lane whose batch fits
+    /// nowhere waits for ever, and says so.
     pub disk_bytes: u64,
     /// Per mille of requests that meet a fault.
     pub faults: u32,
@@ -69,7 +70,7 @@ impl Scenario {
             object_bytes: rng.u64(2_000..60_000),
             part_bytes: rng.usize(1_000..8_000),
             gzip: rng.u8(0..4) == 0,
-            disk_bytes: if rng.u8(0..4) == 0 { rng.u64(40_000..200_000) } else { 4 << 20 },
+            disk_bytes: if rng.u8(0..4) == 0 { rng.u64(600_000..1_200_000) } else { 4 << 20 },
             faults: if rng.u8(0..4) == 0 { 0 } else { rng.u32(5..150) },
             bad_disks: rng.u8(0..4) == 0,
             retention_passes: rng.u8(0..16) == 0,

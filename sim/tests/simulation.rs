@@ -11,7 +11,7 @@ fn a_dozen_seeds_keep_every_promise() {
 
 #[test]
 fn a_seed_gives_the_same_run_each_time() {
-    for seed in [3, 8] {
+    for seed in [3, 140] {
         let runs = [(); 2].map(|()| simulate(Scenario::from_seed(seed), true));
         let [first, second] = &runs;
         let differs = first.trace.iter().zip(&second.trace).find(|(one, other)| one != other);
