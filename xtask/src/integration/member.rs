@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
@@ -50,6 +52,8 @@ pub(crate) struct Seen {
     pub(crate) waits: BTreeMap<String, u64>,
     /// The offset behind the last one published, and when, for each lane.
     pub(crate) reached: BTreeMap<String, (i64, Instant)>,
+    /// How often it has come to each failpoint, by name; known at its end.
+    pub(crate) hits: BTreeMap<String, u64>,
     /// Its summary, when it has ended well.
     pub(crate) done: Option<Summary>,
     /// Its error, when it has not.
@@ -170,6 +174,36 @@ impl Member {
         Ok(())
     }
 
+    /// Waits until it has ended: `true` if it has aborted at a failpoint of that name, `false` if it has ended well.
+    ///
+    /// # Errors
+    /// Any other end, or none in time.
+    pub(crate) async fn aborted_at(&mut self, failpoint: &str, limit: Duration) -> Result<bool> {
+        let status = self.ended(limit).await?;
+        if status.success() {
+            return Ok(false);
+        }
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let says_so = log.lines().any(|line| line.contains("aborting") && line.contains(failpoint));
+        let aborted = status.signal() == Some(Signal::ABORT.as_raw());
+        ensure!(
+            aborted && says_so,
+            self.trouble(&format!("was to abort at {failpoint}, and has ended ({status})"))
+        );
+        Ok(true)
+    }
+
+    /// Asks it to end by SIGTERM and waits until it has, however it does; no effect if it already has.
+    pub(crate) async fn dismiss(&self) -> Result<()> {
+        self.process.stop(STOP_LIMIT).await?;
+        Ok(())
+    }
+
+    /// Whether it still runs, frozen or not.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.process.is_alive()
+    }
+
     /// Asks it to end by SIGTERM; it has to end well, with nothing pending.
     pub(crate) async fn terminate(mut self) -> Result<Summary> {
         self.ask().await?;
@@ -277,6 +311,7 @@ impl Seen {
                 self.published += 1;
                 self.reached.insert(lane, (end, Instant::now()));
             }
+            Event::Failpoints { hits } => self.hits = hits,
             Event::Done(summary) => self.done = Some(summary),
             Event::Failed { message } => self.failed = Some(message),
         }

@@ -32,7 +32,7 @@ use self::kafka::{
     transactions, two,
 };
 use self::processes::zombie::{self, Moment};
-use self::processes::{kill, members, rejoin, shutdown, storm};
+use self::processes::{failpoints, kill, members, rejoin, shutdown, storm};
 use self::proof::{Outcome, Proof};
 use self::scenario::Site;
 use self::store::{faults, outage, peers};
@@ -66,6 +66,8 @@ enum Scenario {
     Volume,
     /// SIGKILL, time and again
     Kill,
+    /// An abort at every failpoint, at its first hit and at its last
+    Failpoints,
     /// SIGSTOP between the intent and the first object, past the session timeout, then SIGCONT
     ZombieA,
     /// SIGSTOP between the first object and the last, past the session timeout, then SIGCONT
@@ -147,6 +149,7 @@ impl Scenario {
         match self {
             Self::Volume => Box::pin(volume::run(site)).await,
             Self::Kill => Box::pin(kill::run(site)).await,
+            Self::Failpoints => Box::pin(failpoints::run(site)).await,
             Self::ZombieA => {
                 Box::pin(zombie::run(site, "zombie-a", Moment::BeforePublishing, "classic")).await
             }

@@ -364,7 +364,11 @@ mod tests {
             disk: Some(32 << 20),
             access: Access::default(),
             skip: Skip { tombstones: true, holding: Some("x".to_owned()) },
-            host: Host { clock: vec![Shift { after_ms: 5, by_s: -3_600 }], open_files: Some(256) },
+            host: Host {
+                clock: vec![Shift { after_ms: 5, by_s: -3_600 }],
+                open_files: Some(256),
+                failpoints: Some("part.sent=off".to_owned()),
+            },
             s3: SinkOptions { part_bytes: Some(5 << 20), attempts: Some(2), ..SinkOptions::default() },
         }
     }

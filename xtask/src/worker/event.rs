@@ -1,9 +1,9 @@
 //! What a worker says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
-use aqueduct::{PublishedSegment, Report};
+use aqueduct::{Failpoint, PublishedSegment, Report};
 use serde::{Deserialize, Serialize};
 
 /// One line of a worker's standard output.
@@ -48,6 +48,11 @@ pub(crate) enum Event {
         /// The keys of its objects.
         keys: Vec<String>,
     },
+    /// How often it has come to each failpoint, at its end.
+    Failpoints {
+        /// Those it has come to, by name.
+        hits: BTreeMap<String, u64>,
+    },
     /// The pipeline has ended as it should; the last line.
     Done(Summary),
     /// The pipeline has ended with an error, or could not be built; the last line.
@@ -81,6 +86,12 @@ impl Event {
         let mut out = std::io::stdout().lock();
         out.write_all(&line)?;
         out.flush()
+    }
+
+    /// What this process has come to.
+    pub(super) fn failpoints() -> Self {
+        let hits = Failpoint::ALL.iter().map(|point| (point.name().to_owned(), point.hits()));
+        Self::Failpoints { hits: hits.filter(|(_, hits)| *hits > 0).collect() }
     }
 
     pub(super) fn published(segment: &PublishedSegment) -> Self {

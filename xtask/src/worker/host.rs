@@ -17,6 +17,9 @@ pub(crate) struct Host {
     /// Most files and sockets that may be open at a time.
     #[serde(default)]
     pub(crate) open_files: Option<u64>,
+    /// What its failpoints do, as in `FAILPOINTS`.
+    #[serde(default)]
+    pub(crate) failpoints: Option<String>,
 }
 
 /// One setting of the wall clock.
@@ -29,8 +32,13 @@ pub(crate) struct Shift {
 }
 
 impl Host {
-    /// Lowers what is to be lowered for this process. It cannot be raised again.
+    /// Lowers what is to be lowered for this process, and arms its failpoints. Neither can be undone.
     pub(super) fn limit(&self) -> Result<()> {
+        if let Some(failpoints) = &self.failpoints {
+            aqueduct::configure_failpoints(failpoints)?;
+            // Dying is what it is for: no core files.
+            setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        }
         let Some(files) = self.open_files else { return Ok(()) };
         let limit = Rlimit { current: Some(files), maximum: Some(files) };
         setrlimit(Resource::Nofile, limit).with_context(|| format!("cannot limit open files to {files}"))

@@ -50,6 +50,7 @@ impl WorkerCommand {
             }
             Err(error) => Err(format!("{error:#}")),
         };
+        Event::failpoints().say()?;
         match outcome {
             Ok(report) => {
                 let usage = Process::current()?.usage()?;

@@ -16,12 +16,12 @@ use crate::integration::scenario::{Case, Site};
 use crate::worker::{Layout, OnPoison};
 
 /// One bad value: its name, its bytes, and why it is refused.
-pub(super) struct Bad {
-    pub(super) name: &'static str,
-    pub(super) value: fn() -> Option<Vec<u8>>,
-    pub(super) timestamp: i64,
-    pub(super) stage: &'static str,
-    pub(super) reason: &'static str,
+pub(crate) struct Bad {
+    pub(crate) name: &'static str,
+    pub(crate) value: fn() -> Option<Vec<u8>>,
+    pub(crate) timestamp: i64,
+    pub(crate) stage: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 const BAD: &[Bad] = &[
@@ -110,7 +110,7 @@ fn layout() -> Vec<Layout> {
 }
 
 /// Where a bad record is.
-pub(super) type Place = (i32, i64);
+pub(crate) type Place = (i32, i64);
 
 async fn stops_by_default(case: &Case, bad: &BTreeMap<Place, &'static Bad>) -> Result<()> {
     let mut options = case.options("stopping");
@@ -138,7 +138,7 @@ async fn stops_by_default(case: &Case, bad: &BTreeMap<Place, &'static Bad>) -> R
 }
 
 /// Produces every bad value to every partition and answers where they are.
-pub(super) async fn produce_bad(
+pub(crate) async fn produce_bad(
     case: &Case,
     values: &'static [Bad],
 ) -> Result<BTreeMap<Place, &'static Bad>> {
@@ -171,7 +171,7 @@ pub(super) async fn produce_bad(
 
 /// A letter as it stands in its topic.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(crate) struct Letter {
     key: Vec<u8>,
     value: Option<Vec<u8>>,
     headers: Vec<(String, String)>,
@@ -195,7 +195,8 @@ impl Letter {
         }
     }
 
-    fn header(&self, name: &str) -> Result<&str> {
+    /// The value of that header.
+    pub(crate) fn header(&self, name: &str) -> Result<&str> {
         let found = self.headers.iter().find(|(key, _)| key == name);
         let (_, value) = found.with_context(|| format!("a letter has no header {name}: {self:?}"))?;
         Ok(value)
@@ -203,7 +204,7 @@ impl Letter {
 }
 
 /// Everything in a topic of one partition.
-pub(super) async fn read_letters(case: &Case, topic: &str) -> Result<Vec<Letter>> {
+pub(crate) async fn read_letters(case: &Case, topic: &str) -> Result<Vec<Letter>> {
     let (brokers, topic) = (case.brokers.clone(), topic.to_owned());
     spawn_blocking(move || read_letters_blocking(&brokers, &topic)).await?
 }
@@ -275,4 +276,4 @@ pub(super) fn check_letters(
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// 2026-01-01T00:30:00Z.
-pub(super) const TIMESTAMP: i64 = 1_767_227_400_000;
+pub(crate) const TIMESTAMP: i64 = 1_767_227_400_000;

@@ -1,5 +1,6 @@
 //! Workers that die, freeze, come and go.
 
+pub(crate) mod failpoints;
 pub(crate) mod kill;
 pub(crate) mod members;
 pub(crate) mod protocol;
