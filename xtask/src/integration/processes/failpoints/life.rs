@@ -51,7 +51,9 @@ impl Life<'_> {
     pub(super) async fn go(&self, way: Way, at: Option<(Failpoint, u64)>) -> Result<Ended> {
         let point = at.map_or("", |(point, _)| point.name());
         let mut options = self.options(way);
-        options.host.failpoints = at.map(|(point, hit)| abort_at(point, hit));
+        // A torn write is prepared for, and so counted, only where the point is armed.
+        let counting = || format!("{}=off", Failpoint::SpillTorn.name());
+        options.host.failpoints = Some(at.map_or_else(counting, |(point, hit)| abort_at(point, hit)));
         if way == Way::Heir {
             let cut = Failpoint::IntentCommitted;
             let mut former = options.clone();
