@@ -154,4 +154,4 @@ fn abort_at(point: Failpoint, hit: u64) -> String {
 }
 
 /// The most a life may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
