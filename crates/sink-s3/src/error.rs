@@ -171,7 +171,9 @@ impl Classify for S3Error {
                     .to_owned()
             }
             Self::AccessDenied { .. } => {
-                "allow s3:PutObject, s3:GetObject and s3:AbortMultipartUpload below the prefix".to_owned()
+                "allow s3:PutObject, s3:GetObject and s3:AbortMultipartUpload below the prefix, and for \
+                 abort_stale_uploads s3:ListBucketMultipartUploads on the bucket"
+                    .to_owned()
             }
             Self::Refused { answer, .. } if answer.status == 501 || answer.code == "NotImplemented" => {
                 "a store that does not know If-None-Match needs conditional_writes(false)".to_owned()

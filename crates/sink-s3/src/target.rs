@@ -227,7 +227,6 @@ impl S3Target {
     /// record that we may write.
     async fn try_to_write(&self) -> Result<(), StageError> {
         const STAGE: &str = "s3 check";
-        let once = || aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled());
         let bucket = self
             .client
             .head_bucket()
@@ -274,6 +273,11 @@ impl S3Target {
             .map_err(|error| self.failed(STAGE, &self.check_key, error))?;
         Ok(())
     }
+}
+
+/// A request is sent once and not again.
+fn once() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled())
 }
 
 /// Whether an error is the answer to a condition: the key is taken.
@@ -481,6 +485,9 @@ impl ObjectTarget for S3Target {
                 .set_key_marker(key_marker)
                 .set_upload_id_marker(id_marker)
                 .set_expected_bucket_owner(self.expected_owner.clone())
+                .customize()
+                // Nobody waits for an answer that only tidies up.
+                .config_override(once())
                 .send()
                 .await
                 .map_err(|error| self.failed("s3 list uploads", key, error))?;

@@ -92,6 +92,8 @@ enum Scenario {
     LostCompleteAnswer,
     /// A crash when 3 objects of a segment are visible, and when 300 are
     RecoveryCost,
+    /// SIGSTOP in the middle of an upload in parts that a successor aborts
+    AbortedUpload,
     /// The broker is killed and comes back
     Broker,
     /// The broker dies with a commit under way
@@ -165,6 +167,7 @@ impl Scenario {
             Self::SecondComplete => Box::pin(peers::second_complete(site)).await,
             Self::LostCompleteAnswer => Box::pin(peers::lost_complete_answer(site)).await,
             Self::RecoveryCost => Box::pin(peers::recovery_cost(site)).await,
+            Self::AbortedUpload => Box::pin(peers::aborted_upload(site)).await,
             Self::Broker => Box::pin(broker::run(site)).await,
             Self::BrokerCommit => Box::pin(commit::run(site)).await,
             Self::Coordinator => Box::pin(coordinator::run(site)).await,

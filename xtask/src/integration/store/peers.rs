@@ -52,6 +52,38 @@ pub(crate) async fn lost_complete_answer(site: &mut Site) -> Result<Outcome> {
     finish(site, topics, "Complete applied, its answer lost", 2, audit, worst, detail).await
 }
 
+/// A process is stopped in the middle of an upload in parts. Its successor publishes the object and aborts that upload; then the
+/// process wakes up, is told that its upload is gone, and has to live with it.
+pub(crate) async fn aborted_upload(site: &mut Site) -> Result<Outcome> {
+    let topics = Box::pin(Topics::new(site, ["au-small", "au-large", "au-medium"])).await?;
+    let (mut audit, mut worst) = (Audit::default(), None);
+    for stored in BOTH {
+        let trial = Trial::new(site, &topics, &format!("{stored:?}"), stored, Shape::Multipart);
+        let held = Rule { after: 1, ..Rule::first(1, Operation::Part, Fault::Stall) };
+        let before = trial.proxy(vec![held]).await?;
+        let mut sleeper = trial.start(&before)?;
+        let halfway = |seen: &super::proxy::Seen| seen.injected > 0 && seen.answered(Operation::Part) > 0;
+        before.until("in the middle of an upload", LIMIT, halfway).await?;
+        sleeper.freeze()?;
+        let left = trial.case.bucket.uploads(&trial.prefix()).await?;
+        ensure!(!left.is_empty(), "there is no upload to be left behind");
+
+        let behind = trial.proxy(Vec::new()).await?;
+        let summary = trial.successor(&behind)?.finish(LIMIT).await?;
+        ensure!(summary.recovered > 0, "there was no cut to recover: {summary:?}");
+        let uploads = trial.case.bucket.uploads(&trial.prefix()).await?;
+        ensure!(uploads.is_empty(), "{uploads:?} are still there");
+
+        sleeper.thaw()?;
+        let awake = Instant::now();
+        sleeper.finish(LIMIT).await?;
+        worst = worst.max(Some(awake.elapsed()));
+        audit = audit.plus(trial.audit().await?);
+    }
+    let detail = "the upload was gone when its process woke up; it ended well and left nothing behind";
+    finish(site, topics, "stopped in an upload that its successor aborts", 2, audit, worst, detail).await
+}
+
 async fn finish(
     site: &Site,
     topics: Topics,

@@ -150,6 +150,12 @@ impl<'a> Trial<'a> {
         Proxy::open(self.site.servers.s3.endpoint(), rules).await
     }
 
+    /// Another worker of the same group, that writes to the same place.
+    pub(crate) fn successor(&self, proxy: &Proxy) -> Result<Member> {
+        let name = format!("{}-successor", self.options.name);
+        self.case.start(&Options { name, endpoint: proxy.endpoint().clone(), ..self.options.clone() })
+    }
+
     /// A worker behind a proxy.
     pub(crate) fn start(&self, proxy: &Proxy) -> Result<Member> {
         self.case.start(&Options { endpoint: proxy.endpoint().clone(), ..self.options.clone() })
