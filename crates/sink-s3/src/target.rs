@@ -13,7 +13,6 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use aws_sdk_s3::operation::head_bucket::HeadBucketError;
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -44,8 +43,8 @@ const LEFTOVER_PAGES: usize = 3;
 ///
 /// # Permissions
 /// `s3:PutObject`, `s3:GetObject` (to compare an object whose key is taken) and `s3:AbortMultipartUpload`, below the
-/// prefix; what [`ObjectAttributes`] ask for needs more, which they say. With `s3:ListBucket` a key that is free is told from one that may not be read; without it a store that
-/// cannot write conditionally cannot be used.
+/// prefix; what [`ObjectAttributes`] ask for needs more, which they say. With `s3:ListBucket` a key that is free is told from
+/// one that may not be read; without it a store that cannot write conditionally cannot be used.
 ///
 /// # Uploads left behind
 /// A process that is killed while it sends an object in parts leaves the parts in the bucket, where they are charged for
@@ -99,6 +98,9 @@ macro_rules! with_attributes {
         request
     }};
 }
+
+// Below the macros, which it uses.
+mod check;
 
 impl S3Target {
     /// Uses your own client, with whatever retries, timeouts and middleware it has. Set its
@@ -220,58 +222,6 @@ impl S3Target {
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => Ok(None),
             Err(error) => Err(self.failed("s3 head", key, error)),
         }
-    }
-
-    /// Looks for the bucket, then begins an upload and aborts it. `HEAD` gives no reasons and needs a permission we do
-    /// not ask for, so of its answers only "not there" and "elsewhere" count; only an upload shows before the first
-    /// record that we may write.
-    async fn try_to_write(&self) -> Result<(), StageError> {
-        const STAGE: &str = "s3 check";
-        let bucket = self
-            .client
-            .head_bucket()
-            .bucket(&self.bucket)
-            .set_expected_bucket_owner(self.expected_owner.clone())
-            .customize()
-            .config_override(once())
-            .send()
-            .await;
-        if let Err(error) = bucket {
-            let absent = error.as_service_error().is_some_and(HeadBucketError::is_not_found);
-            let error = match S3Error::from_sdk(self.at(""), error) {
-                _ if absent => S3Error::NoSuchBucket { at: self.at("") },
-                error => error,
-            };
-            match &error {
-                S3Error::Refused { .. } | S3Error::AccessDenied { .. } | S3Error::BadCredentials { .. } => {}
-                _ => return Err(StageError::new(STAGE, error)),
-            }
-        }
-        // With everything an object gets, so that a key or a permission that is missing is seen now.
-        let create = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.bucket)
-            .key(&self.check_key)
-            .set_expected_bucket_owner(self.expected_owner.clone());
-        let created = with_attributes!(self, create, &ObjectMeta::default())
-            .customize()
-            .config_override(once())
-            .send()
-            .await
-            .map_err(|error| self.failed(STAGE, &self.check_key, error))?;
-        self.client
-            .abort_multipart_upload()
-            .bucket(&self.bucket)
-            .key(&self.check_key)
-            .set_upload_id(created.upload_id)
-            .set_expected_bucket_owner(self.expected_owner.clone())
-            .customize()
-            .config_override(once())
-            .send()
-            .await
-            .map_err(|error| self.failed(STAGE, &self.check_key, error))?;
-        Ok(())
     }
 }
 
