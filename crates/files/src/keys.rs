@@ -5,20 +5,25 @@
 //! ```
 //!
 //! The first offset is the object's own, not its segment's. Segments tile the offset axis and an object's first row
-//! is decided by the rows alone, so the same records have the same key whoever writes them again.
+//! is decided by the rows alone, so the same records have the same key whoever writes them again. A template may name the
+//! object's last offset too; see [`KeyTemplate::with_file_name`] for what that costs.
 
-use aqueduct_core::{Fingerprint, Offset, TopicPartition};
+use aqueduct_core::{Fingerprint, Offset, OffsetRange, TopicPartition};
 
 /// The layout of keys. The default is the one Kafka Connect's users know.
 ///
 /// ```
-/// use aqueduct_core::{Offset, TopicPartition};
+/// use aqueduct_core::{Offset, OffsetRange, TopicPartition};
 /// use aqueduct_files::KeyTemplate;
 ///
 /// let keys = KeyTemplate::new("topics");
 /// let lane = TopicPartition::new("orders", 3);
-/// let key = keys.render(&lane, "year=2026/month=11", Offset::new(4711), ".json.gz");
+/// let range = OffsetRange::new(Offset::new(4711), Offset::new(5000)).unwrap();
+/// let key = keys.render(&lane, "year=2026/month=11", range, ".json.gz");
 /// assert_eq!(key, "topics/orders/year=2026/month=11/orders+3+0000004711.json.gz");
+/// let keys = keys.with_file_name("{topic}+{partition}+{start}-{end}");
+/// let key = keys.render(&lane, "", range, ".json.gz");
+/// assert_eq!(key, "topics/orders/orders+3+0000004711-0000004999.json.gz");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyTemplate {
@@ -88,7 +93,14 @@ impl KeyTemplate {
         Self { prefix: prefix.into(), file: Self::DEFAULT_FILE.to_owned(), pad_width: 10 }
     }
 
-    /// Another last part: text with `{topic}`, `{partition}` and `{start}`, of which the last two must be there.
+    /// Another last part: text with `{topic}`, `{partition}`, `{start}` and `{end}`, of which `{partition}` and `{start}` must
+    /// be there: without them two objects could have one name.
+    ///
+    /// `{end}` is the offset of the object's last record, inclusive. It weakens the guarantee to at least once. A process that
+    /// takes over makes the same names, as it cuts where the intent says. But the second net, the claim of a name, only holds
+    /// where the same records have the same name: a mark that an operator sets back is read again with other cuts, and with
+    /// `{end}` the same records are then stored beside the old objects instead of meeting them. What an object holds is in
+    /// its [`metadata`](crate::metadata) in any case.
     #[must_use]
     pub fn with_file_name(mut self, template: impl Into<String>) -> Self {
         self.file = template.into();
@@ -102,6 +114,23 @@ impl KeyTemplate {
         self
     }
 
+    /// Whether names depend on where objects end.
+    pub(crate) fn names_the_end(&self) -> bool {
+        self.file.contains("{end}")
+    }
+
+    /// What all objects of the route have in front, with a slash at the end. `route` is escaped already.
+    pub(crate) fn folder(&self, topic: &str, route: &str) -> String {
+        let mut folder = String::with_capacity(128);
+        for level in [&self.prefix, topic, route] {
+            if !level.is_empty() {
+                folder.push_str(level);
+                folder.push('/');
+            }
+        }
+        folder
+    }
+
     /// The prefix.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -109,6 +138,7 @@ impl KeyTemplate {
 
     /// Everything that is wrong with the template; empty if nothing is.
     pub fn problems(&self) -> Vec<KeyError> {
+        const NUMBERS: [&str; 3] = ["{partition}", "{start}", "{end}"];
         let mut problems = Vec::new();
         let prefix = |problem| KeyError::Prefix { prefix: self.prefix.clone(), problem };
         if !self.prefix.is_empty() {
@@ -130,17 +160,18 @@ impl KeyTemplate {
             problems
                 .push(file("lacks {partition} or {start}, without which two objects could have one name"));
         }
-        let literal = ["{topic}", "{partition}", "{start}"]
+        let literal = ["{topic}", "{partition}", "{start}", "{end}"]
             .iter()
             .fold(self.file.clone(), |text, name| text.replace(name, ""));
         if literal.contains(['{', '}']) {
-            problems.push(file("has a placeholder other than {topic}, {partition} and {start}"));
+            problems.push(file("has a placeholder other than {topic}, {partition}, {start} and {end}"));
         }
         if literal.contains('/') || literal.chars().any(char::is_control) {
             problems.push(file("has a slash or a control character"));
         }
-        if self.file.contains("{partition}{start}") || self.file.contains("{start}{partition}") {
-            problems.push(file("joins {partition} and {start} without anything between them"));
+        let joined = |one: &str| NUMBERS.iter().any(|other| self.file.contains(&format!("{one}{other}")));
+        if NUMBERS.into_iter().any(joined) {
+            problems.push(file("joins two of {partition}, {start} and {end} without anything between them"));
         }
         if self.pad_width > Self::PAD_MAX {
             problems.push(KeyError::PadWidth { width: self.pad_width });
@@ -170,27 +201,41 @@ impl KeyTemplate {
     /// # Errors
     /// [`KeyError::TooLong`].
     pub fn check_route(&self, lane: &TopicPartition, route: &str, extension: &str) -> Result<(), KeyError> {
-        let length = self.render(lane, route, Offset::new(i64::MAX), extension).len();
+        let last = Offset::new(i64::MAX);
+        // Both ends have as many digits as they can have; that no object can be there does not matter.
+        let length = self.named(lane, route, (last, last), extension).len();
         if length <= Self::KEY_MAX { Ok(()) } else { Err(KeyError::TooLong { length }) }
     }
 
-    /// The key of the object of `lane` and `route` whose first row is at `start`. `route` is escaped already.
-    pub fn render(&self, lane: &TopicPartition, route: &str, start: Offset, extension: &str) -> String {
-        let mut key = String::with_capacity(128);
-        for level in [&self.prefix, lane.topic(), route] {
-            if !level.is_empty() {
-                key.push_str(level);
-                key.push('/');
-            }
-        }
-        let start = format!("{:0width$}", start.get(), width = self.pad_width);
+    /// The key of the object of `lane` and `route` with rows from the first to before the last offset of `range`. `route` is
+    /// escaped already.
+    pub fn render(&self, lane: &TopicPartition, route: &str, range: OffsetRange, extension: &str) -> String {
+        let last = Offset::new(range.end().get() - 1);
+        self.named(lane, route, (range.start(), last), extension)
+    }
+
+    fn named(
+        &self,
+        lane: &TopicPartition,
+        route: &str,
+        (first, last): (Offset, Offset),
+        extension: &str,
+    ) -> String {
+        let mut key = self.folder(lane.topic(), route);
+        let [start, end] =
+            [first, last].map(|offset| format!("{:0width$}", offset.get(), width = self.pad_width));
         let partition = lane.partition().to_string();
         let mut rest = self.file.as_str();
         // Not `replace` one after the other: a topic's name could hold text that looks like the next placeholder.
         while let Some(at) = rest.find('{') {
             let (literal, tail) = rest.split_at(at);
             key.push_str(literal);
-            let known = [("{topic}", lane.topic()), ("{partition}", &partition), ("{start}", &start)];
+            let known = [
+                ("{topic}", lane.topic()),
+                ("{partition}", &partition),
+                ("{start}", &start),
+                ("{end}", &end),
+            ];
             let found =
                 known.iter().find_map(|(name, value)| tail.strip_prefix(name).map(|rest| (value, rest)));
             let Some((value, after)) = found else {
@@ -220,11 +265,15 @@ mod tests {
 
     use super::*;
 
+    /// Ten offsets, or what there is.
+    fn range(start: i64) -> OffsetRange {
+        OffsetRange::new(Offset::new(start), Offset::new(start.saturating_add(10))).unwrap()
+    }
+
     #[test]
     fn golden_keys() {
         let lane = TopicPartition::new("my.topic", 12);
-        let render =
-            |keys: &KeyTemplate, route, start| keys.render(&lane, route, Offset::new(start), ".json");
+        let render = |keys: &KeyTemplate, route, start| keys.render(&lane, route, range(start), ".json");
         let default = KeyTemplate::new("topics");
         assert_eq!(
             render(&default, "partition=12", 0),
@@ -238,6 +287,16 @@ mod tests {
         );
         let own = KeyTemplate::new("").with_file_name("p{partition}-{start}").with_pad_width(4);
         assert_eq!(render(&own, "x", 7), "my.topic/x/p12-0007.json");
+        let both = KeyTemplate::new("").with_file_name("{partition}-{start}-{end}").with_pad_width(3);
+        assert_eq!(
+            render(&both, "x", 7),
+            "my.topic/x/12-007-016.json",
+            "the end is the last row's own offset"
+        );
+        assert!(both.problems().is_empty());
+        for joined in ["{partition}-{start}{end}", "{start}-{end}{partition}", "{partition}-{end}"] {
+            assert_eq!(KeyTemplate::new("").with_file_name(joined).problems().len(), 1, "{joined}");
+        }
         assert!(default.problems().is_empty() && own.problems().is_empty());
     }
 
@@ -264,7 +323,7 @@ mod tests {
     fn a_key_at_the_limit_passes_and_one_past_it_does_not() {
         let keys = KeyTemplate::new("t");
         let lane = TopicPartition::new("x", 1);
-        let rest = keys.render(&lane, "r", Offset::new(i64::MAX), ".json").len() - 1;
+        let rest = keys.render(&lane, "r", range(i64::MAX - 1), ".json").len() - 1;
         assert!(keys.check_route(&lane, &"r".repeat(KeyTemplate::KEY_MAX - rest), ".json").is_ok());
         let error = keys.check_route(&lane, &"r".repeat(KeyTemplate::KEY_MAX - rest + 1), ".json");
         assert_eq!(error, Err(KeyError::TooLong { length: KeyTemplate::KEY_MAX + 1 }));
@@ -280,8 +339,8 @@ mod tests {
             if let (Some(left), Some(right)) = (route(&level), route(&other)) {
                 let keys = KeyTemplate::new("data/raw");
                 let lane = TopicPartition::new("t", 0);
-                let one = keys.render(&lane, &left, Offset::new(start), ".json");
-                let two = keys.render(&lane, &right, Offset::new(start), ".json");
+                let one = keys.render(&lane, &left, range(start), ".json");
+                let two = keys.render(&lane, &right, range(start), ".json");
                 prop_assert!(one.starts_with("data/raw/t/"));
                 prop_assert_eq!(one.matches('/').count(), 4);
                 prop_assert_eq!(one == two, level == other);

@@ -17,6 +17,7 @@ pub use claim::{ObjectConflict, ObjectIdentity, metadata};
 pub use compress::{Compression, LevelError};
 pub use format::{Delimited, Format, JsonLines, RawBytes, Row};
 pub use keys::{KeyError, KeyTemplate};
+pub use registry::{PartitionRegistry, StoredPartition};
 pub use sink::{ObjectOptions, ObjectSink, OptionError};
 pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
 
@@ -25,6 +26,7 @@ mod claim;
 mod compress;
 mod format;
 mod keys;
+mod registry;
 mod sink;
 mod target;
 #[cfg(any(test, feature = "testkit"))]

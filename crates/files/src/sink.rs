@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use crate::compress::{Compression, LevelError};
 use crate::format::Format;
 use crate::keys::{KeyError, KeyTemplate};
+use crate::registry::{PartitionRegistry, Registration};
 use crate::target::{ObjectTarget, TargetLimits};
 use crate::writer::{Buffers, ObjectWriter, RowStyle, Workspaces};
 
@@ -105,6 +106,7 @@ pub struct ObjectOptions {
     pub part_bytes: usize,
     /// Most requests with a body under way at once, over all lanes of the sink. 16 by default. Memory bounds them too.
     pub requests: usize,
+    pub(crate) registration: Option<Registration>,
 }
 
 impl Default for ObjectOptions {
@@ -116,6 +118,7 @@ impl Default for ObjectOptions {
             target_object_bytes: 256 << 20,
             part_bytes: 8 << 20,
             requests: 16,
+            registration: None,
         }
     }
 }
@@ -204,6 +207,13 @@ impl ObjectOptions {
         self
     }
 
+    /// Tells a catalogue of the routes there are objects of; nobody by default.
+    #[must_use]
+    pub fn with_partition_registry(mut self, registry: impl PartitionRegistry) -> Self {
+        self.registration = Some(Registration::new(registry));
+        self
+    }
+
     /// Everything that is wrong for a store with these limits; empty if nothing is.
     pub fn problems(&self, limits: &TargetLimits) -> Vec<OptionError> {
         let mut problems: Vec<OptionError> = self.keys.problems().into_iter().map(OptionError::Key).collect();
@@ -250,6 +260,12 @@ where
 
     fn capabilities(&self) -> SinkCapabilities {
         let mut capabilities = SinkCapabilities::redo();
+        if self.0.options.keys.names_the_end() {
+            // A claim is on a name. Cut elsewhere, the same records have another one, and nothing is met there.
+            capabilities.weakness = Some(
+                "keys hold the end offset, so records that are read again from an older mark may get other keys",
+            );
+        }
         if !self.0.target.limits().conditional_create {
             capabilities.weakness = Some("the store cannot create an object only if its key is free");
         }

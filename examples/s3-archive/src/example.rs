@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use aqueduct::files::KeyTemplate;
-use aqueduct::{BatchBuilder, Offset, Partitioner, Permit, RoutePath, Timestamp, TopicPartition};
+use aqueduct::{
+    BatchBuilder, Offset, OffsetRange, Partitioner, Permit, RoutePath, Timestamp, TopicPartition,
+};
 
 use crate::pipeline::{PREFIX, layout};
 
@@ -15,7 +17,8 @@ pub fn key(topic: &str) -> Result<String> {
     let record = batch.get(0).context("the record just pushed")?;
     let mut route = RoutePath::default();
     layout()?.route(&record, &(), &mut route)?;
-    Ok(KeyTemplate::new(PREFIX).render(&lane, route.as_str(), offset, ".json"))
+    let range = OffsetRange::new(offset, offset.next()).context("one record")?;
+    Ok(KeyTemplate::new(PREFIX).render(&lane, route.as_str(), range, ".json"))
 }
 
 #[cfg(test)]

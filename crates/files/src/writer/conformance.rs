@@ -8,7 +8,7 @@ use aqueduct_core::testkit::{SinkHarness, StoredRow, sink_suite};
 use bytes::Bytes;
 
 use crate::testkit::MemoryTarget;
-use crate::{Compression, Delimited, ObjectOptions, ObjectSink, TargetLimits};
+use crate::{Compression, Delimited, KeyTemplate, ObjectOptions, ObjectSink, TargetLimits};
 
 /// Processes that write to one store in memory.
 struct Harness {
@@ -71,4 +71,11 @@ async fn objects_of_many_parts_pass() {
 async fn a_store_without_conditions_passes_what_it_can() {
     let limits = TargetLimits { conditional_create: false, ..TargetLimits::default() };
     passes(limits, ObjectOptions::default(), 19).await;
+}
+
+/// Names with the end are no claim on a record, but everything else holds: whoever takes over cuts where the intent says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_with_the_end_pass_what_they_can() {
+    let keys = KeyTemplate::new("topics").with_file_name("{topic}+{partition}+{start}-{end}");
+    passes(TargetLimits::default(), ObjectOptions::default().with_keys(keys), 19).await;
 }

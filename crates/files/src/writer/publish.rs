@@ -25,6 +25,7 @@ use super::rows::{Object, Route};
 use super::upload::joined;
 use crate::claim::ObjectIdentity;
 use crate::compress::{Compression, PIECE};
+use crate::registry::StoredPartition;
 use crate::sink::{ObjectOptions, SinkParts};
 use crate::target::{ObjectMeta, ObjectTarget, TargetLimits, Upload};
 
@@ -95,10 +96,32 @@ impl<O: ObjectTarget> Plan<O> {
     /// Creates what is not created yet.
     pub(super) async fn publish(self: &Arc<Self>) -> Result<Published, StageError> {
         let published = self.publish_absent().await;
-        if published.is_err() {
-            self.repeated.store(true, Ordering::Relaxed);
+        match published {
+            Err(error) => {
+                self.repeated.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+            // Only now: everything that is told of is visible. And before the end is committed, so a crash repeats it.
+            Ok(published) => self.tell().await.map(|()| published),
         }
-        published
+    }
+
+    /// Tells the registry, if there is one, of the routes.
+    async fn tell(&self) -> Result<(), StageError> {
+        let Some(registration) = &self.options.registration else {
+            return Ok(());
+        };
+        let (topic, location) = (self.segment.lane.topic(), self.target.location());
+        // A route is only noted with its first row, so each has objects.
+        let partitions = self.routes.iter().flatten().map(|route| {
+            let folder = self.options.keys.folder(topic, &route.path);
+            StoredPartition {
+                topic: topic.to_owned(),
+                route: route.path.to_string(),
+                location: format!("{location}/{folder}"),
+            }
+        });
+        registration.tell(partitions).await
     }
 
     async fn publish_absent(self: &Arc<Self>) -> Result<Published, StageError> {
@@ -223,7 +246,7 @@ impl<O: ObjectTarget> Plan<O> {
             return Err(lost(id));
         };
         let Segment { lane, layout, style, .. } = &self.segment;
-        let key = self.options.keys.render(lane, &route.path, object.first, &style.extension);
+        let key = self.options.keys.render(lane, &route.path, range, &style.extension);
         let identity = ObjectIdentity {
             lane: lane.clone(),
             range,

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 mod leftovers;
+mod partitions;
 
 use super::*;
 use crate::testkit::{Call, Fault, MemoryTarget};

@@ -5,7 +5,7 @@ mod error;
 
 use std::time::Duration;
 
-use aqueduct_files::{Compression, ObjectOptions};
+use aqueduct_files::{Compression, ObjectOptions, PartitionRegistry};
 use aws_sdk_s3::Client;
 use secrecy::SecretString;
 
@@ -287,6 +287,12 @@ impl<F> S3SinkBuilder<F> {
     /// Digits the offset in a key is padded to; 10 by default.
     pub fn pad_width(mut self, digits: usize) -> Self {
         self.pad_width = Some(digits);
+        self
+    }
+
+    /// Tells a catalogue (Hive, Glue, Athena) of the routes there are objects of, before their offsets are committed.
+    pub fn partition_registry(mut self, registry: impl PartitionRegistry) -> Self {
+        self.options = self.options.with_partition_registry(registry);
         self
     }
 
