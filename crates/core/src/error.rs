@@ -18,7 +18,7 @@ pub enum Class {
     /// The same call again after a back-off (at least `after`, when the other side named a delay). The lane waits,
     /// its source slows down, nothing is lost. Retried for as long as it takes: an outage is not an error to give up on.
     Retry {
-        /// The delay the other side asked for.
+        /// The delay the other side asked for; a lane waits five minutes at most.
         after: Option<Duration>,
     },
     /// An error nobody has classified. Retried like [`Retry`](Self::Retry), but a bounded number of times, and then

@@ -33,8 +33,16 @@ impl Fingerprint {
         Self::default()
     }
 
-    /// Adds `value` to the part `name` (letters, digits and dashes). Putting a name twice extends its part, in order.
+    /// Adds `value` to the part `name` (ASCII letters, digits and dashes; anything else becomes a dash, because names stand
+    /// in the intent's text). Putting a name twice extends its part, in order.
     pub fn put(&mut self, name: &str, value: impl fmt::Display) {
+        let spelled: String;
+        let name = if is_name(name) {
+            name
+        } else {
+            spelled = name.chars().map(|it| if is_name_part(it) { it } else { '-' }).collect();
+            if spelled.is_empty() { "-" } else { &spelled }
+        };
         let value = value.to_string();
         let index = match self.parts.binary_search_by(|(known, _)| known.as_str().cmp(name)) {
             Ok(index) => index,
@@ -90,15 +98,27 @@ impl Fingerprint {
         }
     }
 
+    /// Reads what [`encode`](Self::encode) wrote, and nothing else.
     pub(crate) fn decode(text: &str) -> Option<Self> {
-        let mut parts = Vec::new();
-        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let mut parts: Vec<(String, u32)> = Vec::new();
+        for pair in text.split(',').filter(|_| !text.is_empty()) {
             let (name, hash) = pair.split_once(':')?;
+            let ascends = parts.last().is_none_or(|(last, _)| last.as_str() < name);
+            if !ascends || !is_name(name) {
+                return None;
+            }
             parts.push((name.to_owned(), u32::from_str_radix(hash, 16).ok()?));
         }
-        parts.sort();
         Some(Self { parts })
     }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_name_part)
+}
+
+fn is_name_part(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '-'
 }
 
 impl fmt::Debug for Fingerprint {
@@ -141,6 +161,18 @@ mod tests {
     #[test]
     fn a_missing_part_is_a_difference() {
         assert_eq!(Fingerprint::new().differing_parts(&sample()), ["converter", "partitioner"]);
+    }
+
+    #[test]
+    fn names_that_an_intent_could_not_hold_are_respelled() {
+        for name in ["two words", "a:b", "a,b", "", "größe", "=", "\n"] {
+            let mut parts = Fingerprint::new();
+            parts.put(name, "1");
+            parts.put("z", "2");
+            let mut encoded = String::new();
+            parts.encode(&mut encoded);
+            assert_eq!(Fingerprint::decode(&encoded), Some(parts), "{name:?} as {encoded}");
+        }
     }
 
     const GOLDEN: &str = "converter:ca343457,partitioner:cf2cd4c7";

@@ -111,41 +111,61 @@ impl Mark {
         out
     }
 
-    /// Reads back what [`encode`](Self::encode) wrote beside offset `next`. Trailing spaces are allowed (a source
+    /// Reads back what [`encode`](Self::encode) wrote beside offset `next`, and nothing that is spelled in another way: fields
+    /// in another order, a field twice, a number with a sign or a zero in front. Trailing spaces are allowed (a source
     /// pads a probe to learn the broker's limit).
     ///
     /// # Errors
     /// [`MarkError`] if the text is not ours, is of another version or is damaged.
     pub fn decode(next: Offset, metadata: &str) -> Result<Self, MarkError> {
-        let mut words = metadata.split_ascii_whitespace();
-        match words.next() {
-            Some(MARKER) => {}
-            Some(marker) if marker.starts_with("aq") && marker.len() <= 8 => {
-                return Err(MarkError::Version { marker: marker.to_owned() });
-            }
-            _ => return Err(MarkError::Foreign),
+        let metadata = metadata.trim_end_matches(' ');
+        let (marker, fields) = metadata.split_once(' ').unwrap_or((metadata, ""));
+        if marker != MARKER {
+            return Err(if is_marker(marker) {
+                MarkError::Version { marker: marker.to_owned() }
+            } else {
+                MarkError::Foreign
+            });
         }
-        let words: Vec<&str> = words.collect();
-        if words.is_empty() {
+        if fields.is_empty() {
             return Ok(Self::at(next));
         }
         let damaged = |field| MarkError::Damaged { next, field };
-        let word = |name: &'static str| {
-            words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).ok_or(damaged(name))
+        let mut words = fields.split(' ');
+        let mut word = |name: &'static str| {
+            words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('=')).ok_or(damaged(name))
         };
         let end: i64 = word("e")?.parse().map_err(|_| damaged("e"))?;
-        Ok(Self {
-            next,
-            intent: Some(Intent {
-                range: OffsetRange::new(next, Offset::new(end)).ok_or(damaged("e"))?,
-                rows: word("n")?.parse().map_err(|_| damaged("n"))?,
-                offsets_hash: u64::from_str_radix(word("h")?, 16).map_err(|_| damaged("h"))?,
-                opened_at_ms: word("o")?.parse().map_err(|_| damaged("o"))?,
-                fingerprint: Fingerprint::decode(word("f")?).ok_or(damaged("f"))?,
-                token: decode_hex(word("t")?).ok_or(damaged("t"))?,
-            }),
-        })
+        let intent = Intent {
+            range: OffsetRange::new(next, Offset::new(end)).ok_or(damaged("e"))?,
+            rows: word("n")?.parse().map_err(|_| damaged("n"))?,
+            offsets_hash: u64::from_str_radix(word("h")?, 16).map_err(|_| damaged("h"))?,
+            opened_at_ms: word("o")?.parse().map_err(|_| damaged("o"))?,
+            fingerprint: Fingerprint::decode(word("f")?).ok_or(damaged("f"))?,
+            token: decode_hex(word("t")?).ok_or(damaged("t"))?,
+        };
+        let mark = Self { next, intent: Some(intent) };
+        let written = mark.encode();
+        match FIELDS
+            .iter()
+            .zip(written.split(' ').zip(metadata.split(' ')).skip(1))
+            .find(|(_, (a, b))| a != b)
+        {
+            Some((field, _)) => Err(damaged(field)),
+            None if written.len() != metadata.len() => Err(damaged("t")),
+            None => Ok(mark),
+        }
     }
+}
+
+/// The fields of an intent, in their order.
+const FIELDS: [&str; 6] = ["e", "n", "h", "o", "f", "t"];
+
+/// Whether a word is the marker of some version.
+fn is_marker(word: &str) -> bool {
+    word.strip_prefix("aq").is_some_and(|version| {
+        (1..=6).contains(&version.len()) && version.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 fn decode_hex(text: &str) -> Option<Bytes> {

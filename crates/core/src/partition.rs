@@ -131,6 +131,7 @@ impl RoutePath {
     /// # Errors
     /// [`PoisonReason::InvalidRoute`] if the level or the route gets too long; the path is then as before.
     pub fn push(&mut self, level: &str) -> Result<(), Poison> {
+        check_level(level.len())?;
         self.append(|text| escape_into(text, level, false), level.is_empty() || is_dots(level))
     }
 
@@ -139,6 +140,7 @@ impl RoutePath {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn push_field(&mut self, name: &str, value: &str) -> Result<(), Poison> {
+        check_level(name.len().saturating_add(value.len()).saturating_add(1))?;
         self.append(
             |text| {
                 escape_into(text, name, true);
@@ -211,13 +213,9 @@ impl RoutePath {
             self.text.push_str(if dots.is_empty() { "%" } else { "" });
             dots.bytes().for_each(|_| self.text.push_str("%2E"));
         }
-        let length = self.text.len() - start;
-        if length > Self::LEVEL_MAX {
+        if let Err(poison) = check_level(self.text.len() - start) {
             self.text.truncate(before);
-            return Err(Poison::new(
-                PoisonReason::InvalidRoute,
-                format!("a route level has {length} bytes, the limit is {}", Self::LEVEL_MAX),
-            ));
+            return Err(poison);
         }
         self.check_route(before)
     }
@@ -233,6 +231,19 @@ impl RoutePath {
         }
         Ok(())
     }
+}
+
+/// Escaping only lengthens. So a level is looked at before it is written as well: a value of megabytes must not pass through
+/// the path's memory, which is kept for the records to come.
+fn check_level(length: usize) -> Result<(), Poison> {
+    if length <= RoutePath::LEVEL_MAX {
+        return Ok(());
+    }
+    let limit = RoutePath::LEVEL_MAX;
+    Err(Poison::new(
+        PoisonReason::InvalidRoute,
+        format!("a route level has {length} bytes, the limit is {limit}"),
+    ))
 }
 
 /// Whether `levels` are levels joined by single slashes that escaping would leave alone. May say no to some that are.
@@ -385,6 +396,19 @@ mod tests {
         path.push(&"y".repeat(RoutePath::LEVEL_MAX)).unwrap();
         assert!(path.push(&"z".repeat(RoutePath::LEVEL_MAX)).is_err(), "the route's limit");
         assert!(path.as_str().starts_with(before.as_str()));
+    }
+
+    #[test]
+    fn a_value_of_megabytes_leaves_no_memory_behind() {
+        let (mut path, huge) = (RoutePath::default(), "/".repeat(1 << 20));
+        path.push("a").unwrap();
+        for refused in [path.push(&huge), path.push_field("name", &huge), path.push_field(&huge, "value")] {
+            assert_eq!(refused.unwrap_err().reason(), PoisonReason::InvalidRoute);
+        }
+        path.push_levels(&huge).unwrap();
+        assert!(path.push_levels(&"a/".repeat(1 << 20)).is_err());
+        assert_eq!(path.as_str(), "a");
+        assert!(path.text.capacity() < 16 << 10, "{} bytes are kept", path.text.capacity());
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl<'a> Backoff<'a> {
         if error.lacks_disk() {
             self.waits_for_disk.get_or_insert_with(|| self.lane.budget.disk().wait());
         }
-        let delay = self.delays.next().unwrap_or(Self::MAX).max(asked.unwrap_or_default());
+        let delay = at_least(self.delays.next().unwrap_or(Self::MAX), asked);
         let chain = ErrorChain(&error).to_string();
         tracing::warn!(lane = %self.lane.lane, ?delay, error = %chain, "trying again");
         Metric::Retries.add(&self.lane.scope, &[("stage", error.stage())], 1);
@@ -61,6 +61,14 @@ impl<'a> Backoff<'a> {
         tokio::time::sleep(delay).await;
         Ok(())
     }
+}
+
+/// The longest delay the other side may ask for: a store that names a year by mistake must not stop a lane for one.
+const ASKED_MAX: Duration = Duration::from_mins(5);
+
+/// Our own delay, or a longer one that the other side asked for.
+fn at_least(own: Duration, asked: Option<Duration>) -> Duration {
+    own.max(asked.unwrap_or_default().min(ASKED_MAX))
 }
 
 impl Drop for Backoff<'_> {
@@ -87,3 +95,18 @@ macro_rules! persist {
     }};
 }
 pub(super) use persist;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_other_side_asks_for_is_waited_for_within_reason() {
+        let (own, second) = (Duration::from_secs(1), Duration::from_secs(1));
+        assert_eq!(at_least(own, None), own);
+        assert_eq!(at_least(own, Some(Duration::ZERO)), own);
+        assert_eq!(at_least(own, Some(ASKED_MAX)), ASKED_MAX);
+        assert_eq!(at_least(own, Some(ASKED_MAX + second)), ASKED_MAX);
+        assert_eq!(at_least(own, Some(Duration::MAX)), ASKED_MAX);
+    }
+}

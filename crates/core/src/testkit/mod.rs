@@ -5,6 +5,7 @@
 //! | a pipeline, without servers | [`ScriptedBroker`] and its [`ScriptedSource`]s, [`MemorySink`], [`MemoryDeadLetters`], [`ManualClock`] |
 //! | a sink of your own | [`sink_suite`], in one line |
 //! | a converter, a partitioner | [`check_converter`], [`check_partitioner`], [`check_fingerprints_differ`], [`hostile_records`] |
+//! | a decoder, against files that are kept | [`check_corpus`] |
 //! | a whole run, from outside | [`Auditor`] |
 //! | what happens when things fail | [`Faults`] on [`Faulty`] sinks, on commits ([`ScriptedBroker::on_commit`]) and on single objects ([`MemoryStore::faults`]) |
 //!
@@ -14,6 +15,7 @@
 pub use audit::{Audit, Auditor};
 pub use broker::{Committed, ScriptedBroker, ScriptedRecord};
 pub use clock::ManualClock;
+pub use corpus::check_corpus;
 pub use dead_letters::MemoryDeadLetters;
 pub use fault::{Fault, Faults, Gate, InjectedFault, Step};
 pub use faulty::Faulty;
@@ -29,6 +31,7 @@ pub use suite::{SinkHarness, StoredRow, SuiteReport, SuiteRow, sink_suite};
 mod audit;
 mod broker;
 mod clock;
+mod corpus;
 mod dead_letters;
 mod fault;
 mod faulty;
