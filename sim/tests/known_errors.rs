@@ -11,3 +11,12 @@ fn seeds_32_and_140_a_replay_that_ends_in_a_gap() {
         assert_eq!(simulate(Scenario::from_seed(seed), false).violation, None, "seed {seed}");
     }
 }
+
+/// A member froze while its partitions were revoked, and its session ended. The revocation had already taken the lane out of
+/// the list whose leases end with a session, so that when the partition came back the lane of old still committed, with the
+/// new generation, a segment that another member had finished long ago: the mark moved back. Since then a lane that leaves
+/// keeps its lease where it can be ended (`pipeline/supervise.rs`).
+#[test]
+fn seed_815_a_session_that_ends_during_a_revocation() {
+    assert_eq!(simulate(Scenario::from_seed(815), false).violation, None);
+}

@@ -24,7 +24,7 @@ pub(crate) struct CommitSlot {
     under_way: Option<Commit>,
     /// Waits for a probe to finish.
     queued: Option<CommitRequest>,
-    /// The highest offset committed under this assignment; marks never move back.
+    /// The highest offset committed under this assignment, at first the mark it started from; marks never move back.
     highest: Option<Offset>,
 }
 
@@ -58,6 +58,11 @@ pub(crate) enum Consequence {
 }
 
 impl CommitSlot {
+    /// The slot of an assignment that started from this mark: whatever wants to commit less was begun under another one.
+    pub(crate) fn starting_at(mark: Offset) -> Self {
+        Self { highest: Some(mark), ..Self::default() }
+    }
+
     /// Takes a lane's request. It waits for a probe, and is refused beside another commit.
     pub(crate) fn request(&mut self, request: CommitRequest) {
         if self.highest.is_some_and(|highest| request.mark.next < highest) {
@@ -264,6 +269,15 @@ mod tests {
             assert!(matches!(settle(&mut leaves, &verdict, now), Consequence::None));
             assert_eq!(class(answer), Some(Class::Fenced));
         }
+    }
+
+    #[test]
+    fn a_request_from_before_the_assignments_mark_is_refused() {
+        let mut lane = lane();
+        lane.commit = CommitSlot::starting_at(Offset::new(5));
+        assert_eq!(class(request(&mut lane, 4)), Some(Class::Fenced));
+        let mut answer = request(&mut lane, 5);
+        assert!(answer.try_recv().is_err(), "the mark itself, with an intent, is the first commit there is");
     }
 
     #[test]

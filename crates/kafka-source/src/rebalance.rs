@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::client::{self, Consumer, Rebalance, list_of};
+use crate::commit::CommitSlot;
 use crate::lanes::Lane;
 use crate::marks::{self, Found, Reading};
 use crate::poll::Poller;
@@ -192,6 +193,7 @@ impl Poller {
             }
             let stop_at = self.settings.until_end.then(|| *self.stops.entry(name.clone()).or_insert(end));
             let mut lane = Lane::new(name, at, end, stop_at);
+            lane.commit = CommitSlot::starting_at(assignment.mark.next);
             // Without an answer the lane stays silent: assigned, because the group says so, and not read.
             lane.leaving = start.is_none();
             lane.paused = self.paused.contains(&lane.name);

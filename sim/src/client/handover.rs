@@ -105,6 +105,7 @@ impl Poller {
         for partition in added.keys() {
             let start = starts.iter().find(|(lane, _)| lane.partition() == *partition).map(|it| it.1.get());
             let leaving = start.is_none();
+            // Not the mark it starts from, with which `aqueduct-kafka-source` begins: the lanes' own fence has to do here.
             let lane = Lane { position: start, reached: None, leaving, highest: i64::MIN, commit: None };
             self.lanes.insert(*partition, lane);
         }

@@ -65,6 +65,7 @@ pub(super) async fn run(
         exactly_once_required,
         mode,
         lanes: BTreeMap::new(),
+        leaving: BTreeMap::new(),
         lanes_assigned: Arc::default(),
         tasks: JoinSet::new(),
         generation: 0,
@@ -172,6 +173,8 @@ struct Supervisor {
     mode: Mode,
     /// Ordered, so that what is done to all of them is done in an order that can be repeated.
     lanes: BTreeMap<TopicPartition, LaneEntry>,
+    /// Leases of lanes that finish because their partition was revoked, by generation: it may be lost before they have.
+    leaving: BTreeMap<TopicPartition, (u64, Lease)>,
     lanes_assigned: Arc<AtomicUsize>,
     tasks: JoinSet<LaneEnd>,
     generation: u64,
@@ -235,10 +238,8 @@ impl Supervisor {
             SourceEvent::Lost(lanes) => {
                 self.not_finished();
                 for lane in lanes {
-                    if let Some(entry) = self.take(&lane) {
+                    if self.fence(&lane) {
                         tracing::warn!(%lane, "the partition is already somebody else's");
-                        entry.lease.end();
-                        entry.inbox.discard();
                     }
                 }
             }
@@ -289,10 +290,9 @@ impl Supervisor {
 
     /// Starts a lane; the answer resolves to the offset to read from.
     fn spawn(&mut self, assignment: Assignment) -> oneshot::Receiver<Offset> {
-        if let Some(stale) = self.take(&assignment.lane) {
-            stale.lease.end();
-            stale.inbox.discard();
-        }
+        // A membership that ended and began again: whatever was at work under the old one may commit under the new one
+        // otherwise.
+        self.fence(&assignment.lane);
         self.generation += 1;
         let lane = assignment.lane.clone();
         tracing::info!(%lane, mark = %assignment.mark.next, intent = assignment.mark.intent.is_some(), "assigned");
@@ -351,9 +351,13 @@ impl Supervisor {
     }
 
     fn on_revoked(&mut self, lanes: &[TopicPartition], by: Instant, done: Reply<()>) {
-        let entries: Vec<_> = lanes.iter().filter_map(|lane| self.take(lane)).collect();
-        for entry in &entries {
-            entry.wish.send_replace(Wish::Drain);
+        let mut entries = Vec::new();
+        for lane in lanes {
+            if let Some(entry) = self.take(lane) {
+                entry.wish.send_replace(Wish::Drain);
+                self.leaving.insert(lane.clone(), (entry.generation, entry.lease.clone()));
+                entries.push(entry);
+            }
         }
         tokio::spawn(async move {
             let deadline = by - REVOKE_MARGIN;
@@ -377,6 +381,9 @@ impl Supervisor {
         let is_current = self.lanes.get(&lane).is_some_and(|entry| entry.generation == generation);
         if is_current {
             self.take(&lane);
+        }
+        if self.leaving.get(&lane).is_some_and(|(leaving, _)| *leaving == generation) {
+            self.leaving.remove(&lane);
         }
         match exit {
             LaneExit::Failed(error) => {
@@ -444,9 +451,19 @@ impl Supervisor {
     }
 
     fn end_leases(&self) {
-        for entry in self.lanes.values() {
+        let leaving = self.leaving.values().map(|(_, lease)| lease);
+        self.lanes.values().map(|entry| &entry.lease).chain(leaving).for_each(Lease::end);
+    }
+
+    /// Ends the lease of whoever works on the partition, also of a lane that finishes because of a revocation. Answers
+    /// whether there was one.
+    fn fence(&mut self, lane: &TopicPartition) -> bool {
+        let leaving = self.leaving.remove(lane).map(|(_, lease)| lease.end());
+        let current = self.take(lane).map(|entry| {
             entry.lease.end();
-        }
+            entry.inbox.discard();
+        });
+        leaving.or(current).is_some()
     }
 
     fn take(&mut self, lane: &TopicPartition) -> Option<LaneEntry> {

@@ -211,6 +211,33 @@ async fn a_revocation_that_runs_out_of_time_leaves_the_intent_to_the_next_owner(
     gate.open();
 }
 
+/// A revocation under way takes the lane out of the running ones. When the session ends meanwhile, what the lane still has in
+/// flight must not be committed by the membership that follows: others may have gone on in between (simulated seed 815).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_lost_while_it_is_revoked_is_fenced_before_it_comes_back() {
+    let (broker, store, lane) = many(300);
+    let gate = Gate::new();
+    store.faults().on(Step::Create, 1, Fault::Hold(gate.clone()));
+    let source = broker.source();
+    let member = source.member();
+    let one = tokio::spawn(pipeline(source, &store).rotate(MaxRecords(100)).build().unwrap().run(never()));
+    gate.arrived().await;
+    drop(member.revoke(vec![lane.clone()], Duration::from_secs(60)));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    member.lose([lane.clone()]);
+    // Another one takes over, publishes everything and leaves.
+    finish(&broker, &store).await;
+    assert_eq!(broker.mark(&lane), Some(Mark::at(Offset::new(300))));
+    member.assign([lane.clone()]);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    gate.open();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(broker.mark(&lane), Some(Mark::at(Offset::new(300))), "the mark went back");
+    assert_eq!(store.offsets(&lane), all(300));
+    assert!(!one.is_finished());
+    one.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_layout_stops_at_a_pending_intent_and_the_old_one_finishes_it() {
     let (broker, store, lane) = many(250);
