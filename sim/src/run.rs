@@ -422,13 +422,16 @@ fn pipeline(process: &Arc<Process>, budget: &Budget, life: u64) -> Pipeline {
         .with_requests(4);
     let sink = ObjectSink::new(Delimited::lines(), Target(Arc::clone(process)), options);
     let sink = sink.unwrap_or_else(|problems| panic!("{problems:?}"));
+    // The first life of a process that stops at poison ends there; the next one has learnt to skip it.
+    let stops = life == 0 && scenario.poison == PoisonPolicy::Stop;
     let poison = match scenario.poison {
-        PoisonPolicy::Stop if life == 0 => OnPoison::Stop,
+        PoisonPolicy::Stop if stops => OnPoison::Stop,
         PoisonPolicy::Stop | PoisonPolicy::Skip => OnPoison::Skip,
         PoisonPolicy::DeadLetter => OnPoison::DeadLetter(Arc::new(Letters(Arc::clone(process)))),
     };
     // A lane that nobody can help would end each process before the others have caught up.
-    let on_failure = if scenario.retention_passes { OnLaneFailure::KeepOthers } else { OnLaneFailure::Stop };
+    let keeps = scenario.retention_passes && !stops;
+    let on_failure = if keeps { OnLaneFailure::KeepOthers } else { OnLaneFailure::Stop };
     let rotation = rotation(&mut world.state().rng);
     let built = Pipeline::from(SimSource::new(process))
         .convert(Values)
