@@ -1,6 +1,7 @@
 //! The pipeline: four stages, a guarantee, and what drives them.
 
 mod builder;
+mod check;
 mod guarantee;
 mod handle;
 mod options;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::error::{Class, ErrorChain, StageError};
+use crate::error::{ErrorChain, StageError};
 use crate::fingerprint::Fingerprint;
 use crate::lane::{Inbox, LaneContext, LaneError, LaneEvent, LaneExit, LaneStart, Wish};
 use crate::lease::Lease;
@@ -20,12 +20,10 @@ use crate::sink::SinkCapabilities;
 use crate::source::{Assignment, Reply, SourceContext, SourceControl, SourceEvent};
 use crate::spool::{Offload, Spool, SpoolError};
 
+use super::check;
 use super::{Command, Guarantee, OnLaneFailure, Options, Pipeline, PipelineError, Runnable};
 use crate::dead_letter::OnPoison;
 
-/// How long the target may be unreachable at the start before that is an error; with the start of the process and the
-/// last attempt it stays below ten seconds.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long before a revocation's deadline a lane that is not done loses its lease.
 const REVOKE_MARGIN: Duration = Duration::from_millis(500);
 /// How often the process-wide gauges are set.
@@ -45,9 +43,9 @@ pub(super) async fn run(
 ) -> Result<Report, PipelineError> {
     let started = std::time::Instant::now();
     let spool = open_spool(&pipeline.options).await?;
-    persist_check("sink check", || pipeline.stages.check()).await.map_err(PipelineError::Sink)?;
+    check::persist("sink check", || pipeline.stages.check()).await.map_err(PipelineError::Sink)?;
     if let OnPoison::DeadLetter(target) = &pipeline.options.on_poison {
-        persist_check("dead-letter check", || target.check()).await.map_err(PipelineError::DeadLetters)?;
+        check::persist("dead-letter check", || target.check()).await.map_err(PipelineError::DeadLetters)?;
     }
     let exactly_once_required = pipeline.options.require == Some(Guarantee::ExactlyOnce);
     let context = SourceContext {
@@ -103,32 +101,6 @@ async fn open_spool(options: &Options) -> Result<Spool, PipelineError> {
         Err(error) => {
             Err(SpoolError::Io { path: options.spool_dir.clone(), source: std::io::Error::other(error) }
                 .into())
-        }
-    }
-}
-
-/// Asks until the answer is final or the time is up: a target that is starting beside us gets a moment, a wrong name
-/// is reported at once.
-async fn persist_check<'a, F>(what: &'static str, check: impl Fn() -> F) -> Result<(), StageError>
-where
-    F: Future<Output = Result<(), StageError>> + Send + 'a,
-{
-    let deadline = Instant::now() + CHECK_TIMEOUT;
-    let mut last = None;
-    loop {
-        let attempt = tokio::time::timeout_at(deadline, check()).await.unwrap_or_else(|_| {
-            // What an earlier attempt said is worth more than that the time is over.
-            let timed_out = || StageError::retry(what, std::io::Error::from(std::io::ErrorKind::TimedOut));
-            Err(last.take().unwrap_or_else(timed_out))
-        });
-        match attempt {
-            Ok(()) => return Ok(()),
-            Err(error) if matches!(error.class(), Class::Retry { .. }) && Instant::now() < deadline => {
-                tracing::warn!(error = %ErrorChain(&error), "not ready yet");
-                last = Some(error);
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            Err(error) => return Err(error),
         }
     }
 }
@@ -498,28 +470,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicU32;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_target_that_falls_silent_is_reported_with_what_it_said_last() {
-        let attempts = AtomicU32::new(0);
-        let check = || async {
-            if attempts.fetch_add(1, Ordering::Relaxed) > 0 {
-                return std::future::pending().await;
-            }
-            Err(StageError::retry("probe", "no room at store-7"))
-        };
-        let started = Instant::now();
-        let error = persist_check("sink check", check).await.unwrap_err();
-        assert_eq!(error.stage(), "probe");
-        assert!(ErrorChain(&error).to_string().contains("store-7"));
-        assert!(started.elapsed() <= CHECK_TIMEOUT);
     }
 }

@@ -222,7 +222,7 @@ async fn a_partition_lost_while_it_is_revoked_is_fenced_before_it_comes_back() {
     let member = source.member();
     let one = tokio::spawn(pipeline(source, &store).rotate(MaxRecords(100)).build().unwrap().run(never()));
     gate.arrived().await;
-    drop(member.revoke(vec![lane.clone()], Duration::from_secs(60)));
+    drop(member.revoke(vec![lane.clone()], Duration::from_mins(1)));
     tokio::time::sleep(Duration::from_millis(50)).await;
     member.lose([lane.clone()]);
     // Another one takes over, publishes everything and leaves.
