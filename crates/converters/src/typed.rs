@@ -21,6 +21,10 @@ use crate::tombstones::Tombstones;
 /// What is stored is what the type serialises to, so a field that it does not have is gone: to keep documents as they
 /// came, convert with [`Json`](crate::Json). Layouts by field need `T` to implement [`Fields`].
 ///
+/// Memory is what `T` takes. A `T` with fields of its own costs about what the record does, and passes over fields it does not
+/// know. One that takes any value (`serde_json::Value`, maps) costs up to a hundred times the record's bytes: with producers
+/// you do not trust, convert with [`Json`](crate::Json), or set `Limits::with_record_max` accordingly.
+///
 /// The layout's identity cannot see what `T` looks like. When a change of `T` changes what is stored, say so with
 /// [`version`](Self::version).
 ///

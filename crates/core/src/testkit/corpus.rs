@@ -1,6 +1,6 @@
 //! Files that a decoder has to get right, each with what it has to say to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -10,11 +10,15 @@ const EXPECTED: &str = "expected.tsv";
 /// How files end that say how the specimen is made.
 const RECIPE: &str = "recipe";
 
+/// What stands for a newline in a recipe's text.
+const NEWLINE: char = '\u{240a}';
+
 /// Runs every file of `directory` through `judge` and compares its verdict, one line, with the one in `expected.tsv`: a line
 /// for each file, `name<TAB>verdict`. `judge` is also told the name, without what it ends with.
 ///
 /// What would be too large to keep is a *recipe*: a file called `*.recipe` whose every line is a count, a space, and a text to
-/// be repeated so many times; the lines' texts follow each other. `100000 [` is a document of 100 000 arrays.
+/// be repeated so many times; the lines' texts follow each other. `100000 [` is a document of 100 000 arrays, and `␊` stands for
+/// a newline.
 ///
 /// ```no_run
 /// use aqueduct_core::testkit::check_corpus;
@@ -33,13 +37,14 @@ const RECIPE: &str = "recipe";
 pub fn check_corpus(directory: impl AsRef<Path>, mut judge: impl FnMut(&str, Vec<u8>) -> String) {
     let directory = directory.as_ref();
     let expected = read_expected(directory);
-    let specimens =
-        read_specimens(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let refused = |error: io::Error| -> ! { panic!("{}: {error}", directory.display()) };
+    let specimens = list(directory).unwrap_or_else(|error| refused(error));
     assert!(!specimens.is_empty(), "{} holds no specimen", directory.display());
     let mut wrong = Vec::new();
-    for (file, bytes) in &specimens {
+    for file in &specimens {
         let name = file.split('.').next().unwrap_or(file);
-        let verdict = judge(name, bytes.clone());
+        // One at a time: a test may want to know how much memory each of them needs.
+        let verdict = judge(name, read(&directory.join(file)).unwrap_or_else(|error| refused(error)));
         assert!(!verdict.contains(['\n', '\t']), "the verdict on {file} is not one cell: {verdict:?}");
         match expected.get(file) {
             Some(wanted) if *wanted == verdict => {}
@@ -47,7 +52,7 @@ pub fn check_corpus(directory: impl AsRef<Path>, mut judge: impl FnMut(&str, Vec
             None => wrong.push(format!("no line for it\n{file}\t{verdict}")),
         }
     }
-    for file in expected.keys().filter(|file| !specimens.contains_key(*file)) {
+    for file in expected.keys().filter(|file| !specimens.contains(*file)) {
         wrong.push(format!("{file} has a line and is not there"));
     }
     assert!(wrong.is_empty(), "{}:\n{}", directory.join(EXPECTED).display(), wrong.join("\n"));
@@ -67,32 +72,30 @@ fn read_expected(directory: &Path) -> BTreeMap<String, String> {
     expected
 }
 
-fn read_specimens(directory: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
-    let mut specimens = BTreeMap::new();
+fn list(directory: &Path) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if file == EXPECTED {
-            continue;
-        }
-        let bytes = fs::read(&path)?;
-        let is_recipe = path.extension().is_some_and(|extension| extension == RECIPE);
-        specimens.insert(file, if is_recipe { cook(&path, &bytes) } else { bytes });
+        names.insert(entry?.file_name().to_string_lossy().into_owned());
     }
-    Ok(specimens)
+    names.remove(EXPECTED);
+    Ok(names)
 }
 
-fn cook(path: &Path, recipe: &[u8]) -> Vec<u8> {
-    let recipe = String::from_utf8_lossy(recipe);
-    let mut made = Vec::new();
-    for line in recipe.lines() {
-        let step = line.split_once(' ').and_then(|(count, text)| Some((count.parse().ok()?, text)));
-        let Some((count, text)) = step else {
-            panic!("{}: a line is a count, a space and a text, not {line:?}", path.display());
-        };
-        made.extend_from_slice(text.repeat(count).as_bytes());
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = fs::read(path)?;
+    if path.extension().is_none_or(|extension| extension != RECIPE) {
+        return Ok(bytes);
     }
-    made
+    let mut made = Vec::new();
+    for line in String::from_utf8_lossy(&bytes).lines() {
+        let step = line.split_once(' ').and_then(|(count, text)| Some((count.parse::<usize>().ok()?, text)));
+        let (count, text) = step.ok_or_else(|| {
+            let problem = format!("{}: a line is a count, a space and a text, not {line:?}", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, problem)
+        })?;
+        made.extend_from_slice(text.replace(NEWLINE, "\n").repeat(count).as_bytes());
+    }
+    Ok(made)
 }
 
 #[cfg(test)]
@@ -112,7 +115,7 @@ mod tests {
     #[test]
     fn every_file_needs_its_line_and_every_line_its_file() {
         let right =
-            [("a.txt", "xyz"), ("b.recipe", "1 {\n3 ab\n"), (EXPECTED, "a.txt\ta 3\nb.recipe\tb 7\n")];
+            [("a.txt", "xyz"), ("b.recipe", "1 ␊\n3 ab\n"), (EXPECTED, "a.txt\ta 3\nb.recipe\tb 7\n")];
         assert_eq!(complaint(&right), None);
         for (expected, part) in [
             ("a.txt\ta 3\n", "b.recipe\tb 7"),

@@ -1,0 +1,4 @@
+//! Values as nobody should send them.
+
+#[cfg(test)]
+mod documents;

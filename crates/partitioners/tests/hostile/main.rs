@@ -1,0 +1,4 @@
+//! Configurations and values as nobody should write them.
+
+#[cfg(test)]
+mod layouts;
