@@ -151,6 +151,27 @@ impl RoutePath {
         )
     }
 
+    /// Appends the level `name=value` in a spelling that [`push_field`](Self::push_field) gives to no value: the value's
+    /// first character is percent-encoded, and an empty value is a lone `%`. Readers that decode see the value itself.
+    ///
+    /// For a value that spells what a layout has reserved, such as its stand-in for records without the field. A first
+    /// character that is escaped anyway sets nothing apart, so a layout must not reserve such a text.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_field_apart(&mut self, name: &str, value: &str) -> Result<(), Poison> {
+        let (first, rest) = value.split_at(value.chars().next().map_or(0, char::len_utf8));
+        self.append(
+            |text| {
+                escape_into(text, name, true);
+                text.push_str(if value.is_empty() { "=%" } else { "=" });
+                first.bytes().for_each(|byte| push_encoded(text, byte));
+                escape_into(text, rest, true);
+            },
+            false,
+        )
+    }
+
     /// Appends text that a layout has rendered itself, such as `year=2021/month=06`: slashes separate levels and `=`
     /// stays, everything else is escaped.
     ///
@@ -277,14 +298,16 @@ fn escape_into(out: &mut String, text: &str, equals: bool) {
     }
     for character in text.chars() {
         match u8::try_from(character) {
-            Ok(byte) if byte < 0x80 && escaped(byte) => {
-                out.push('%');
-                out.push(hex_digit(byte >> 4));
-                out.push(hex_digit(byte & 15));
-            }
+            Ok(byte) if byte < 0x80 && escaped(byte) => push_encoded(out, byte),
             _ => out.push(character),
         }
     }
+}
+
+fn push_encoded(out: &mut String, byte: u8) {
+    out.push('%');
+    out.push(hex_digit(byte >> 4));
+    out.push(hex_digit(byte & 15));
 }
 
 /// The digit of a number below 16.
@@ -385,6 +408,25 @@ mod tests {
         assert_ne!(render(".."), render("%2E%2E"));
         assert_ne!(render(""), render("%"));
         assert_ne!(render(""), render("\0"), "an empty level and a NUL differ");
+    }
+
+    #[test]
+    fn a_value_can_be_set_apart_from_a_reserved_text() {
+        let render = |push: fn(&mut RoutePath, &str, &str) -> Result<(), Poison>, value: &str| {
+            let mut path = RoutePath::default();
+            push(&mut path, "host", value).unwrap();
+            path.as_str().to_owned()
+        };
+        for (value, expected) in [("unknown", "host=%75nknown"), ("서울", "host=%EC%84%9C울"), ("", "host=%")]
+        {
+            assert_eq!(render(RoutePath::push_field_apart, value), expected);
+            assert_ne!(render(RoutePath::push_field, expected), expected, "no value is spelled so");
+        }
+        assert_eq!(
+            render(RoutePath::push_field_apart, "a/b=c"),
+            "host=%61%2Fb%3Dc",
+            "and it stays one level"
+        );
     }
 
     #[test]

@@ -63,6 +63,28 @@ pub enum LayoutError {
         /// Bytes it may have at most.
         limit: usize,
     },
+    /// A header of eight bytes cannot hold text.
+    #[error(
+        "header {header:?}: ISO-8601 is text and no number of eight bytes; give a unit such as TimeFormat::Millis, or \
+         read it with HeaderTime::text"
+    )]
+    TextInBytes {
+        /// The header's name.
+        header: String,
+    },
+    /// A stand-in for missing fields that could not be told from a value.
+    #[error(
+        "layout by field: {default:?} cannot stand in for a missing {name:?}: give 1 to {limit} bytes without control \
+         characters and without / \\ % =, such as \"unknown\""
+    )]
+    UnusableDefault {
+        /// The level's name.
+        name: String,
+        /// The stand-in.
+        default: String,
+        /// Bytes it may have at most.
+        limit: usize,
+    },
     /// A period that divides nothing.
     #[error("layout by time: the period is 0; give at least 1 ms, as in Duration::from_mins(15)")]
     ZeroPeriod,

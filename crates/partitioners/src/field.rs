@@ -11,8 +11,9 @@ use crate::short_text::ShortText;
 ///
 /// Text, truth values and whole numbers can be levels. Values are escaped: whatever a record holds, it stays one level
 /// below the topic. These are poisons, by default:
-/// - a field that is absent or null ([`MissingField`](PoisonReason::MissingField)),
-/// - one that holds an object or array ([`InvalidField`](PoisonReason::InvalidField)),
+/// - a field that is absent or null ([`MissingField`](PoisonReason::MissingField)), unless
+///   [`missing_as`](Self::missing_as) or [`with_default`](Self::with_default) gives it a place,
+/// - one that holds an object or array ([`InvalidField`](PoisonReason::InvalidField)), with the same exceptions,
 /// - a number with a fraction or beyond 64 bits, unless [`with_floats`](Self::with_floats) (`InvalidField`),
 /// - a value over [`RoutePath::LEVEL_MAX`] bytes ([`InvalidRoute`](PoisonReason::InvalidRoute)).
 ///
@@ -39,6 +40,8 @@ pub struct ByField {
 struct Level {
     name: String,
     path: FieldPath,
+    /// The route of records without the field, which no value shares.
+    missing: Option<String>,
 }
 
 impl ByField {
@@ -76,8 +79,43 @@ impl ByField {
         self.level(name.into(), FieldPath::parse(path)?)
     }
 
+    /// Gives records without the field added last a route of their own, `name=default`, in place of a poison: those
+    /// where it is absent, null, an object or an array.
+    ///
+    /// No value shares that route: one that spells the same gets its first character percent-encoded. With
+    /// `missing_as("unknown")`, the level is `host=unknown` where there is no host, and `host=%75nknown` where the host
+    /// is called so.
+    ///
+    /// ```
+    /// use aqueduct_partitioners::ByField;
+    ///
+    /// let layout = ByField::new("service")?.missing_as("none")?.and("request.host")?.missing_as("unknown")?;
+    /// assert!(ByField::new("service")?.missing_as("a/b").is_err());
+    /// # Ok::<(), aqueduct_partitioners::LayoutError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If `default` is empty, too long for a level or has characters that routes escape.
+    pub fn missing_as(mut self, default: impl Into<String>) -> Result<Self, LayoutError> {
+        let default = default.into();
+        if let Some(level) = self.levels.last_mut() {
+            let mut shown = RoutePath::default();
+            let fits = shown.push_field(&level.name, &default).is_ok();
+            let plain = shown.as_str().strip_suffix(&default).is_some_and(|rest| rest.ends_with('='));
+            if !fits || !plain || default.is_empty() {
+                let limit = RoutePath::LEVEL_MAX.saturating_sub(level.name.len() + 1);
+                return Err(LayoutError::UnusableDefault { name: level.name.clone(), default, limit });
+            }
+            level.missing = Some(default);
+        }
+        Ok(self)
+    }
+
     /// Stands in for fields that are absent, null, an object or an array, in place of a poison: `null` as in
-    /// Confluent's layout, or `__HIVE_DEFAULT_PARTITION__`. A value that spells the same goes to the same route.
+    /// Confluent's layout, or `__HIVE_DEFAULT_PARTITION__`. Holds for all fields without a [`missing_as`] of their own.
+    /// A value that spells the same goes to the same route.
+    ///
+    /// [`missing_as`]: Self::missing_as
     #[must_use]
     pub fn with_default(mut self, default: impl Into<String>) -> Self {
         self.default = Some(default.into());
@@ -96,7 +134,7 @@ impl ByField {
         if self.levels.iter().any(|level| level.name == name) {
             return Err(LayoutError::DuplicateLevel { name });
         }
-        self.levels.push(Level { name, path });
+        self.levels.push(Level { name, path, missing: None });
         Ok(self)
     }
 
@@ -106,44 +144,47 @@ impl ByField {
         value: Option<&FieldValue<'_>>,
         path: &mut RoutePath,
     ) -> Result<(), Poison> {
-        let unusable = |reason, what: &str| match &self.default {
-            Some(default) => Ok(default.as_str()),
-            None => Err(poison(reason, level, what)),
-        };
         let number: ShortText<NUMBER_MAX>;
-        let text = match value {
-            Some(FieldValue::Str(text)) => text,
-            Some(FieldValue::Bool(true)) => "true",
-            Some(FieldValue::Bool(false)) => "false",
+        let spelled = match value {
+            Some(FieldValue::Str(text)) => Ok(&**text),
+            Some(FieldValue::Bool(true)) => Ok("true"),
+            Some(FieldValue::Bool(false)) => Ok("false"),
             Some(FieldValue::I64(whole)) => {
                 number = spell(whole, level)?;
-                number.as_str()
+                Ok(number.as_str())
             }
             Some(FieldValue::U64(whole)) => {
                 number = spell(whole, level)?;
-                number.as_str()
+                Ok(number.as_str())
             }
             Some(FieldValue::F64(float)) if self.floats && float.is_finite() => {
                 // One zero: minus zero equals it.
                 number = spell(float + 0.0, level)?;
-                number.as_str()
+                Ok(number.as_str())
             }
             Some(FieldValue::F64(_)) => {
                 let what = "is not a whole number of 64 bits; `with_floats` takes such numbers";
                 return Err(poison(PoisonReason::InvalidField, level, what));
             }
-            None => {
-                unusable(PoisonReason::MissingField, "is absent; `with_default` gives such records a place")?
-            }
+            None => Err((PoisonReason::MissingField, "is absent; `missing_as` gives such records a place")),
             Some(FieldValue::Null) => {
-                unusable(PoisonReason::MissingField, "is null; `with_default` gives such records a place")?
+                Err((PoisonReason::MissingField, "is null; `missing_as` gives such records a place"))
             }
             Some(FieldValue::Composite) => {
-                unusable(PoisonReason::InvalidField, "is an object or array; name a field inside it")?
+                Err((PoisonReason::InvalidField, "is an object or array; name a field inside it"))
             }
-            Some(_) => unusable(PoisonReason::InvalidField, "cannot be a level of a route")?,
+            Some(_) => Err((PoisonReason::InvalidField, "cannot be a level of a route")),
         };
-        path.push_field(&level.name, text).map_err(|refused| {
+        let missing = level.missing.as_deref();
+        let pushed = match spelled {
+            Ok(text) if Some(text) == missing => path.push_field_apart(&level.name, text),
+            Ok(text) => path.push_field(&level.name, text),
+            Err((reason, what)) => match missing.or(self.default.as_deref()) {
+                Some(default) => path.push_field(&level.name, default),
+                None => return Err(poison(reason, level, what)),
+            },
+        };
+        pushed.map_err(|refused| {
             Poison::new(refused.reason(), format!("field {}: {}", level.path, refused.detail()))
         })
     }
@@ -158,6 +199,9 @@ impl<T: Fields + ?Sized> Partitioner<T> for ByField {
         parts.put("partitioner", format_args!("field/1 default={:?} floats={}", self.default, self.floats));
         for level in &self.levels {
             parts.put("partitioner", format_args!("field {:?}={:?}", level.name, level.path.segments()));
+            if let Some(missing) = &level.missing {
+                parts.put("partitioner", format_args!("missing={missing:?}"));
+            }
         }
     }
 }

@@ -48,7 +48,7 @@ pub use field::ByField;
 pub use function::{ByFn, by_fn};
 pub use kafka_partition::ByKafkaPartition;
 pub use key::ByKey;
-pub use time::{ByTime, Extract, FieldTime, RecordTimestamp, SegmentOpened, TimeFormat};
+pub use time::{ByTime, Extract, FieldTime, HeaderTime, RecordTimestamp, SegmentOpened, TimeFormat};
 
 mod chain;
 mod error;
@@ -71,19 +71,27 @@ mod tests {
         pub(crate) lane: TopicPartition,
         pub(crate) key: Option<Vec<u8>>,
         pub(crate) timestamp: Timestamp,
+        pub(crate) headers: Vec<(&'static str, Option<Vec<u8>>)>,
         pub(crate) opened_at_ms: i64,
     }
 
     impl Default for Sample {
         fn default() -> Self {
-            Self { lane: TopicPartition::new("t", 0), key: None, timestamp: Timestamp::None, opened_at_ms: 0 }
+            Self {
+                lane: TopicPartition::new("t", 0),
+                key: None,
+                timestamp: Timestamp::None,
+                headers: Vec::new(),
+                opened_at_ms: 0,
+            }
         }
     }
 
     impl Sample {
         pub(crate) fn route<T: ?Sized>(&self, by: &impl Partitioner<T>, value: &T) -> Result<String, Poison> {
             let mut builder = BatchBuilder::new(self.lane.clone(), 0);
-            builder.push(Offset::ZERO, self.timestamp, self.key.as_deref(), None, []);
+            let headers = self.headers.iter().map(|(name, value)| (*name, value.as_deref()));
+            builder.push(Offset::ZERO, self.timestamp, self.key.as_deref(), None, headers);
             let mut path = RoutePath::new(self.opened_at_ms);
             by.route(&builder.build(Permit::unlimited()).get(0).unwrap(), value, &mut path)?;
             Ok(path.as_str().to_owned())

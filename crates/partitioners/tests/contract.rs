@@ -11,7 +11,7 @@ use aqueduct_core::{
     BatchBuilder, Converted, Converter, OwnedRecord, Partitioner, Permit, Record, RoutePath, Timestamp,
 };
 use aqueduct_partitioners::{
-    ByField, ByKafkaPartition, ByKey, ByTime, LayoutError, TimeFormat, by_fn, chain,
+    ByField, ByKafkaPartition, ByKey, ByTime, HeaderTime, LayoutError, TimeFormat, by_fn, chain,
 };
 
 fn json(record: &Record<'_>) -> Option<JsonValue> {
@@ -49,6 +49,7 @@ fn layouts() -> Result<Vec<(&'static str, Layout)>, LayoutError> {
         ("named key", Arc::new(ByKey::new().named("k").with_default("none"))),
         ("field", Arc::new(ByField::new("a")?)),
         ("field with default", Arc::new(ByField::new("a")?.with_default("null"))),
+        ("field with a place of its own", Arc::new(ByField::new("a")?.missing_as("null")?)),
         ("field with floats", Arc::new(ByField::new("a")?.with_floats())),
         ("fields", Arc::new(ByField::new("service")?.and("request.host")?)),
         ("hourly", Arc::new(hourly()?)),
@@ -58,6 +59,8 @@ fn layouts() -> Result<Vec<(&'static str, Layout)>, LayoutError> {
         ("by field's millis", Arc::new(hourly()?.field("a", TimeFormat::Millis)?)),
         ("by field's seconds", Arc::new(hourly()?.field("a", TimeFormat::Seconds)?)),
         ("by field's text", Arc::new(hourly()?.field("time", TimeFormat::Iso8601)?)),
+        ("by header's text", Arc::new(hourly()?.header("a", TimeFormat::Seconds))),
+        ("by header's bytes", Arc::new(hourly()?.extract(HeaderTime::big_endian("a", TimeFormat::Seconds)?))),
         ("by opening", Arc::new(hourly()?.segment_opened())),
         ("function", Arc::new(by_length)),
         ("field, then hour", Arc::new(chain((ByField::new("service")?, hourly()?)))),

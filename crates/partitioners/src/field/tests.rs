@@ -94,6 +94,42 @@ fn a_default_takes_what_has_no_value_of_its_own() {
 }
 
 #[test]
+fn each_field_may_have_a_place_of_its_own_that_no_value_shares() {
+    let by = ByField::new("service").unwrap().missing_as("none").unwrap().and("status").unwrap();
+    let by = by.missing_as("0").unwrap().and("zone").unwrap().with_default("null");
+    assert_eq!(route(&by, &[]).unwrap(), "service=none/status=0/zone=null");
+    let nothing = [("service", FieldValue::Null), ("status", FieldValue::Composite)];
+    assert_eq!(route(&by, &nothing).unwrap(), "service=none/status=0/zone=null");
+    let spelled_the_same =
+        [("service", text("none")), ("status", FieldValue::I64(0)), ("zone", text("null"))];
+    assert_eq!(route(&by, &spelled_the_same).unwrap(), "service=%6Eone/status=%30/zone=null");
+    let others = [("service", text("None")), ("status", FieldValue::I64(10)), ("zone", text("%6Eone"))];
+    assert_eq!(route(&by, &others).unwrap(), "service=None/status=10/zone=%256Eone");
+    let only_one = ByField::new("a").unwrap().missing_as("none").unwrap().and("b").unwrap();
+    let poison = route(&only_one, &[]).unwrap_err();
+    assert_eq!(poison.reason(), PoisonReason::MissingField);
+    assert!(poison.detail().contains("field b is absent; `missing_as`"), "{poison}");
+}
+
+#[test]
+fn a_place_that_values_could_reach_is_an_error() {
+    let with = |default: &str| ByField::new("a").unwrap().missing_as(default).map(|_| ());
+    for default in ["", "a/b", "a=b", "100%", "\\N", "a\nb", &"x".repeat(RoutePath::LEVEL_MAX - 1)] {
+        let expected = LayoutError::UnusableDefault {
+            name: "a".to_owned(),
+            default: default.to_owned(),
+            limit: RoutePath::LEVEL_MAX - 2,
+        };
+        assert_eq!(with(default), Err(expected));
+    }
+    for default in
+        ["unknown", "__HIVE_DEFAULT_PARTITION__", "알 수 없음", "..", &"x".repeat(RoutePath::LEVEL_MAX - 2)]
+    {
+        assert_eq!(with(default), Ok(()), "{default:?}");
+    }
+}
+
+#[test]
 fn floats_are_taken_on_demand() {
     let by = ByField::new("f").unwrap().with_floats();
     for (float, expected) in [(1.5, "f=1.5"), (1.0, "f=1"), (-0.0, "f=0"), (1e-7, "f=0.0000001")] {
@@ -111,6 +147,10 @@ fn every_option_is_part_of_the_identity() {
     let all = [
         by(),
         by().with_default("null"),
+        by().missing_as("null").unwrap(),
+        by().missing_as("none").unwrap(),
+        by().missing_as("null").unwrap().and("b").unwrap(),
+        by().and("b").unwrap().missing_as("null").unwrap(),
         by().with_floats(),
         by().and("b").unwrap(),
         ByField::named("b", "a").unwrap(),
@@ -121,6 +161,15 @@ fn every_option_is_part_of_the_identity() {
 }
 
 proptest! {
+    #[test]
+    fn no_value_meets_the_records_without_one(value: String, missing in "[a-z가-힣.]{1,4}") {
+        let by = ByField::new("f").unwrap().missing_as(&*missing).unwrap();
+        let without = route(&by, &[]).unwrap();
+        for value in [value.clone(), missing.clone(), format!("%{missing}"), format!("{missing}{value}")] {
+            prop_assert_ne!(route(&by, &[("f", FieldValue::Str(value.into()))]).unwrap_or_default(), &*without);
+        }
+    }
+
     #[test]
     fn no_value_adds_a_level(one: String, other: String, name in "[^.\\\\]{1,8}") {
         prop_assume!(name != "second");

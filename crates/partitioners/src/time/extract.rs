@@ -1,13 +1,9 @@
 //! Where a layout by time takes a record's time from.
 
-use aqueduct_core::{
-    FieldPath, FieldValue, Fields, Fingerprint, Poison, PoisonReason, Record, Replay, RoutePath,
-};
+use aqueduct_core::{Fingerprint, Poison, PoisonReason, Record, Replay, RoutePath};
 
-use super::zone::Zone;
-use crate::error::LayoutError;
-
-/// Finds a record's time. [`RecordTimestamp`], [`FieldTime`] and [`SegmentOpened`] are there; implement it for others.
+/// Finds a record's time. [`RecordTimestamp`], [`FieldTime`](super::FieldTime), [`HeaderTime`](super::HeaderTime) and
+/// [`SegmentOpened`] are there; implement it for others.
 ///
 /// Like a partitioner it must be pure.
 ///
@@ -15,24 +11,25 @@ use crate::error::LayoutError;
 /// use aqueduct_core::{Fingerprint, Poison, PoisonReason, Record, RoutePath};
 /// use aqueduct_partitioners::{ByTime, Extract};
 ///
-/// /// Takes the time from a header of eight bytes.
-/// struct SentAt;
+/// /// Takes the time from keys that begin with it: UUIDs of version 7, as bytes.
+/// struct KeyUuid;
 ///
-/// impl<T: ?Sized> Extract<T> for SentAt {
+/// impl<T: ?Sized> Extract<T> for KeyUuid {
 ///     fn millis(&self, record: &Record<'_>, _value: &T, _path: &RoutePath) -> Result<i64, Poison> {
-///         let header = record.headers().find(|(name, _)| *name == "sent-at").and_then(|(_, value)| value);
-///         match header.map(<[u8; 8]>::try_from) {
-///             Some(Ok(bytes)) => Ok(i64::from_be_bytes(bytes)),
-///             _ => Err(Poison::new(PoisonReason::InvalidTimestamp, "no header sent-at of eight bytes")),
+///         match record.key() {
+///             Some(&[a, b, c, d, e, f, version, ..]) if version >> 4 == 7 => {
+///                 Ok(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+///             }
+///             _ => Err(Poison::new(PoisonReason::InvalidTimestamp, "the key is no UUID of version 7")),
 ///         }
 ///     }
 ///
 ///     fn fingerprint(&self, parts: &mut Fingerprint) {
-///         parts.put("partitioner", "sent-at/1");
+///         parts.put("partitioner", "key-uuid/1");
 ///     }
 /// }
 ///
-/// let layout = ByTime::daily("UTC")?.extract(SentAt);
+/// let layout = ByTime::daily("UTC")?.extract(KeyUuid);
 /// # Ok::<(), aqueduct_partitioners::LayoutError>(())
 /// ```
 pub trait Extract<T: ?Sized>: Send + Sync + 'static {
@@ -91,158 +88,7 @@ impl<T: ?Sized> Extract<T> for SegmentOpened {
     }
 }
 
-/// How a field spells a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TimeFormat {
-    /// A number of seconds since the Unix epoch; fractions are taken.
-    Seconds,
-    /// A number of milliseconds since the Unix epoch.
-    Millis,
-    /// A number of microseconds since the Unix epoch.
-    Micros,
-    /// A number of nanoseconds since the Unix epoch.
-    Nanos,
-    /// Text such as `2024-06-01T09:00:00+09:00`. Without an offset it is a poison, unless
-    /// [`FieldTime::without_offset_in`] says what it means.
-    Iso8601,
-}
-
-impl TimeFormat {
-    /// Units in a second; `None` for text.
-    fn per_second(self) -> Option<i64> {
-        match self {
-            Self::Seconds => Some(1),
-            Self::Millis => Some(1_000),
-            Self::Micros => Some(1_000_000),
-            Self::Nanos => Some(1_000_000_000),
-            Self::Iso8601 => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Seconds => "seconds",
-            Self::Millis => "millis",
-            Self::Micros => "micros",
-            Self::Nanos => "nanos",
-            Self::Iso8601 => "iso-8601",
-        }
-    }
-}
-
-/// A field of the value, in a stated unit.
-///
-/// Numbers may also be spelled as text. Nothing is guessed: a number of seconds read as milliseconds would quietly
-/// land in 1970.
-#[derive(Clone, Debug)]
-pub struct FieldTime {
-    path: FieldPath,
-    format: TimeFormat,
-    local: Option<Zone>,
-}
-
-impl FieldTime {
-    /// The field at `path`, spelled in `format`.
-    pub fn new(path: FieldPath, format: TimeFormat) -> Self {
-        Self { path, format, local: None }
-    }
-
-    /// Reads [`TimeFormat::Iso8601`] text without an offset as local time of `zone`. Of two equal local times the
-    /// earlier counts; one that the clocks skipped moves ahead.
-    ///
-    /// # Errors
-    /// If the zone is unknown.
-    pub fn without_offset_in(mut self, zone: &str) -> Result<Self, LayoutError> {
-        self.local = Some(Zone::find(zone)?);
-        Ok(self)
-    }
-
-    fn of_whole(&self, count: i64, per_second: i64) -> Result<i64, Poison> {
-        // Units are a second's thousandth or finer, or a second.
-        let ms = match per_second {
-            1 => count.checked_mul(1_000),
-            _ => Some(count.div_euclid(per_second / 1_000)),
-        };
-        ms.ok_or_else(|| self.refused("is outside what a calendar can show"))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "units in a second are exact")]
-    #[expect(clippy::cast_possible_truncation, reason = "the range is checked first")]
-    fn of_float(&self, count: f64, per_second: i64) -> Result<i64, Poison> {
-        let ms = (count * (1_000.0 / per_second as f64)).floor();
-        if ms.abs() < FLOAT_MS_MAX {
-            Ok(ms as i64)
-        } else {
-            Err(self.refused("is outside what a calendar can show"))
-        }
-    }
-
-    fn of_text(&self, text: &str) -> Result<i64, Poison> {
-        if let Some(per_second) = self.format.per_second() {
-            let Ok(count) = text.parse::<i64>() else {
-                return Err(self.refused("is text, expected a number"));
-            };
-            return self.of_whole(count, per_second);
-        }
-        if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-            return Ok(instant.as_millisecond());
-        }
-        match (text.parse::<jiff::civil::DateTime>(), &self.local) {
-            (Ok(local), Some(zone)) => {
-                zone.instant_ms(local).ok_or_else(|| self.refused("is outside what a calendar can show"))
-            }
-            (Ok(_), None) => {
-                Err(self.refused("has no offset; write Z or +09:00, or set `without_offset_in`"))
-            }
-            (Err(_), _) => Err(self.refused("is no ISO-8601 time")),
-        }
-    }
-
-    #[cold]
-    fn refused(&self, what: &str) -> Poison {
-        invalid(format!("field {} {what} (format: {})", self.path, self.format.name()))
-    }
-}
-
-impl<T: Fields + ?Sized> Extract<T> for FieldTime {
-    fn millis(&self, _record: &Record<'_>, value: &T, _path: &RoutePath) -> Result<i64, Poison> {
-        let per_second = self.format.per_second();
-        match (value.field(&self.path), per_second) {
-            (Some(FieldValue::I64(count)), Some(per_second)) => self.of_whole(count, per_second),
-            (Some(FieldValue::U64(count)), Some(per_second)) => match i64::try_from(count) {
-                Ok(count) => self.of_whole(count, per_second),
-                Err(_) => Err(self.refused("is outside what a calendar can show")),
-            },
-            (Some(FieldValue::F64(count)), Some(per_second)) => self.of_float(count, per_second),
-            (Some(FieldValue::Str(text)), _) => self.of_text(&text),
-            (Some(FieldValue::I64(_) | FieldValue::U64(_) | FieldValue::F64(_)), None) => {
-                Err(self.refused("is a number, expected text"))
-            }
-            (None, _) => {
-                Err(Poison::new(PoisonReason::MissingField, format!("field {} is absent", self.path)))
-            }
-            (Some(FieldValue::Null), _) => {
-                Err(Poison::new(PoisonReason::MissingField, format!("field {} is null", self.path)))
-            }
-            (Some(_), _) => Err(Poison::new(
-                PoisonReason::InvalidField,
-                format!("field {} is no number or text, so it cannot be a time", self.path),
-            )),
-        }
-    }
-
-    fn fingerprint(&self, parts: &mut Fingerprint) {
-        let local = self.local.as_ref().map_or("", Zone::name);
-        let (path, format) = (self.path.segments(), self.format.name());
-        parts.put("partitioner", format_args!("field-time/1 {path:?} {format} local={local:?}"));
-    }
-}
-
 #[cold]
-fn invalid(detail: impl Into<String>) -> Poison {
+pub(super) fn invalid(detail: impl Into<String>) -> Poison {
     Poison::new(PoisonReason::InvalidTimestamp, detail)
 }
-
-/// Far beyond the year 9999 and still exact in a float.
-const FLOAT_MS_MAX: f64 = 1e15;

@@ -8,10 +8,16 @@ use crate::error::LayoutError;
 use pattern::Pattern;
 use zone::Zone;
 
-pub use extract::{Extract, FieldTime, RecordTimestamp, SegmentOpened, TimeFormat};
+pub use extract::{Extract, RecordTimestamp, SegmentOpened};
+pub use field::FieldTime;
+pub use header::HeaderTime;
+pub use spelling::TimeFormat;
 
 mod extract;
+mod field;
+mod header;
 mod pattern;
+mod spelling;
 mod zone;
 
 /// Levels by time, such as `year=2024/month=06/day=01/hour=09`, as Kafka Connect's time-based partitioner writes them.
@@ -113,6 +119,11 @@ impl<E> ByTime<E> {
     /// If the path has an empty segment.
     pub fn field(self, path: &str, format: TimeFormat) -> Result<ByTime<FieldTime>, LayoutError> {
         Ok(self.extract(FieldTime::new(FieldPath::parse(path)?, format)))
+    }
+
+    /// Takes the time from a header that holds text; [`HeaderTime`] has other choices.
+    pub fn header(self, name: impl Into<String>, format: TimeFormat) -> ByTime<HeaderTime> {
+        self.extract(HeaderTime::text(name, format))
     }
 
     /// Takes the time at which the segment was opened: a layout by processing time, which a replay after a crash

@@ -57,9 +57,9 @@ impl Zone {
         self.rules.to_fixed_offset().is_ok()
     }
 
-    /// The instant at which clocks in the zone show `local`, in milliseconds since the Unix epoch.
-    pub(super) fn instant_ms(&self, local: DateTime) -> Option<i64> {
-        self.rules.to_timestamp(local).ok().map(Timestamp::as_millisecond)
+    /// The instant at which clocks in the zone show `local`.
+    pub(super) fn instant(&self, local: DateTime) -> Option<Timestamp> {
+        self.rules.to_timestamp(local).ok()
     }
 
     /// The local time at `at_ms`, cut down to a multiple of `period_ms`, as milliseconds between 1970-01-01 00:00 and
