@@ -1,0 +1,3 @@
+//! A partitioner of one's own: [`by_tenant::ByTenant`].
+
+pub mod by_tenant;
