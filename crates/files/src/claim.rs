@@ -153,6 +153,8 @@ impl Classify for ObjectConflict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn identity() -> ObjectIdentity {
@@ -192,6 +194,39 @@ mod tests {
         let mut user = identity().to_metadata();
         user[0].1 = "2".to_owned();
         assert_eq!(ObjectIdentity::from_metadata(&head(user)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_identity_reads_back(
+            topic: String, partition: i32, (start, length) in (0..i64::MAX / 2, 1..i64::MAX / 2), rows: u64, row_bytes: u64, crc: u32, layout: u64,
+        ) {
+            let range = OffsetRange::new(Offset::new(start), Offset::new(start + length)).unwrap();
+            let lane = TopicPartition::new(topic, partition);
+            let identity = ObjectIdentity { lane, range, rows, row_bytes, rows_crc32c: crc, layout };
+            prop_assert_eq!(ObjectIdentity::from_metadata(&head(identity.to_metadata())), Some(identity));
+        }
+
+        /// Whatever happens to one value: it is not ours, or another's, or means the same number.
+        #[test]
+        fn damaged_metadata_does_not_pass_for_ours(
+            field in 0..9_usize, at: proptest::sample::Index, put in proptest::option::of(any::<char>()), whole in proptest::option::of(any::<String>()),
+        ) {
+            let mut user = identity().to_metadata();
+            let value = &mut user[field].1;
+            let (before, at) = (value.clone(), at.index(value.len()));
+            *value = whole.unwrap_or_else(|| {
+                let changed: String = put.into_iter().collect();
+                format!("{}{changed}{}", &before[..at], &before[at + 1..])
+            });
+            let same = |radix| {
+                let number = |text: &str| u64::from_str_radix(text, radix).ok();
+                number(value).is_some() && number(value) == number(&before)
+            };
+            let same = *value == before || same(if field < 7 { 10 } else { 16 });
+            let ours = ObjectIdentity::from_metadata(&head(user.clone())) == Some(identity());
+            prop_assert!(!ours || same, "{:?}", user[field]);
+        }
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl KeyTemplate {
 
     /// Whether names depend on where objects end.
     pub(crate) fn names_the_end(&self) -> bool {
-        self.file.contains("{end}")
+        self.pieces().any(|piece| piece == Piece::End)
     }
 
     /// What all objects of the route have in front, with a slash at the end. `route` is escaped already.
@@ -138,7 +138,6 @@ impl KeyTemplate {
 
     /// Everything that is wrong with the template; empty if nothing is.
     pub fn problems(&self) -> Vec<KeyError> {
-        const NUMBERS: [&str; 3] = ["{partition}", "{start}", "{end}"];
         let mut problems = Vec::new();
         let prefix = |problem| KeyError::Prefix { prefix: self.prefix.clone(), problem };
         if !self.prefix.is_empty() {
@@ -156,27 +155,48 @@ impl KeyTemplate {
             }
         }
         let file = |problem| KeyError::File { template: self.file.clone(), problem };
-        if !self.file.contains("{partition}") || !self.file.contains("{start}") {
+        let has = |wanted| self.pieces().any(|piece| piece == wanted);
+        if !has(Piece::Partition) || !has(Piece::Start) {
             problems
                 .push(file("lacks {partition} or {start}, without which two objects could have one name"));
         }
-        let literal = ["{topic}", "{partition}", "{start}", "{end}"]
-            .iter()
-            .fold(self.file.clone(), |text, name| text.replace(name, ""));
-        if literal.contains(['{', '}']) {
+        let says = |wanted: fn(char) -> bool| {
+            self.pieces().any(|piece| matches!(piece, Piece::Text(text) if text.contains(wanted)))
+        };
+        if says(|character| matches!(character, '{' | '}')) {
             problems.push(file("has a placeholder other than {topic}, {partition}, {start} and {end}"));
         }
-        if literal.contains('/') || literal.chars().any(char::is_control) {
+        if says(|character| character == '/' || character.is_control()) {
             problems.push(file("has a slash or a control character"));
         }
-        let joined = |one: &str| NUMBERS.iter().any(|other| self.file.contains(&format!("{one}{other}")));
-        if NUMBERS.into_iter().any(joined) {
-            problems.push(file("joins two of {partition}, {start} and {end} without anything between them"));
+        if self.joins_numbers() {
+            problems.push(file(
+                "joins two of {partition}, {start} and {end} with nothing but digits or the topic between them",
+            ));
         }
         if self.pad_width > Self::PAD_MAX {
             problems.push(KeyError::PadWidth { width: self.pad_width });
         }
         problems
+    }
+
+    /// Whether a number is followed by another that nothing tells from it: partition 1 and offset 13 would be partition 11 and
+    /// offset 3. A digit between them does not help, nor does the topic, whose name may be one.
+    fn joins_numbers(&self) -> bool {
+        let mut after_number = false;
+        for piece in self.pieces() {
+            match piece {
+                Piece::Partition | Piece::Start | Piece::End if after_number => return true,
+                Piece::Partition | Piece::Start | Piece::End => after_number = true,
+                Piece::Text(text) => after_number &= text.bytes().all(|byte| byte.is_ascii_digit()),
+                Piece::Topic => {}
+            }
+        }
+        false
+    }
+
+    fn pieces(&self) -> Pieces<'_> {
+        Pieces(&self.file)
     }
 
     /// Whether objects of `lane` with this extension can have names at all.
@@ -225,27 +245,16 @@ impl KeyTemplate {
         let [start, end] =
             [first, last].map(|offset| format!("{:0width$}", offset.get(), width = self.pad_width));
         let partition = lane.partition().to_string();
-        let mut rest = self.file.as_str();
         // Not `replace` one after the other: a topic's name could hold text that looks like the next placeholder.
-        while let Some(at) = rest.find('{') {
-            let (literal, tail) = rest.split_at(at);
-            key.push_str(literal);
-            let known = [
-                ("{topic}", lane.topic()),
-                ("{partition}", &partition),
-                ("{start}", &start),
-                ("{end}", &end),
-            ];
-            let found =
-                known.iter().find_map(|(name, value)| tail.strip_prefix(name).map(|rest| (value, rest)));
-            let Some((value, after)) = found else {
-                rest = tail;
-                break;
-            };
-            key.push_str(value);
-            rest = after;
+        for piece in self.pieces() {
+            key.push_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Topic => lane.topic(),
+                Piece::Partition => &partition,
+                Piece::Start => &start,
+                Piece::End => &end,
+            });
         }
-        key.push_str(rest);
         key.push_str(extension);
         key
     }
@@ -255,6 +264,44 @@ impl KeyTemplate {
         parts.put("prefix", &self.prefix);
         parts.put("key", &self.file);
         parts.put("key", self.pad_width);
+    }
+}
+
+/// A piece of a file name's template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece<'a> {
+    /// Stands for itself. Holds no placeholder; braces in it are a mistake.
+    Text(&'a str),
+    Topic,
+    Partition,
+    Start,
+    End,
+}
+
+/// The pieces of a template, from the left. The one reading of it: what is checked is what is rendered.
+struct Pieces<'a>(&'a str);
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Piece<'a>;
+
+    fn next(&mut self) -> Option<Piece<'a>> {
+        let known = [
+            ("{topic}", Piece::Topic),
+            ("{partition}", Piece::Partition),
+            ("{start}", Piece::Start),
+            ("{end}", Piece::End),
+        ];
+        for (name, piece) in known {
+            if let Some(rest) = self.0.strip_prefix(name) {
+                self.0 = rest;
+                return Some(piece);
+            }
+        }
+        let first = self.0.chars().next()?.len_utf8();
+        let end = self.0.get(first..)?.find('{').map_or(self.0.len(), |next| first + next);
+        let (text, rest) = self.0.split_at(end);
+        self.0 = rest;
+        Some(Piece::Text(text))
     }
 }
 
@@ -305,7 +352,14 @@ mod tests {
         let keys = KeyTemplate::new("/a/../b\n").with_file_name("{topic}/{offset}").with_pad_width(20);
         let problems = keys.problems();
         assert_eq!(problems.len(), 7, "{problems:?}");
-        assert!(KeyTemplate::new("a").with_file_name("{start}{partition}").problems().len() == 1);
+        for joined in [
+            "{start}{partition}",
+            "{partition}0{start}",
+            "{start}{topic}{partition}",
+            "a{partition}7{topic}{start}",
+        ] {
+            assert_eq!(KeyTemplate::new("a").with_file_name(joined).problems().len(), 1, "{joined}");
+        }
     }
 
     #[test]
@@ -329,7 +383,63 @@ mod tests {
         assert_eq!(error, Err(KeyError::TooLong { length: KeyTemplate::KEY_MAX + 1 }));
     }
 
+    fn template() -> impl Strategy<Value = KeyTemplate> {
+        let piece = proptest::sample::select(vec![
+            "{topic}",
+            "{partition}",
+            "{start}",
+            "{partition}",
+            "{start}",
+            "0",
+            "1",
+            "7",
+            "-",
+            "+",
+            "a",
+            ".",
+            "é",
+            "{",
+            "}",
+            "/",
+        ]);
+        let file = prop_oneof![
+            4 => proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat()),
+            1 => any::<String>(),
+        ];
+        let prefix = prop_oneof![Just("data/raw".to_owned()), "[a./]{0,6}", any::<String>()];
+        (prefix, file, 0..30_usize).prop_map(|(prefix, file, digits)| {
+            KeyTemplate::new(prefix).with_file_name(file).with_pad_width(digits)
+        })
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        #[test]
+        fn a_template_that_is_accepted_gives_every_object_a_name_of_its_own(
+            keys in template(), topic in "[0-9]{1,3}|[a-z.]{1,4}", one in (0..300_i32, 0..300_i64, 1..300_i64),
+            other in (0..300_i32, 0..300_i64, 1..300_i64),
+            route in "([a-z=0-9]{1,3}(/[a-z]{1,3})?)?",
+        ) {
+            let render = |(partition, start, length): (i32, i64, i64)| {
+                let range = OffsetRange::new(Offset::new(start), Offset::new(start + length)).unwrap();
+                keys.render(&TopicPartition::new(topic.clone(), partition), &route, range, ".json")
+            };
+            if keys.problems().is_empty() && keys.check_lane(&TopicPartition::new(topic.clone(), 0), ".json").is_ok() {
+                let (one_key, other_key) = (render(one), render(other));
+                let same = (one.0, one.1) == (other.0, other.1) && (one.2 == other.2 || !keys.names_the_end());
+                prop_assert_eq!(one_key == other_key, same, "{} and {}", one_key, other_key);
+                let below = [keys.prefix(), &topic, &route].iter().filter(|level| !level.is_empty()).fold(
+                    String::new(), |below, level| below + level + "/",
+                );
+                prop_assert!(one_key.strip_prefix(&below).is_some_and(|name| !name.contains('/') && name.len() > 5), "{}", one_key);
+            } else {
+                for problem in keys.problems() {
+                    prop_assert!(!problem.to_string().contains(['\n', '\r']), "{}", problem);
+                }
+            }
+        }
+
         #[test]
         fn keys_stay_below_the_prefix_and_differ(level: String, other: String, start in 0..i64::MAX) {
             let route = |level: &str| {

@@ -25,8 +25,9 @@ pub(super) struct Run {
 impl Run {
     pub(super) const SIZE: usize = 16;
 
+    /// Where it ends. One that is damaged may claim to end where no file does.
     pub(super) fn end(self) -> u64 {
-        self.position + u64::from(self.length)
+        self.position.saturating_add(u64::from(self.length))
     }
 
     fn encode(self) -> [u8; Self::SIZE] {
@@ -154,7 +155,48 @@ impl IndexReader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_index_tells_every_byte_s_object(
+            pushed in proptest::collection::vec((0..3_u32, 0..40_u64), 0..60), take in proptest::collection::vec(any::<bool>(), 60),
+            retry in proptest::collection::vec(any::<bool>(), 60),
+        ) {
+            let (mut tail, mut written, mut owners) = (IndexTail::default(), Vec::new(), Vec::new());
+            for (((object, length), take), retry) in pushed.iter().zip(&take).zip(&retry) {
+                tail.push(*object, owners.len() as u64, *length);
+                owners.extend((0..*length).map(|_| *object));
+                if let Some((bytes, at)) = tail.take(*take) {
+                    prop_assert_eq!(at, written.len() as u64);
+                    if *retry {
+                        tail.put_back(bytes);
+                    } else {
+                        written.extend_from_slice(&bytes);
+                        tail.wrote(bytes);
+                    }
+                }
+            }
+            if let Some((bytes, _)) = tail.take(true) {
+                written.extend_from_slice(&bytes);
+            }
+            let mut read = Vec::new();
+            for run in written.as_chunks().0.iter().map(Run::decode) {
+                prop_assert_eq!(run.position, read.len() as u64);
+                read.extend((0..run.length).map(|_| run.object));
+            }
+            prop_assert_eq!(read, owners);
+        }
+
+        #[test]
+        fn any_sixteen_bytes_are_a_run(bytes: [u8; 16]) {
+            let run = Run::decode(&bytes);
+            prop_assert_eq!(run.encode(), bytes);
+            prop_assert!(run.end() >= run.position);
+        }
+    }
 
     #[test]
     fn runs_of_one_object_that_touch_become_one() {

@@ -331,7 +331,7 @@ impl ObjectReader {
             if taken < run.length {
                 self.run = Some(Run {
                     length: run.length - taken,
-                    position: run.position + u64::from(taken),
+                    position: run.position.saturating_add(u64::from(taken)),
                     ..run
                 });
             }
