@@ -390,6 +390,7 @@ mod tests {
             "{start}",
             "{partition}",
             "{start}",
+            "{end}",
             "0",
             "1",
             "7",

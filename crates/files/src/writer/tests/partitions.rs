@@ -5,11 +5,16 @@ use std::sync::Mutex;
 use super::*;
 use crate::{PartitionRegistry, StoredPartition};
 
+/// What a catalogue was told, in order.
+type Notes = Arc<Mutex<Vec<String>>>;
+/// What it is to answer, the next one last.
+type Answers = Arc<Mutex<Vec<Option<StageError>>>>;
+
 /// Notes what it is told, and whether an object was visible there; refuses as often as it is asked to.
 struct Catalogue {
     target: Arc<MemoryTarget>,
-    told: Arc<Mutex<Vec<String>>>,
-    refusals: Arc<Mutex<Vec<Option<StageError>>>>,
+    told: Notes,
+    refusals: Answers,
 }
 
 #[async_trait]
@@ -31,10 +36,8 @@ impl PartitionRegistry for Catalogue {
     }
 }
 
-/// A process with a catalogue, its notes, and what it is to answer, the next one last.
-fn process(
-    target: &Arc<MemoryTarget>,
-) -> (TestSink, Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Option<StageError>>>>) {
+/// A process with a catalogue, its notes, and what it is to answer.
+fn process(target: &Arc<MemoryTarget>) -> (TestSink, Notes, Answers) {
     let (told, refusals) = (Arc::default(), Arc::default());
     let catalogue =
         Catalogue { target: Arc::clone(target), told: Arc::clone(&told), refusals: Arc::clone(&refusals) };
@@ -52,8 +55,8 @@ fn taken(told: &Mutex<Vec<String>>) -> Vec<String> {
     std::mem::take(&mut *told.lock().unwrap())
 }
 
-fn down() -> Option<StageError> {
-    Some(StageError::retry("register", "the catalogue is down"))
+fn down() -> StageError {
+    StageError::retry("register", "the catalogue is down")
 }
 
 const ROWS: [Spec; 3] = [(1, 20), (2, 20), (1, 20)];
@@ -80,7 +83,7 @@ async fn a_process_tells_of_each_route_once_it_is_visible_and_the_next_process_a
 async fn a_catalogue_that_is_down_delays_and_loses_nothing() {
     let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(limits())));
     let (sink, told, refusals) = process(&target);
-    *refusals.lock().unwrap() = vec![down(), down()];
+    *refusals.lock().unwrap() = vec![Some(down()), Some(down())];
     let mut writer = staged(&sink, &rig, 0, &ROWS).await;
     for _ in 0..2 {
         assert_eq!(writer.publish().await.unwrap_err().class(), Class::RETRY);
@@ -118,7 +121,7 @@ async fn many_routes_are_told_of_in_batches_and_only_those_left_after_an_error()
     let rows: Vec<Spec> = (0..230).map(|route| (route, 20)).collect();
     let mut writer = staged(&sink, &rig, 0, &rows).await;
     // The last is asked for first.
-    *refusals.lock().unwrap() = vec![down(), None];
+    *refusals.lock().unwrap() = vec![Some(down()), None];
     writer.publish().await.unwrap_err();
     assert_eq!(told.lock().unwrap().len(), StoredPartition::BATCH_MAX, "the first call, not the second");
     writer.publish().await.unwrap();
