@@ -16,6 +16,7 @@ use proptest::prelude::*;
 mod damage;
 mod leftovers;
 mod partitions;
+mod take_over;
 
 use super::*;
 use crate::testkit::{Call, Fault, MemoryTarget};

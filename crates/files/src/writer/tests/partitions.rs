@@ -6,15 +6,15 @@ use super::*;
 use crate::{PartitionRegistry, StoredPartition};
 
 /// What a catalogue was told, in order.
-type Notes = Arc<Mutex<Vec<String>>>;
+pub(super) type Notes = Arc<Mutex<Vec<String>>>;
 /// What it is to answer, the next one last.
-type Answers = Arc<Mutex<Vec<Option<StageError>>>>;
+pub(super) type Answers = Arc<Mutex<Vec<Option<StageError>>>>;
 
 /// Notes what it is told, and whether an object was visible there; refuses as often as it is asked to.
-struct Catalogue {
-    target: Arc<MemoryTarget>,
-    told: Notes,
-    refusals: Answers,
+pub(super) struct Catalogue {
+    pub(super) target: Arc<MemoryTarget>,
+    pub(super) told: Notes,
+    pub(super) refusals: Answers,
 }
 
 #[async_trait]
