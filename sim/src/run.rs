@@ -429,8 +429,9 @@ fn pipeline(process: &Arc<Process>, budget: &Budget, life: u64) -> Pipeline {
         PoisonPolicy::Stop | PoisonPolicy::Skip => OnPoison::Skip,
         PoisonPolicy::DeadLetter => OnPoison::DeadLetter(Arc::new(Letters(Arc::clone(process)))),
     };
-    // A lane that nobody can help would end each process before the others have caught up.
-    let keeps = scenario.retention_passes && !stops;
+    // A lane that nobody can help, its records are gone, would end each process before the others have caught up. Before the
+    // calm a lane may fail for reasons that a restart ends.
+    let keeps = scenario.retention_passes && world.state().calm && !stops;
     let on_failure = if keeps { OnLaneFailure::KeepOthers } else { OnLaneFailure::Stop };
     let rotation = rotation(&mut world.state().rng);
     let built = Pipeline::from(SimSource::new(process))
