@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aqueduct_core::{BatchBuilder, Mark, Offset, Pool, SourceEvent, StageError, TopicPartition};
+use aqueduct_core::{Mark, Offset, Pool, SourceEvent, StageError, TopicPartition};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::group::{Pulse, Refusal};
-use crate::process::{EPOCH_MS, Process};
+use crate::process::Process;
 use crate::world::TOPIC;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -22,6 +22,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(5);
 const REPEAT: Duration = Duration::from_millis(200);
 const BATCH_RECORDS: usize = 20;
 
+mod fetch;
 mod handover;
 
 pub(crate) type Event = Result<SourceEvent, StageError>;
@@ -182,8 +183,11 @@ impl Poller {
             if self.is_overdue() {
                 return Ended::Lost("a commit was not answered");
             }
-            if self.handover.is_none() && !self.failed {
-                self.fetch();
+            if self.handover.is_none()
+                && !self.failed
+                && let Some(ended) = self.fetch()
+            {
+                return ended;
             }
             self.flush_outbox();
             let inbox = Arc::clone(&self.inbox);
@@ -367,54 +371,6 @@ impl Poller {
             _ => false,
         };
         self.lanes.values().any(sent)
-    }
-
-    fn fetch(&mut self) {
-        let state = self.process.world.state();
-        let (mut problem, mut out) = (None, Vec::new());
-        for (partition, lane) in &mut self.lanes {
-            let (Some(position), Some(log)) = (lane.position, state.logs.get(partition)) else { continue };
-            if lane.leaving || self.paused.contains(partition) || self.events.capacity() < 4 + out.len() {
-                continue;
-            }
-            if position < log.start {
-                problem = Some(format!(
-                    "offset {position} of {partition} is out of range, the log starts at {}",
-                    log.start
-                ));
-                continue;
-            }
-            let records: Vec<_> = log.entries.range(position..).take(BATCH_RECORDS).collect();
-            let bytes: usize =
-                records.iter().map(|it| it.1.value.as_ref().map_or(0, bytes::Bytes::len)).sum();
-            if records.is_empty() {
-                if lane.reached.is_none_or(|reached| reached < log.end) {
-                    (lane.position, lane.reached) = (Some(log.end), Some(log.end));
-                    out.push(SourceEvent::Reached { lane: name(*partition), next: Offset::new(log.end) });
-                }
-                continue;
-            }
-            let Some(permit) = self.memory.try_acquire(bytes as u64) else { continue };
-            let mut batch = BatchBuilder::new(name(*partition), bytes);
-            for (offset, entry) in records {
-                let time = aqueduct_core::Timestamp::Create(EPOCH_MS + entry.time_ms);
-                batch.push(Offset::new(*offset), time, None, entry.value.as_deref(), std::iter::empty());
-                lane.position = Some(offset + 1);
-            }
-            out.push(SourceEvent::Batch(batch.build(permit)));
-        }
-        drop(state);
-        self.outbox.extend(out.into_iter().map(Ok));
-        if let Some(problem) = problem {
-            self.fail(StageError::fatal("fetch", problem));
-        }
-    }
-
-    fn fail(&mut self, error: StageError) {
-        if !self.failed {
-            self.failed = true;
-            self.outbox.push_back(Err(error));
-        }
     }
 
     /// All leases end.

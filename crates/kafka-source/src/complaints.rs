@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use aqueduct_core::{Offset, TopicPartition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::client::Consumer;
 use crate::connect;
 use crate::error::KafkaSourceError;
+use crate::marks;
 use crate::poll::{Ended, Poller};
 
 /// How long a static member's name may stay taken: twice the longest session a broker grants by default.
@@ -49,7 +51,12 @@ impl Poller {
                 self.fail("kafka join", KafkaSourceError::Group { group, detail });
             }
             Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
-                let detail = format!("{}{detail}", self.out_of_range(consumer));
+                let gone = self.out_of_range(consumer);
+                if is_overtaken(consumer, &gone) {
+                    return Some(Ended::Lost("others have gone on where we were"));
+                }
+                let gone: String = gone.into_iter().map(|(_, _, place)| place).collect();
+                let detail = format!("{gone}{detail}");
                 self.fail("kafka read", KafkaSourceError::OffsetGone { detail });
             }
             // The client goes on behind a batch it cannot read: going on with it would lose the batch.
@@ -90,8 +97,8 @@ impl Poller {
         None
     }
 
-    /// Names the lanes whose next offset is outside their partition.
-    fn out_of_range(&mut self, consumer: &Consumer) -> String {
+    /// The lanes whose next offset is outside their partition, and where that is.
+    fn out_of_range(&self, consumer: &Consumer) -> Vec<(TopicPartition, Offset, String)> {
         let mut found = Vec::new();
         for lane in self.lanes.iter() {
             let ends =
@@ -99,9 +106,21 @@ impl Poller {
             if let Ok((low, high)) = ends
                 && !(low..=high).contains(&lane.next.get())
             {
-                found.push(format!("{} at {} of [{low}, {high}); ", lane.name, lane.next));
+                let place = format!("{} at {} of [{low}, {high}); ", lane.name, lane.next);
+                found.push((lane.name.clone(), lane.next, place));
             }
         }
-        found.concat()
+        found
     }
+}
+
+/// Whether the group has committed more of one of the lanes than we have read: it was taken from us while we were frozen, its
+/// new owner went on and retention followed, and we have not been told yet. That is the end of a membership, not of a
+/// pipeline.
+fn is_overtaken(consumer: &Consumer, lanes: &[(TopicPartition, Offset, String)]) -> bool {
+    let names: Vec<_> = lanes.iter().map(|(name, ..)| name.clone()).collect();
+    let Ok(committed) = marks::committed(consumer, &names) else { return false };
+    committed.iter().zip(lanes).any(|((_, committed), (_, next, _))| {
+        committed.as_ref().is_some_and(|(committed, _)| committed > next)
+    })
 }

@@ -81,7 +81,7 @@ struct Reader {
 impl Reader {
     /// `Ok(None)` if nobody wants the answer any more.
     fn read_all(&self, lanes: &[TopicPartition]) -> Result<Option<Vec<Found>>, KafkaSourceError> {
-        let Some(committed) = self.retry(|| self.committed(lanes))? else {
+        let Some(committed) = self.retry(|| committed(&self.consumer, lanes))? else {
             return Ok(None);
         };
         let mut found = Vec::with_capacity(committed.len());
@@ -128,35 +128,6 @@ impl Reader {
             }
             std::thread::sleep(BACK_OFF);
         }
-    }
-
-    #[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
-    fn committed(
-        &self,
-        lanes: &[TopicPartition],
-    ) -> Result<Vec<(TopicPartition, Option<(Offset, Result<Mark, MarkError>)>)>, RDKafkaErrorCode> {
-        let code =
-            |error: rdkafka::error::KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let list = self.consumer.committed_offsets(list_of(lanes), ATTEMPT).map_err(code)?;
-        let mut committed = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let element =
-                list.find_partition(lane.topic(), lane.partition()).ok_or(RDKafkaErrorCode::Fail)?;
-            element.error().map_err(code)?;
-            let mark = match element.offset() {
-                rdkafka::Offset::Offset(next) => {
-                    let next = Offset::new(next);
-                    let decoded = metadata_of(&element)
-                        .map_or(Err(MarkError::Foreign), |metadata| Mark::decode(next, &metadata));
-                    Some((next, decoded))
-                }
-                rdkafka::Offset::Invalid => None,
-                // Not an answer this call gives; whatever it means, it is not "no mark".
-                _ => return Err(RDKafkaErrorCode::Fail),
-            };
-            committed.push((lane.clone(), mark));
-        }
-        Ok(committed)
     }
 
     /// Where the start policy begins a partition that nothing was committed for.
@@ -245,4 +216,35 @@ impl Reader {
             std::thread::sleep(BACK_OFF);
         }
     }
+}
+
+/// A committed offset and what the text beside it says; `None` if nothing was committed.
+type Committed = Option<(Offset, Result<Mark, MarkError>)>;
+
+/// What the coordinator has of each lane; blocks for a moment.
+pub(crate) fn committed(
+    consumer: &Consumer,
+    lanes: &[TopicPartition],
+) -> Result<Vec<(TopicPartition, Committed)>, RDKafkaErrorCode> {
+    let code =
+        |error: rdkafka::error::KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+    let list = consumer.committed_offsets(list_of(lanes), ATTEMPT).map_err(code)?;
+    let mut committed = Vec::with_capacity(lanes.len());
+    for lane in lanes {
+        let element = list.find_partition(lane.topic(), lane.partition()).ok_or(RDKafkaErrorCode::Fail)?;
+        element.error().map_err(code)?;
+        let mark = match element.offset() {
+            rdkafka::Offset::Offset(next) => {
+                let next = Offset::new(next);
+                let decoded = metadata_of(&element)
+                    .map_or(Err(MarkError::Foreign), |metadata| Mark::decode(next, &metadata));
+                Some((next, decoded))
+            }
+            rdkafka::Offset::Invalid => None,
+            // Not an answer this call gives; whatever it means, it is not "no mark".
+            _ => return Err(RDKafkaErrorCode::Fail),
+        };
+        committed.push((lane.clone(), mark));
+    }
+    Ok(committed)
 }

@@ -362,7 +362,9 @@ impl Poller {
         self.rebalances.clear();
         self.paused.clear();
         self.throttle = Throttle::default();
-        self.watch = Watch::new(Instant::now());
+        self.finished = false;
+        self.last_change = Instant::now();
+        self.watch = Watch::new(self.last_change);
         for request in self.early.drain(..).chain(self.inbox.take().commits) {
             commit::refuse(request.answer, KafkaSourceError::NotOurs { lane: request.lane });
         }

@@ -204,13 +204,14 @@ impl Poller {
                     self.probed = true;
                 }
             }
-            self.finished &= lane.is_finished();
             self.lanes.insert(lane);
         }
         // A partition that was paused under an earlier assignment still is: pauses outlive assignments in the client.
         let assigned = client::give(consumer, &list).and_then(|()| consumer.resume(&list));
         note_refusal(assigned);
         self.last_change = Instant::now();
+        // The pipeline waits to hear it again after every assignment, even of partitions with nothing left to read.
+        self.finished = false;
         (self.was_assigned, self.name_taken_since) = (true, None);
         self.pauses_changed = true;
         self.apply_pauses(consumer);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use aqueduct_core::{MarkOrigin, Offset, Source as _};
+use aqueduct_core::{Mark, MarkOrigin, Offset, Source as _};
 use aqueduct_kafka_source::StartAt;
 
 use crate::support::{Cluster, Driver, lane};
@@ -86,6 +86,26 @@ async fn a_bounded_run_ends_at_the_end_as_of_start() {
     );
     driver.drive(Duration::from_secs(1)).await;
     assert_eq!((driver.count(), driver.finished), (507, 1), "nothing comes after the end");
+    driver.source.close().await.unwrap();
+}
+
+/// The pipeline takes what it was told before for void once a membership is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bounded_run_that_is_let_in_again_says_again_that_it_has_finished() {
+    let cluster = Cluster::new(&[("orders", 1)]);
+    cluster.number("orders", 0, 0, 10).await;
+    let source = cluster.source("g", "orders").until_end().commit_timeout(Duration::from_secs(1));
+    let mut driver = Driver::open(source).await;
+    driver.until("the end", |driver| driver.finished == 1).await;
+    let (lane, end) = (lane("orders", 0), Mark::at(Offset::new(10)));
+    driver.control.commit(&lane, end.clone()).await.unwrap();
+    // An answer that does not come ends the membership, and nothing is left to read for the next one.
+    cluster.mock.broker_round_trip_time(-1, Duration::from_secs(4)).unwrap();
+    driver.control.commit(&lane, end).await.unwrap_err();
+    driver.until("the loss", |driver| driver.lost.len() == 1).await;
+    cluster.mock.broker_round_trip_time(-1, Duration::ZERO).unwrap();
+    driver.until("the end, again", |driver| driver.finished == 2).await;
+    assert_eq!(driver.count(), 10);
     driver.source.close().await.unwrap();
 }
 
