@@ -5,9 +5,9 @@
 //! sink takes from the *publish* pool for every buffer it sends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use crate::sync::{AtomicU64, AtomicUsize, OwnedSemaphorePermit, Semaphore};
 
 /// Permits count in KiB, so that a pool can be larger than 4 GiB.
 const UNIT: u64 = 1024;
@@ -120,7 +120,11 @@ impl Pool {
         if let Some(permit) = self.try_acquire(bytes) {
             return permit;
         }
-        let _waiting = self.wait();
+        self.acquire_as(&self.wait(), bytes).await
+    }
+
+    /// [`acquire`](Self::acquire) for somebody who counts as waiting already.
+    pub(crate) async fn acquire_as(&self, _: &Waiting, bytes: u64) -> Permit {
         // The semaphore is never closed, so acquiring cannot fail; an absent permit would only under-count.
         let permit = Arc::clone(&self.0.semaphore).acquire_many_owned(self.units_for(bytes)).await.ok();
         Permit { permit, gauge: None }
@@ -226,39 +230,47 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::explore::{explore, spawn, yield_now};
 
-    #[tokio::test]
-    async fn bytes_come_back_when_the_permit_is_dropped() {
-        let pool = Pool::new(10 * UNIT);
-        let held = pool.acquire(8 * UNIT).await;
-        assert!(pool.try_acquire(3 * UNIT).is_none());
-        assert_eq!(pool.used(), 8 * UNIT);
-        drop(held);
-        assert_eq!(pool.used(), 0);
-        assert!(pool.try_acquire(3 * UNIT).is_some());
+    #[test]
+    fn bytes_come_back_when_the_permit_is_dropped() {
+        explore(async || {
+            let pool = Pool::new(10 * UNIT);
+            let held = pool.acquire(8 * UNIT).await;
+            assert!(pool.try_acquire(3 * UNIT).is_none());
+            assert_eq!(pool.used(), 8 * UNIT);
+            drop(held);
+            assert_eq!(pool.used(), 0);
+            assert!(pool.try_acquire(3 * UNIT).is_some());
+        });
     }
 
-    #[tokio::test]
-    async fn a_request_over_the_pool_passes_alone() {
-        let pool = Pool::new(4 * UNIT);
-        let small = pool.acquire(1).await;
-        let large = tokio::spawn({
-            let pool = pool.clone();
-            async move { pool.acquire(1 << 40).await }
+    #[test]
+    fn a_request_over_the_pool_passes_alone() {
+        explore(async || {
+            let pool = Pool::new(4 * UNIT);
+            let small = pool.acquire(1).await;
+            let large = spawn({
+                let pool = pool.clone();
+                async move { pool.acquire(1 << 40).await }
+            });
+            while pool.waiting() == 0 {
+                yield_now().await;
+            }
+            drop(small);
+            let large = large.await.unwrap();
+            assert_eq!((large.bytes(), pool.used(), pool.waiting()), (4 * UNIT, 4 * UNIT, 0));
         });
-        tokio::task::yield_now().await;
-        assert_eq!(pool.waiting(), 1);
-        drop(small);
-        assert_eq!(large.await.unwrap().bytes(), 4 * UNIT);
-        assert_eq!(pool.waiting(), 0);
     }
 
     #[test]
     fn a_gauge_counts_batches_until_they_are_dropped() {
-        let gauge = Arc::new(InFlight::default());
-        let permit = Permit::unlimited().counted_in(&gauge, 100);
-        assert_eq!((gauge.batches(), gauge.bytes()), (1, 100));
-        drop(permit);
-        assert_eq!((gauge.batches(), gauge.bytes()), (0, 0));
+        explore(async || {
+            let gauge = Arc::new(InFlight::default());
+            let permit = Permit::unlimited().counted_in(&gauge, 100);
+            assert_eq!((gauge.batches(), gauge.bytes()), (1, 100));
+            drop(permit);
+            assert_eq!((gauge.batches(), gauge.bytes()), (0, 0));
+        });
     }
 }

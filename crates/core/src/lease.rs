@@ -1,8 +1,8 @@
 //! The fence: held while committing, revoked when the partition goes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use tokio::sync::Notify;
+use crate::sync::{Mutex, Notify};
 
 /// The right to change a lane's mark. One per *assignment*, not per process: a partition that was lost and came back
 /// has a new lease, and work done under the old one can never use it.
@@ -105,28 +105,33 @@ impl Drop for LeaseGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::explore::{explore, spawn};
 
-    #[tokio::test]
-    async fn revoking_waits_for_the_holder_and_admits_no_other() {
-        let lease = Lease::new();
-        let guard = lease.enter().unwrap();
-        let revoked = tokio::spawn({
-            let lease = lease.clone();
-            async move { lease.revoke().await }
+    #[test]
+    fn revoking_waits_for_the_holder_and_admits_no_other() {
+        explore(async || {
+            let lease = Lease::new();
+            let guard = lease.enter().unwrap();
+            let revoked = spawn({
+                let lease = lease.clone();
+                async move { lease.revoke().await }
+            });
+            lease.ended().await;
+            assert!(!revoked.is_finished());
+            assert_eq!(lease.enter().unwrap_err(), LeaseEnded);
+            drop(guard);
+            revoked.await.unwrap();
         });
-        lease.ended().await;
-        assert!(!revoked.is_finished());
-        assert_eq!(lease.enter().unwrap_err(), LeaseEnded);
-        drop(guard);
-        revoked.await.unwrap();
     }
 
-    #[tokio::test]
-    async fn ending_does_not_wait() {
-        let lease = Lease::new();
-        let _guard = lease.enter().unwrap();
-        lease.end();
-        assert!(lease.has_ended());
-        lease.ended().await;
+    #[test]
+    fn ending_does_not_wait() {
+        explore(async || {
+            let lease = Lease::new();
+            let _guard = lease.enter().unwrap();
+            lease.end();
+            assert!(lease.has_ended());
+            lease.ended().await;
+        });
     }
 }

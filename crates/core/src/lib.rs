@@ -54,6 +54,7 @@ mod row;
 mod sink;
 mod source;
 mod spool;
+mod sync;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod value;

@@ -1,12 +1,11 @@
 //! From the supervisor to a lane.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::{Arc, PoisonError};
 
 use crate::batch::Batch;
 use crate::record::Offset;
+use crate::sync::{Mutex, Notify};
 
 /// What the supervisor hands to a lane, in order.
 #[derive(Debug)]
@@ -88,29 +87,34 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::explore::{explore, spawn, yield_now};
 
-    #[tokio::test]
-    async fn a_closed_inbox_still_delivers_what_is_inside() {
-        let inbox = Inbox::new();
-        inbox.push(LaneEvent::Reached(Offset::new(1)));
-        inbox.push(LaneEvent::Reached(Offset::new(4)));
-        inbox.close();
-        inbox.push(LaneEvent::Reached(Offset::new(9)));
-        assert!(matches!(inbox.recv().await, Some(LaneEvent::Reached(next)) if next == Offset::new(4)));
-        assert!(inbox.recv().await.is_none());
+    #[test]
+    fn a_closed_inbox_still_delivers_what_is_inside() {
+        explore(async || {
+            let inbox = Inbox::new();
+            inbox.push(LaneEvent::Reached(Offset::new(1)));
+            inbox.push(LaneEvent::Reached(Offset::new(4)));
+            inbox.close();
+            inbox.push(LaneEvent::Reached(Offset::new(9)));
+            assert!(matches!(inbox.recv().await, Some(LaneEvent::Reached(next)) if next == Offset::new(4)));
+            assert!(inbox.recv().await.is_none());
+        });
     }
 
-    #[tokio::test]
-    async fn a_waiting_lane_wakes_up() {
-        let inbox = Inbox::new();
-        let waiting = tokio::spawn({
-            let inbox = Arc::clone(&inbox);
-            async move { inbox.recv().await }
+    #[test]
+    fn a_waiting_lane_wakes_up() {
+        explore(async || {
+            let inbox = Inbox::new();
+            let waiting = spawn({
+                let inbox = Arc::clone(&inbox);
+                async move { inbox.recv().await }
+            });
+            yield_now().await;
+            inbox.push(LaneEvent::Reached(Offset::ZERO));
+            assert!(waiting.await.unwrap().is_some());
+            inbox.discard();
+            assert!(inbox.recv().await.is_none());
         });
-        tokio::task::yield_now().await;
-        inbox.push(LaneEvent::Reached(Offset::ZERO));
-        assert!(waiting.await.unwrap().is_some());
-        inbox.discard();
-        assert!(inbox.recv().await.is_none());
     }
 }

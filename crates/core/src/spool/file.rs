@@ -3,11 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::fs::{DiskFile, Offload};
 use super::scratch::{Account, Directory};
 use crate::failpoint::Failpoint;
+use crate::sync::AtomicU64;
 
 /// An append-only file of one segment, readable at any position below what was written. When the last clone is
 /// dropped it is removed, or kept to be written over by a later segment.

@@ -19,6 +19,8 @@ mod failure;
 mod file;
 mod fs;
 mod scratch;
+#[cfg(test)]
+mod tests;
 
 pub use file::ScratchFile;
 pub use fs::{Disk, DiskFile, LocalDisk, Offload};

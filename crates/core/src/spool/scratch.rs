@@ -2,20 +2,21 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::file::ScratchFile;
 use super::fs::{Disk, DiskFile, Offload};
 use crate::budget::{Permit, Pool};
 use crate::failpoint::Failpoint;
+use crate::sync::{AtomicU64, Mutex, sleep};
 
 const MARKER: &str = "aqueduct-spool";
 const MARKER_CONTENT: &str =
     "Scratch files of a running Aqueduct pipeline. Safe to delete when no process holds this file.\n";
 /// Room left on the file system for others, in bytes.
-const HEADROOM: u64 = 8 << 20;
+pub(crate) const HEADROOM: u64 = 8 << 20;
 /// How often a full file system is looked at again.
 const FULL_DISK_POLL: Duration = Duration::from_millis(500);
 
@@ -122,10 +123,13 @@ impl Directory {
 
     /// Keeps a file of `length` bytes, unless somebody waits for disk or enough is kept; then it is removed.
     pub(super) fn close(&self, file: Arc<dyn DiskFile>, path: PathBuf, length: u64) {
-        if length >= Self::IDLE_MIN && self.pool.waiting() == 0 {
+        if length >= Self::IDLE_MIN {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             let kept: u64 = idle.iter().map(|idle| idle.length).sum();
-            if kept + length <= self.pool.capacity() / Self::IDLE_PART
+            // Asked under the lock: who waits counts as waiting before it purges, so either we see it here, or its purge
+            // sees our file. A file that is kept behind the back of the last one who waits is never given up.
+            if self.pool.waiting() == 0
+                && kept + length <= self.pool.capacity() / Self::IDLE_PART
                 && let Some(permit) = self.pool.try_acquire(length)
             {
                 let place = idle.partition_point(|idle| idle.length < length);
@@ -317,20 +321,20 @@ impl Scratch {
     ///
     /// Cancel safe: what was reserved stays reserved.
     pub async fn reserve(&self, bytes: u64) {
+        // First, so that from here on no file is kept that could be given up; see `Directory::close`.
+        let waiting = self.directory.pool.wait();
+        self.directory.purge();
         let missing = self.account.missing(bytes);
         if missing > 0 {
-            self.directory.purge();
-            let permit = self.directory.pool.acquire(missing).await;
+            let permit = self.directory.pool.acquire_as(&waiting, missing).await;
             self.account.add(permit, missing);
         }
         if self.has_room(bytes) {
             return;
         }
         tracing::warn!(path = %self.directory.path.display(), "the spool's file system is full; waiting for room");
-        let _waiting = self.directory.pool.wait();
-        self.directory.purge();
         while !self.has_room(bytes) {
-            tokio::time::sleep(FULL_DISK_POLL).await;
+            sleep(FULL_DISK_POLL).await;
         }
     }
 
@@ -342,15 +346,14 @@ impl Scratch {
     /// An error of asking counts as room: writing will meet the same error and name it.
     fn has_room(&self, bytes: u64) -> bool {
         self.account.promise(bytes);
+        // Before the file system is asked: what another lane writes and settles in between counts twice then, and never not
+        // at all.
+        let promised = self.directory.promised.load(Ordering::Relaxed);
         let Ok(available) = self.directory.disk.available(&self.directory.path) else { return true };
-        let fits = available >= self.directory.promised.load(Ordering::Relaxed) + HEADROOM;
+        let fits = available >= promised + HEADROOM;
         if !fits {
             self.account.promise(0);
         }
         fits
     }
 }
-
-#[cfg(test)]
-#[path = "scratch/tests.rs"]
-mod tests;

@@ -1,5 +1,10 @@
-use super::*;
-use crate::spool::LocalDisk;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::scratch::HEADROOM;
+use super::{Disk, DiskFile, LocalDisk, Spool, SpoolError};
+use crate::budget::Pool;
 
 /// A file system with so much room.
 #[derive(Debug)]
