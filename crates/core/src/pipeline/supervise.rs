@@ -370,7 +370,11 @@ impl Supervisor {
                 }
             }
             LaneExit::Drained => self.forget(&lane),
-            LaneExit::Abandoned if self.phase == Phase::Finishing && is_current => self.not_finished(),
+            // A commit was refused before the source could say that the partition is gone.
+            LaneExit::Abandoned if is_current && matches!(self.phase, Phase::Running | Phase::Finishing) => {
+                self.forget(&lane);
+                self.not_finished();
+            }
             // At shutdown an abandoned lane stays in the report, with the intent it may have left.
             LaneExit::Abandoned if is_current || self.phase == Phase::Abandoning => {}
             LaneExit::Abandoned if !self.lanes.contains_key(&lane) => self.forget(&lane),

@@ -163,7 +163,9 @@ async fn a_zombie_between_intent_and_publication_changes_nothing() {
     store.faults().on(Step::Create, 1, Fault::Hold(gate.clone()));
     let first = broker.source();
     let old = first.member();
-    let zombie = tokio::spawn(pipeline(first, &store).rotate(MaxRecords(100)).build().unwrap().run(never()));
+    let built = pipeline(first, &store).rotate(MaxRecords(100)).build().unwrap();
+    let status = built.handle();
+    let zombie = tokio::spawn(built.run(never()));
     while broker.mark(&lane).is_none_or(|mark| mark.intent.is_none()) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -184,6 +186,7 @@ async fn a_zombie_between_intent_and_publication_changes_nothing() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(store.offsets(&lane), all(300), "its objects are there already");
     assert_eq!(broker.commits(&lane).len(), marks, "its commits are refused");
+    assert!(status.status().lanes.is_empty(), "it shows a partition that it knows it has lost");
     old.lose([lane.clone()]);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!zombie.is_finished(), "a lost partition is not an error");
