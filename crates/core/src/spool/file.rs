@@ -54,10 +54,12 @@ impl ScratchFile {
             let result = file.write_all_at(&bytes, offset);
             (bytes, result)
         });
-        match written.await {
+        let written = written.await;
+        // Also after an error: a part of it may be on disk, and a file that is kept pays for what it may have.
+        self.inner.length.fetch_max(offset + length, Ordering::Relaxed);
+        match written {
             Ok((bytes, Ok(()))) => {
                 self.inner.account.wrote(length);
-                self.inner.length.fetch_max(offset + length, Ordering::Relaxed);
                 (bytes, Ok(()))
             }
             Ok(failed) => failed,

@@ -321,6 +321,9 @@ impl Scratch {
     ///
     /// Cancel safe: what was reserved stays reserved.
     pub async fn reserve(&self, bytes: u64) {
+        if self.try_reserve(bytes) {
+            return;
+        }
         // First, so that from here on no file is kept that could be given up; see `Directory::close`.
         let waiting = self.directory.pool.wait();
         self.directory.purge();
