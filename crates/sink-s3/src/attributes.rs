@@ -179,8 +179,8 @@ fn may_be_in_tag(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, ' ' | '+' | '-' | '=' | '.' | '_' | ':' | '/' | '@')
 }
 
-/// As in a URL's query.
-fn encoded(text: &str) -> String {
+/// As in a URL: everything that could mean something in one is percent-encoded.
+pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

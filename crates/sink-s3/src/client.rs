@@ -62,7 +62,7 @@ pub(crate) async fn connect(
             .timeout_config(timeouts(connection))
             .retry_config(RetryConfig::standard().with_max_attempts(connection.attempts));
         builder.set_region(region.clone()).set_credentials_provider(credentials);
-        builder.set_endpoint_url(connection.sts_endpoint.clone());
+        builder.set_endpoint_url(connection.sts_endpoint.as_deref().map(str::to_owned));
         aws_sdk_sts::Client::from_conf(builder.build())
     };
     let mut credentials = match (credentials, &connection.base) {
@@ -105,7 +105,7 @@ pub(crate) async fn connect(
         builder = builder.use_fips(true);
     }
     if let Some(endpoint) = &connection.endpoint {
-        builder = builder.endpoint_url(endpoint);
+        builder = builder.endpoint_url(&**endpoint);
     }
     (aws_sdk_s3::Client::from_conf(builder.build()), renewing)
 }

@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use crate::config::S3ConfigError;
+use crate::error::Told;
 
 /// Credentials are renewed this long before they expire; a request must not outlive them.
 const RENEW_BEFORE: Duration = Duration::from_mins(1);
@@ -61,7 +62,7 @@ impl fmt::Debug for StaticCredentials {
 }
 
 /// A role to assume with the credentials there are (`sts:AssumeRole`).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct AssumeRole {
     arn: String,
@@ -121,7 +122,7 @@ impl AssumeRole {
         Self { arn: arn.into(), external_id: None, session: Session::default() }
     }
 
-    /// The external id the role's owner asks for.
+    /// The external id the role's owner asks for. AWS does not treat it as a secret; it is not printed here.
     pub fn external_id(mut self, id: impl Into<String>) -> Self {
         self.external_id = Some(id.into());
         self
@@ -146,6 +147,13 @@ impl AssumeRole {
             problems.push(S3ConfigError::Role { arn: self.arn.clone(), problem });
         }
         problems
+    }
+}
+
+impl fmt::Debug for AssumeRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { arn, external_id: _, session } = self;
+        f.debug_struct("AssumeRole").field("arn", arn).field("session", session).finish_non_exhaustive()
     }
 }
 
@@ -194,7 +202,7 @@ impl RoleSession {
                 let request = request
                     .set_external_id(role.external_id.clone())
                     .set_duration_seconds(role.session.seconds());
-                request.send().await.map_err(CredentialsError::provider_error)?.credentials
+                request.send().await.map_err(|error| refused(&error))?.credentials
             }
             Role::WebIdentity(role) => {
                 let token = tokio::fs::read_to_string(&role.token_file).await;
@@ -206,7 +214,7 @@ impl RoleSession {
                     .role_session_name(&role.session.name)
                     .web_identity_token(token.trim())
                     .set_duration_seconds(role.session.seconds());
-                request.send().await.map_err(CredentialsError::provider_error)?.credentials
+                request.send().await.map_err(|error| refused(&error))?.credentials
             }
         };
         let Some(issued) = issued else {
@@ -220,6 +228,22 @@ impl RoleSession {
             Some(expiry),
             "aqueduct",
         ))
+    }
+}
+
+/// The token service's error, without its answer: that may hold a session.
+fn refused(error: &(dyn std::error::Error + 'static)) -> CredentialsError {
+    CredentialsError::provider_error(Told::of(error))
+}
+
+/// The same for an error of a provider that is not ours.
+fn told(error: &CredentialsError) -> CredentialsError {
+    let cause = Told::of(std::error::Error::source(error).unwrap_or(error));
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => CredentialsError::not_loaded(cause),
+        CredentialsError::InvalidConfiguration(_) => CredentialsError::invalid_configuration(cause),
+        CredentialsError::ProviderError(_) => CredentialsError::provider_error(cause),
+        _ => CredentialsError::unhandled(cause),
     }
 }
 
@@ -278,7 +302,7 @@ impl Renewing {
                     tracing::warn!(%error, "could not renew the credentials; those at hand are valid still");
                     Ok(credentials.clone())
                 }
-                _ => Err(error),
+                _ => Err(told(&error)),
             },
         }
     }

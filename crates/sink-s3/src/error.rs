@@ -196,11 +196,11 @@ impl Classify for S3Error {
 
 impl S3Error {
     /// Classifies an error of the SDK.
-    pub(crate) fn from_sdk<E>(at: At, error: SdkError<E, HttpResponse>) -> Self
+    pub(crate) fn from_sdk<E>(at: At, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        match &error {
+        match error {
             SdkError::ServiceError(service) => {
                 let answer = read_answer(service.raw(), service.err());
                 let region =
@@ -217,23 +217,23 @@ impl S3Error {
             }
             _ => {}
         }
-        if let Some(credentials) = find::<CredentialsError>(&error) {
+        if let Some(credentials) = find::<CredentialsError>(error) {
             return match credentials {
                 CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-                    Self::NoCredentials { at, source: error.into() }
+                    Self::NoCredentials { at, source: Told::of(error).into() }
                 }
-                _ => Self::CredentialsUnavailable { at, source: error.into() },
+                _ => Self::CredentialsUnavailable { at, source: Told::of(error).into() },
             };
         }
-        match &error {
-            SdkError::TimeoutError(_) => Self::Timeout { at, source: error.into() },
+        match error {
+            SdkError::TimeoutError(_) => Self::Timeout { at, source: Told::of(error).into() },
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-                Self::Timeout { at, source: error.into() }
+                Self::Timeout { at, source: Told::of(error).into() }
             }
             SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
-                Self::Unreachable { at, source: error.into() }
+                Self::Unreachable { at, source: Told::of(error).into() }
             }
-            _ => Self::Unknown { at, source: error.into() },
+            _ => Self::Unknown { at, source: Told::of(error).into() },
         }
     }
 
@@ -295,15 +295,49 @@ impl S3Error {
     }
 }
 
+/// What an error and those behind it say, without what they carry. An error of the SDK carries the answer it is about, and
+/// whoever shows it with `Debug` shows the answer: of the token service, that is a session with its secrets.
+#[derive(Debug)]
+pub(crate) struct Told {
+    text: String,
+    source: Option<Box<Self>>,
+}
+
+impl Told {
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+        Self { text: error.to_string(), source: error.source().map(|source| Box::new(Self::of(source))) }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for Told {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
 fn read_answer(raw: &HttpResponse, error: &impl ProvideErrorMetadata) -> Answer {
     let meta = error.meta();
     Answer {
         status: raw.status().as_u16(),
-        code: meta.code().unwrap_or_default().to_owned(),
-        message: meta.message().unwrap_or_default().to_owned(),
-        request_id: header(raw, "x-amz-request-id"),
+        code: one_line(meta.code().unwrap_or_default()),
+        message: one_line(meta.message().unwrap_or_default()),
+        request_id: header(raw, "x-amz-request-id").map(|id| one_line(&id)),
         retry_after: retry_after(raw),
     }
+}
+
+/// The most of a store's words that is repeated, in characters.
+const WORDS_MAX: usize = 512;
+
+/// Somebody else's words, so that they neither break a line of the log nor fill it.
+fn one_line(words: &str) -> String {
+    words.chars().map(|it| if it.is_control() { ' ' } else { it }).take(WORDS_MAX).collect()
 }
 
 fn header(raw: &HttpResponse, name: &str) -> Option<String> {
@@ -314,7 +348,7 @@ fn header(raw: &HttpResponse, name: &str) -> Option<String> {
 fn region_in(raw: &HttpResponse) -> Option<String> {
     let body = std::str::from_utf8(raw.body().bytes()?).ok()?;
     let (region, _) = body.split_once("<Region>")?.1.split_once("</Region>")?;
-    Some(region.trim().to_owned())
+    Some(one_line(region.trim()))
 }
 
 /// Only seconds: a date would need a clock, and S3 does not send one.
@@ -377,6 +411,24 @@ mod tests {
             assert!(format!("{error:?}").starts_with(variant), "{code} {status}: {error:?}");
             assert_eq!(error.class(), class, "{code} {status}");
         }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("refused")]
+    struct Carrier {
+        body: &'static str,
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn what_others_say_stays_on_one_line_and_what_they_carry_is_not_shown() {
+        assert_eq!(one_line("no\r\nroot: all is well\u{1b}[31m"), "no  root: all is well [31m");
+        assert_eq!(one_line(&"é".repeat(10_000)).chars().count(), WORDS_MAX);
+
+        let carrier = Carrier { body: "canary", source: std::io::Error::other("reset") };
+        let told = Told::of(&carrier);
+        assert!(format!("{carrier:?}").contains("canary") && !format!("{told:?}").contains(carrier.body));
+        assert_eq!(aqueduct_core::ErrorChain(&told).to_string(), "refused: reset");
     }
 
     #[test]

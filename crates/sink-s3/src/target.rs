@@ -192,7 +192,7 @@ impl S3Target {
         At { endpoint: self.endpoint.clone(), bucket: self.bucket.clone(), key: key.to_owned() }
     }
 
-    fn failed<E>(&self, stage: &'static str, key: &str, error: SdkError<E, HttpResponse>) -> StageError
+    fn failed<E>(&self, stage: &'static str, key: &str, error: &SdkError<E, HttpResponse>) -> StageError
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
@@ -220,7 +220,7 @@ impl S3Target {
                 Ok(Some(object_head(size.unwrap_or_default(), object.metadata)))
             }
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => Ok(None),
-            Err(error) => Err(self.failed("s3 head", key, error)),
+            Err(error) => Err(self.failed("s3 head", key, &error)),
         }
     }
 }
@@ -312,7 +312,7 @@ impl ObjectTarget for S3Target {
         match request.send().await {
             Ok(_) => Ok(Creation::Created),
             Err(error) if is_taken(&error) => Ok(Creation::AlreadyExists),
-            Err(error) => Err(self.failed("s3 put", key, error)),
+            Err(error) => Err(self.failed("s3 put", key, &error)),
         }
     }
 
@@ -326,7 +326,7 @@ impl ObjectTarget for S3Target {
             .content_type(&meta.content_type)
             .set_expected_bucket_owner(self.expected_owner.clone());
         let request = with_attributes!(self, request, meta);
-        let created = request.send().await.map_err(|error| self.failed("s3 create upload", key, error))?;
+        let created = request.send().await.map_err(|error| self.failed("s3 create upload", key, &error))?;
         let id = created.upload_id.ok_or_else(|| missing("the upload's id", &self.at(key)))?;
         Ok(Upload { key: key.to_owned(), id })
     }
@@ -352,7 +352,8 @@ impl ObjectTarget for S3Target {
         if !self.sign_payloads {
             request = request.disable_payload_signing();
         }
-        let sent = request.send().await.map_err(|error| self.failed("s3 upload part", &upload.key, error))?;
+        let sent =
+            request.send().await.map_err(|error| self.failed("s3 upload part", &upload.key, &error))?;
         let tag = sent.e_tag.ok_or_else(|| missing("the part's tag", &self.at(&upload.key)))?;
         Ok(Part { number, tag, crc32c })
     }
@@ -382,7 +383,7 @@ impl ObjectTarget for S3Target {
             Ok(_) => Ok(Completion::Created),
             Err(error) if is_taken(&error) => Ok(Completion::AlreadyExists),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(Completion::UploadGone),
-            Err(error) => Err(self.failed("s3 complete upload", &upload.key, error)),
+            Err(error) => Err(self.failed("s3 complete upload", &upload.key, &error)),
         }
     }
 
@@ -397,7 +398,7 @@ impl ObjectTarget for S3Target {
         match request.send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),
-            Err(error) => Err(self.failed("s3 abort upload", &upload.key, error)),
+            Err(error) => Err(self.failed("s3 abort upload", &upload.key, &error)),
         }
     }
 
@@ -415,7 +416,7 @@ impl ObjectTarget for S3Target {
             }
             Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
             Err(error) if gives_no_reason(&error) => self.look_inside(key).await,
-            Err(error) => Err(self.failed("s3 head", key, error)),
+            Err(error) => Err(self.failed("s3 head", key, &error)),
         }
     }
 
@@ -440,7 +441,7 @@ impl ObjectTarget for S3Target {
                 .config_override(once())
                 .send()
                 .await
-                .map_err(|error| self.failed("s3 list uploads", key, error))?;
+                .map_err(|error| self.failed("s3 list uploads", key, &error))?;
             // The key may also begin another one.
             let of_key = page.uploads().iter().filter(|upload| upload.key() == Some(key));
             let ids = of_key.filter_map(|upload| upload.upload_id());

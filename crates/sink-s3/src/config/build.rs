@@ -6,7 +6,7 @@ use aqueduct_files::{KeyTemplate, ObjectSink, ObjectTarget};
 use aws_sdk_s3::Client;
 use secrecy::ExposeSecret;
 
-use super::{Connection, S3ConfigError, S3ConfigErrors, S3SinkBuilder};
+use super::{Connection, Place, S3ConfigError, S3ConfigErrors, S3SinkBuilder};
 use crate::client;
 use crate::credentials::{AssumeRole, Base};
 use crate::proxy::Proxy;
@@ -48,7 +48,7 @@ impl<F> S3SinkBuilder<F> {
             problems.push(S3ConfigError::NoRegion);
         }
         let endpoint = self.endpoint_name(&client);
-        let mut target = S3Target::from_client(client, self.bucket)
+        let mut target = S3Target::from_client(client, &*self.bucket)
             .with_payload_signing(self.sign_payloads)
             .with_conditional_writes(self.conditional)
             .with_stale_upload_abort(self.abort_stale_uploads)
@@ -72,7 +72,7 @@ impl<F> S3SinkBuilder<F> {
     /// How messages name the store.
     fn endpoint_name(&self, client: &Client) -> String {
         match (&self.connection.endpoint, client.config().region()) {
-            (Some(endpoint), _) => endpoint.clone(),
+            (Some(endpoint), _) => endpoint.shown(),
             (None, Some(region)) => format!("S3 in {region}"),
             (None, None) => "S3".to_owned(),
         }
@@ -80,7 +80,7 @@ impl<F> S3SinkBuilder<F> {
 
     fn problems(&self) -> Vec<S3ConfigError> {
         let mut problems = Vec::new();
-        let bucket = |problem| S3ConfigError::Bucket { bucket: self.bucket.clone(), problem };
+        let bucket = |problem| S3ConfigError::Bucket { bucket: self.bucket.shown(), problem };
         if self.bucket.is_empty() {
             problems.push(bucket("is empty; name the bucket to write to"));
         } else if self.bucket.contains("://") {
@@ -107,7 +107,7 @@ impl<F> S3SinkBuilder<F> {
         problems.extend(self.way_problems());
         problems.extend(self.attributes.problems());
         // On loopback nobody else listens; everywhere else a key in plain text is a key given away.
-        let in_plain_text = |url: &String| !url.starts_with("https://") && !is_loopback(url);
+        let in_plain_text = |url: &Place| !url.starts_with("https://") && !is_loopback(url);
         if self.attributes.customer_key().is_some() && endpoint.as_ref().is_some_and(in_plain_text) {
             problems.push(S3ConfigError::CustomerKeyInPlainText);
         }

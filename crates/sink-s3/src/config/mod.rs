@@ -2,6 +2,7 @@
 
 mod build;
 mod error;
+mod place;
 
 use std::time::Duration;
 
@@ -15,16 +16,17 @@ use crate::proxy::Proxy;
 
 pub(crate) use self::build::check_url;
 pub use self::error::{S3ConfigError, S3ConfigErrors};
+pub(crate) use self::place::Place;
 
 /// How to reach the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) region: Option<String>,
-    pub(crate) endpoint: Option<String>,
+    pub(crate) endpoint: Option<Place>,
     pub(crate) path_style: Option<bool>,
     pub(crate) base: Base,
     pub(crate) assume_role: Option<AssumeRole>,
-    pub(crate) sts_endpoint: Option<String>,
+    pub(crate) sts_endpoint: Option<Place>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) accelerate: bool,
     pub(crate) dual_stack: bool,
@@ -43,7 +45,7 @@ pub struct NoFormat(());
 #[must_use]
 pub struct S3SinkBuilder<F> {
     format: F,
-    bucket: String,
+    bucket: Place,
     prefix: String,
     file_name: Option<String>,
     pad_width: Option<usize>,
@@ -61,7 +63,7 @@ impl S3SinkBuilder<NoFormat> {
     pub(crate) fn new() -> Self {
         Self {
             format: NoFormat(()),
-            bucket: String::new(),
+            bucket: Place::default(),
             prefix: "topics".to_owned(),
             file_name: None,
             pad_width: None,
@@ -94,7 +96,7 @@ impl S3SinkBuilder<NoFormat> {
 impl<F> S3SinkBuilder<F> {
     /// The bucket.
     pub fn bucket(mut self, bucket: impl Into<String>) -> Self {
-        self.bucket = bucket.into();
+        self.bucket = Place::new(bucket);
         self
     }
 
@@ -112,7 +114,7 @@ impl<F> S3SinkBuilder<F> {
 
     /// The store's URL, for anything that is not AWS: `http://localhost:9000`.
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
-        self.connection.endpoint = Some(url.into());
+        self.connection.endpoint = Some(Place::new(url));
         self
     }
 
@@ -172,7 +174,7 @@ impl<F> S3SinkBuilder<F> {
 
     /// The URL of the security token service, which gives roles; by default AWS's of the region.
     pub fn sts_endpoint(mut self, url: impl Into<String>) -> Self {
-        self.connection.sts_endpoint = Some(url.into());
+        self.connection.sts_endpoint = Some(Place::new(url));
         self
     }
 

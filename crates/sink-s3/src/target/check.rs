@@ -25,7 +25,7 @@ impl S3Target {
             .await;
         if let Err(error) = bucket {
             let absent = error.as_service_error().is_some_and(HeadBucketError::is_not_found);
-            let error = match S3Error::from_sdk(self.at(""), error) {
+            let error = match S3Error::from_sdk(self.at(""), &error) {
                 _ if absent => S3Error::NoSuchBucket { at: self.at("") },
                 error => error,
             };
@@ -46,7 +46,7 @@ impl S3Target {
             .config_override(once())
             .send()
             .await
-            .map_err(|error| self.failed(STAGE, &self.check_key, error))?;
+            .map_err(|error| self.failed(STAGE, &self.check_key, &error))?;
         self.client
             .abort_multipart_upload()
             .bucket(&self.bucket)
@@ -57,7 +57,7 @@ impl S3Target {
             .config_override(once())
             .send()
             .await
-            .map_err(|error| self.failed(STAGE, &self.check_key, error))?;
+            .map_err(|error| self.failed(STAGE, &self.check_key, &error))?;
         Ok(())
     }
 }

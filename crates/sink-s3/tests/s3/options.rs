@@ -267,6 +267,18 @@ async fn a_proxy_gets_the_whole_url_and_its_password() {
     // user:canary-proxy
     assert_eq!(seen[0].header("proxy-authorization"), Some("Basic dXNlcjpjYW5hcnktcHJveHk="));
 
+    // What means something in a URL means nothing in a password.
+    let odd = Proxy::new(proxy.url()).basic_auth("us/er@", "p@ss/w:rd?#%41+\u{e9}");
+    let sink =
+        plain().endpoint("http://s3.invalid:9000").credentials("AKIA", "x").proxy(odd).build().await.unwrap();
+    put(sink.target()).await.unwrap();
+    // printf 'us/er@:p@ss/w:rd?#%%41+é' | base64
+    let expected = "Basic dXMvZXJAOnBAc3MvdzpyZD8jJTQxK8Op";
+    assert_eq!(proxy.take()[0].header("proxy-authorization"), Some(expected));
+    let wrong = plain().credentials("AKIA", "x").proxy(Proxy::new(proxy.url()).basic_auth("a:b", "canary"));
+    let error = wrong.build().await.unwrap_err().to_string();
+    assert!(error.contains("colon") && !error.contains("canary"), "{error}");
+
     let hosts = async |builder: S3SinkBuilder<Delimited>| {
         let sink = builder.credentials("AKIA", "canary-secret").proxy(through.clone()).build().await.unwrap();
         put(sink.target()).await.unwrap_err();
