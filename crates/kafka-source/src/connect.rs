@@ -13,6 +13,8 @@ use crate::error::{KafkaSourceError, is_about_our_certificate};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// One attempt; short, so that an error event is seen soon.
 const ATTEMPT: Duration = Duration::from_secs(1);
+/// How long events are looked through for the reason why it failed.
+const EVENTS: Duration = Duration::from_millis(100);
 
 /// Asks the brokers for every topic and subscribes.
 pub(crate) fn subscribe(consumer: &Consumer, settings: &Settings) -> Result<(), KafkaSourceError> {
@@ -82,15 +84,18 @@ fn no_answer(
     error: &KafkaError,
     deadline: Instant,
 ) -> Result<(), KafkaSourceError> {
-    // The reason comes as an event beside the failed call.
-    for _ in 0..8 {
-        drop(consumer.poll(Duration::ZERO));
-    }
-    let reason = consumer.context().last_error();
-    if let Some(refused) =
-        reason.as_ref().and_then(|reason| refusal(&settings.brokers, &settings.group, reason))
-    {
-        return Err(refused);
+    // The reason comes as an event beside the failed call, behind however many lines of the client's log.
+    let events_until = Instant::now() + EVENTS;
+    loop {
+        drop(consumer.poll(events_until.saturating_duration_since(Instant::now())));
+        let reason = consumer.context().last_error();
+        let refused = reason.as_ref().and_then(|it| refusal(&settings.brokers, &settings.group, it));
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        if Instant::now() >= events_until {
+            break;
+        }
     }
     if Instant::now() < deadline {
         return Ok(());
@@ -98,7 +103,7 @@ fn no_answer(
     Err(KafkaSourceError::Unreachable {
         brokers: settings.brokers.clone(),
         waited: PATIENCE,
-        detail: reason.map_or_else(|| error.to_string(), |reason| reason.detail),
+        detail: consumer.context().last_error().map_or_else(|| error.to_string(), |reason| reason.detail),
     })
 }
 

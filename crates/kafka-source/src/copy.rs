@@ -1,6 +1,7 @@
 //! The one copy of a record: out of the client's buffer, into its batch's arena.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use aqueduct_core::{Arenas, Batch, BatchBuilder, InFlight, Offset, Permit, Timestamp, TopicPartition};
@@ -91,12 +92,17 @@ impl<'a, M: Message> Copied<'a, M> {
             if let Some(bytes) = header_cost(found) {
                 cost += bytes;
             } else {
-                tracing::warn!(
-                    topic = message.topic(),
-                    partition = message.partition(),
-                    offset = message.offset(),
-                    "a record's headers are dropped: a header name is not UTF-8"
-                );
+                let before = HEADERS_DROPPED.fetch_add(1, Ordering::Relaxed);
+                // A producer can send any number of them: one line for the first, the second, the fourth and so on.
+                if (before + 1).is_power_of_two() {
+                    tracing::warn!(
+                        topic = message.topic(),
+                        partition = message.partition(),
+                        offset = message.offset(),
+                        so_far = before + 1,
+                        "a record's headers are dropped: a header name is not UTF-8"
+                    );
+                }
                 headers = None;
             }
         }
@@ -108,6 +114,9 @@ impl<'a, M: Message> Copied<'a, M> {
         self.cost
     }
 }
+
+/// Records of this process whose headers could not be read.
+static HEADERS_DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// The bytes the headers take, or `None` if they cannot be read: the binding panics on names that are not UTF-8, and
 /// a producer may send any bytes.

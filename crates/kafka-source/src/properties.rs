@@ -151,10 +151,19 @@ impl Properties {
                 problems.push(ConfigProblem::Owned { name: name.clone(), reason: owned.reason });
                 continue;
             }
+            if BROKER_LISTS.contains(&name.as_str()) && value.expose_secret().contains('@') {
+                problems.push(ConfigProblem::Invalid {
+                    what: "the broker list",
+                    found: "a text with an `@`".to_owned(),
+                    expected: "write `host:port,host:port`; user and password go to `security(Security::Sasl(…))`",
+                });
+                continue;
+            }
             let mut single = ClientConfig::new();
             single.set(name, value.expose_secret());
             if let Err(error) = single.create_native_config() {
-                problems.push(ConfigProblem::Refused { name: name.clone(), detail: refusal(name, error) });
+                let detail = refusal(name, value.expose_secret(), error);
+                problems.push(ConfigProblem::Refused { name: name.clone(), detail });
             }
         }
         problems
@@ -163,25 +172,45 @@ impl Properties {
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self
-            .values
-            .iter()
-            .map(|(name, value)| (name, if is_secret(name) { "<redacted>" } else { value.expose_secret() }));
+        let shown = self.values.iter().map(|(name, value)| (name, shown(name, value.expose_secret())));
         f.debug_map().entries(shown).finish()
     }
 }
 
+/// A property's value for whoever reads a `Debug` output.
+fn shown<'a>(name: &str, value: &'a str) -> &'a str {
+    if is_secret(name) || holds_password(name, value) { "<redacted>" } else { value }
+}
+
+/// Whether a value is of the form `user:password@host`: in a URL, or in the list of brokers, where nothing else has an `@`.
+fn holds_password(name: &str, value: &str) -> bool {
+    value.contains('@') && (value.contains("://") || BROKER_LISTS.contains(&name))
+}
+
+/// The properties that name the brokers.
+pub(crate) const BROKER_LISTS: [&str; 2] = ["bootstrap.servers", "metadata.broker.list"];
+
 /// Whether a property's value may hold a credential: rather one too many than one too few.
 fn is_secret(name: &str) -> bool {
-    const PARTS: [&str; 8] =
-        ["password", "secret", "passphrase", "private", "token", "oauthbearer.config", "jaas", "ssl_key"];
+    const PARTS: [&str; 10] = [
+        "password",
+        "secret",
+        "passphrase",
+        "private",
+        "token",
+        "oauthbearer.config",
+        "oauthbearer.extensions",
+        "kinit.cmd",
+        "jaas",
+        "ssl_key",
+    ];
     PARTS.iter().any(|part| name.contains(part))
         || name.strip_prefix("ssl.").is_some_and(|rest| rest.split('.').any(|word| word == "pem"))
 }
 
-fn refusal(name: &str, error: KafkaError) -> String {
+fn refusal(name: &str, value: &str, error: KafkaError) -> String {
     match error {
-        KafkaError::ClientConfig(_, detail, ..) if !is_secret(name) => detail,
+        KafkaError::ClientConfig(_, detail, ..) if !is_secret(name) && !holds_password(name, value) => detail,
         KafkaError::Nul(_) => "the value holds a zero byte".to_owned(),
         _ => "the value does not fit".to_owned(),
     }
@@ -189,7 +218,26 @@ fn refusal(name: &str, error: KafkaError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_texts_are_properties_or_problems(
+            name in prop_oneof![any::<String>(), prop::sample::select(vec!["fetch.wait.max.ms", "debug", "bootstrap.servers", "sasl.password"]).prop_map(str::to_owned)],
+            value: String, other: String,
+        ) {
+            let secret = format!("canary{other}");
+            let mut properties = Properties::default();
+            properties.set(name.clone(), value.clone());
+            properties.set(name, other);
+            properties.set("sasl.password", secret);
+            let problems = properties.problems(OWNED);
+            let said = format!("{properties:?} {problems:?} {}", ConfigError { problems: problems.clone() });
+            prop_assert!(!said.contains("canary") || value.contains("canary"), "{}", said);
+        }
+    }
 
     const OWNED: &[Owned] = &[Owned { name: "enable.auto.commit", reason: "offsets follow objects" }];
 

@@ -5,6 +5,7 @@
 //! | a pipeline, without servers | [`ScriptedBroker`] and its [`ScriptedSource`]s, [`MemorySink`], [`MemoryDeadLetters`], [`ManualClock`] |
 //! | a sink of your own | [`sink_suite`], in one line |
 //! | a converter, a partitioner | [`check_converter`], [`check_partitioner`], [`check_fingerprints_differ`], [`hostile_records`] |
+//! | that no secret is logged or shown | [`Canary`], [`LogCapture`] |
 //! | a decoder, against files that are kept | [`check_corpus`] |
 //! | a whole run, from outside | [`Auditor`] |
 //! | what happens when things fail | [`Faults`] on [`Faulty`] sinks, on commits ([`ScriptedBroker::on_commit`]) and on single objects ([`MemoryStore::faults`]) |
@@ -23,6 +24,7 @@ pub use member::ScriptedMember;
 pub use purity::{
     check_converter, check_fingerprints_differ, check_partitioner, fingerprint_of, hostile_records, record,
 };
+pub use secrets::{Canary, LogCapture, LogLine};
 pub use sink::MemorySink;
 pub use source::ScriptedSource;
 pub use store::{MemoryObject, MemoryRow, MemoryStore, StoreConflict};
@@ -37,6 +39,7 @@ mod fault;
 mod faulty;
 mod member;
 mod purity;
+mod secrets;
 mod sink;
 mod source;
 mod store;

@@ -4,10 +4,6 @@
 //! A process of its own, because it takes all logs of the process.
 
 #[cfg(test)]
-mod canary;
-#[cfg(test)]
-mod capture;
-#[cfg(test)]
 mod paths;
 #[cfg(test)]
 mod refusing;

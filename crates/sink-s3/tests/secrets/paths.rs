@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use aqueduct_core::testkit::{Canary, LogCapture, LogLine};
 use aqueduct_core::{ErrorChain, Sink};
 use aqueduct_files::{Delimited, ObjectMeta, ObjectTarget, Part, Upload};
 use aqueduct_sink_s3::{
@@ -11,8 +13,6 @@ use aqueduct_sink_s3::{
 };
 use bytes::Bytes;
 
-use super::canary::{ANY, Canary};
-use super::capture::{self, Line};
 use super::refusing::{Answer, Refusing};
 
 static SECRET: Canary = Canary::new("secret key", "canary/secret+key=31");
@@ -43,6 +43,34 @@ static ALL: [&Canary; 12] = [
     &SESSION_TOKEN,
 ];
 
+/// What every canary starts with: text in which this is not found in any form holds none of them.
+static ANY: Canary = Canary::new("any", "canary");
+
+/// All logs of the process: those of `tracing`, and those of `log`, which some dependencies use.
+fn log() -> &'static LogCapture {
+    static LOG: OnceLock<LogCapture> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let capture = LogCapture::install().unwrap();
+        ::log::set_boxed_logger(Box::new(Lines(capture.clone()))).unwrap();
+        ::log::set_max_level(::log::LevelFilter::Trace);
+        capture
+    })
+}
+
+struct Lines(LogCapture);
+
+impl ::log::Log for Lines {
+    fn enabled(&self, _: &::log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &::log::Record<'_>) {
+        self.0.add(record.target(), record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
 const ROLE: &str = "arn:aws:iam::123456789012:role/archive";
 
 const ANSWERS: [Answer; 9] = [
@@ -60,7 +88,7 @@ const ANSWERS: [Answer; 9] = [
 /// What has been said, where it was said, and in which situation.
 #[derive(Default)]
 struct Said {
-    lines: Vec<(String, Line)>,
+    lines: Vec<(String, LogLine)>,
     /// Whether every kind of configuration has met an answer.
     answered: bool,
 }
@@ -72,7 +100,7 @@ impl Said {
     }
 
     fn text(&mut self, situation: &str, target: &str, text: String) {
-        self.lines.push((situation.to_owned(), Line { target: target.to_owned(), text }));
+        self.lines.push((situation.to_owned(), LogLine { target: target.to_owned(), text }));
     }
 
     fn error(&mut self, situation: &str, error: &(dyn std::error::Error + 'static)) {
@@ -86,7 +114,12 @@ impl Said {
     }
 
     fn logged(&mut self, situation: &str) {
-        self.lines.extend(capture::take().into_iter().map(|line| (situation.to_owned(), line)));
+        self.lines.extend(
+            log()
+                .take_of(|target| !target.starts_with("leaky"))
+                .into_iter()
+                .map(|line| (situation.to_owned(), line)),
+        );
     }
 
     /// Which of the canaries was said by whom, with an example.
@@ -97,7 +130,7 @@ impl Said {
                 if let Some(form) = canary.seen_in(&line.text) {
                     let start: String = line.text.chars().take(400).collect();
                     let example = format!("{form} ({situation}): {start}");
-                    leaks.entry((canary.name, line.target.clone())).or_insert(example);
+                    leaks.entry((canary.name(), line.target.clone())).or_insert(example);
                 }
             }
         }
@@ -115,7 +148,7 @@ fn plain() -> S3SinkBuilder<Delimited> {
 }
 
 fn with_key(server: &Refusing) -> S3SinkBuilder<Delimited> {
-    plain().endpoint(server.url()).session_credentials("AKIA", SECRET.secret, TOKEN.secret)
+    plain().endpoint(server.url()).session_credentials("AKIA", SECRET.secret(), TOKEN.secret())
 }
 
 /// Does everything that a target is asked for.
@@ -158,15 +191,15 @@ async fn everything(situation: &str, builder: S3SinkBuilder<Delimited>, said: &m
 /// Everything that refuses, for everybody who may be refused.
 async fn refusals(server: &Refusing, said: &mut Said) {
     let mut token = tempfile::NamedTempFile::new().unwrap();
-    std::io::Write::write_all(&mut token, WEB_TOKEN.secret.as_bytes()).unwrap();
-    let key = CustomerKey::new(CUSTOMER_KEY.secret.as_bytes().try_into().unwrap());
+    std::io::Write::write_all(&mut token, WEB_TOKEN.secret().as_bytes()).unwrap();
+    let key = CustomerKey::new(CUSTOMER_KEY.secret().as_bytes().try_into().unwrap());
     said.debug("key", &key);
     let customer_key = ObjectAttributes::new().encryption(Encryption::CustomerKey(key));
-    let role = AssumeRole::new(ROLE).external_id(EXTERNAL_ID.secret);
+    let role = AssumeRole::new(ROLE).external_id(EXTERNAL_ID.secret());
     let identity = WebIdentity::new(ROLE, token.path());
-    let proxy = Proxy::new(server.url()).basic_auth("user", PROXY.secret);
+    let proxy = Proxy::new(server.url()).basic_auth("user", PROXY.secret());
     said.debug("parts", &(&role, &identity, &proxy));
-    let issued = (SESSION_SECRET.secret, SESSION_TOKEN.secret);
+    let issued = (SESSION_SECRET.secret(), SESSION_TOKEN.secret());
     for answer in ANSWERS {
         server.answers(answer);
         let situation = |what: &str| format!("{what}, {answer:?}");
@@ -217,40 +250,45 @@ async fn refusals(server: &Refusing, said: &mut Said) {
 
 /// Configurations that are wrong, with secrets where they do not belong.
 async fn mistakes(said: &mut Said) {
-    let url = |canary: &Canary| format!("http://user:{}@127.0.0.1:9", canary.secret);
-    let plain = || plain().session_credentials("AKIA", SECRET.secret, TOKEN.secret);
-    let proxy = Proxy::new(url(&PROXY_URL)).basic_auth("user", PROXY.secret);
+    let url = |canary: &Canary| format!("http://user:{}@127.0.0.1:9", canary.secret());
+    let plain = || plain().session_credentials("AKIA", SECRET.secret(), TOKEN.secret());
+    let proxy = Proxy::new(url(&PROXY_URL)).basic_auth("user", PROXY.secret());
     said.debug("proxy with a password in its URL", &proxy);
     for (situation, builder) in [
         ("password in the endpoint's URL", plain().endpoint(url(&ENDPOINT_URL))),
         (
             "password in a URL without a scheme",
-            plain().endpoint(format!("user:{}@host", ENDPOINT_URL.secret)),
+            plain().endpoint(format!("user:{}@host", ENDPOINT_URL.secret())),
         ),
         (
             "password in a URL of another scheme",
-            plain().endpoint(format!("ftp://u:{}@host/x", ENDPOINT_URL.secret)),
+            plain().endpoint(format!("ftp://u:{}@host/x", ENDPOINT_URL.secret())),
         ),
         (
             "password in the endpoint's query",
-            plain().endpoint(format!("http://host/?key={}", ENDPOINT_URL.secret)),
+            plain().endpoint(format!("http://host/?key={}", ENDPOINT_URL.secret())),
         ),
         ("password in the token service's URL", plain().sts_endpoint(url(&STS_URL))),
         ("password in the proxy's URL", plain().proxy(proxy)),
         (
             "password in a broken proxy's URL",
-            plain().proxy(Proxy::new(format!("http://u:{}@[::1", PROXY_URL.secret))),
+            plain().proxy(Proxy::new(format!("http://u:{}@[::1", PROXY_URL.secret()))),
         ),
-        ("an empty key with a secret", plain().credentials("", SECRET.secret)),
-        ("a password in a bucket's URL", plain().bucket(format!("s3a://AKIA:{}@archive", BUCKET_URL.secret))),
+        ("an empty key with a secret", plain().credentials("", SECRET.secret())),
+        (
+            "a password in a bucket's URL",
+            plain().bucket(format!("s3a://AKIA:{}@archive", BUCKET_URL.secret())),
+        ),
         (
             "a role that is none",
-            plain().assume_role(AssumeRole::new("x").external_id(EXTERNAL_ID.secret).session_name("?")),
+            plain().assume_role(AssumeRole::new("x").external_id(EXTERNAL_ID.secret()).session_name("?")),
         ),
         (
             "a customer key in plain text",
             plain().endpoint("http://s3.example.org").attributes(ObjectAttributes::new().encryption(
-                Encryption::CustomerKey(CustomerKey::new(CUSTOMER_KEY.secret.as_bytes().try_into().unwrap())),
+                Encryption::CustomerKey(CustomerKey::new(
+                    CUSTOMER_KEY.secret().as_bytes().try_into().unwrap(),
+                )),
             )),
         ),
         (
@@ -265,13 +303,13 @@ async fn mistakes(said: &mut Said) {
         }
         said.logged(situation);
     }
-    let wrong = CustomerKey::from_base64(&CUSTOMER_KEY.secret.into()).unwrap_err();
+    let wrong = CustomerKey::from_base64(&CUSTOMER_KEY.secret().into()).unwrap_err();
     said.error("a customer key that is not base64", &wrong);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_said_on_any_way_that_goes_wrong() {
-    capture::start();
+    log();
     let mut said = Said::default();
     let server = Refusing::start();
     refusals(&server, &mut said).await;
@@ -279,10 +317,10 @@ async fn no_secret_is_said_on_any_way_that_goes_wrong() {
     // The secrets were at hand: whoever they are meant for has them, or something that proves them.
     let sent = server.received();
     for canary in [&TOKEN, &CUSTOMER_KEY, &PROXY, &EXTERNAL_ID, &WEB_TOKEN, &SESSION_TOKEN] {
-        assert!(canary.seen_in(&sent).is_some(), "{} was not sent to anybody", canary.name);
+        assert!(canary.seen_in(&sent).is_some(), "{} was not sent to anybody", canary.name());
     }
     for target in ["aws_sigv4", "aws_smithy_runtime::client::orchestrator", "hyper_util"] {
-        let says = |(_, line): &(String, Line)| line.target.starts_with(target);
+        let says = |(_, line): &(String, LogLine)| line.target.starts_with(target);
         assert!(said.lines.iter().any(says), "nothing of {target} was captured");
     }
     let leaks = said.leaks();
@@ -302,30 +340,35 @@ const KNOWN: [(&str, &str); 1] = [("customer key", "aws_sigv4::http_request::sig
 #[tokio::test]
 async fn a_secret_that_is_said_is_found() {
     let line = |text: String| Said {
-        lines: vec![("test".to_owned(), Line { target: "t".to_owned(), text })],
+        lines: vec![("test".to_owned(), LogLine { target: "t".to_owned(), text })],
         answered: true,
     };
     for canary in ALL {
-        assert!(canary.secret.starts_with(ANY.secret));
-        let said = line(format!("the answer to {} is 42", canary.secret));
-        assert_eq!(said.leaks().into_keys().collect::<Vec<_>>(), [(canary.name, "t".to_owned())]);
+        assert!(canary.secret().starts_with(ANY.secret()));
+        let said = line(format!("the answer to {} is 42", canary.secret()));
+        assert_eq!(said.leaks().into_keys().collect::<Vec<_>>(), [(canary.name(), "t".to_owned())]);
     }
     // Through the subscriber and the logger, from a thread of its own, as the SDK does it.
-    capture::start();
-    let span = tracing::trace_span!(target: "leaky::span", "request", token = TOKEN.secret);
+    log();
+    let span = tracing::trace_span!(target: "leaky::span", "request", token = TOKEN.secret());
     std::thread::spawn(move || {
         let _entered = span.entered();
-        tracing::trace!(target: "leaky::event", "key {}", SECRET.secret);
-        tracing::debug!(target: "leaky::field", password = ?PROXY.secret);
-        log::trace!(target: "leaky::log", "header {}", aws_smithy_types::base64::encode(format!("user:{}", PROXY.secret)));
+        tracing::trace!(target: "leaky::event", "key {}", SECRET.secret());
+        tracing::debug!(target: "leaky::field", password = ?PROXY.secret());
+        ::log::trace!(target: "leaky::log", "header {}", aws_smithy_types::base64::encode(format!("user:{}", PROXY.secret())));
     })
     .join()
     .unwrap();
     let mut said = Said::default();
-    said.error("an error", &std::io::Error::other(WEB_TOKEN.secret));
-    said.debug("a value", &Some(EXTERNAL_ID.secret));
+    said.error("an error", &std::io::Error::other(WEB_TOKEN.secret()));
+    said.debug("a value", &Some(EXTERNAL_ID.secret()));
     // Only what is ours: the other test may be running.
-    said.lines.extend(capture::take_of("leaky").into_iter().map(|line| ("logged".to_owned(), line)));
+    said.lines.extend(
+        log()
+            .take_of(|target| target.starts_with("leaky"))
+            .into_iter()
+            .map(|line| ("logged".to_owned(), line)),
+    );
     let found: Vec<_> =
         said.leaks().into_keys().map(|(secret, target)| format!("{secret} by {target}")).collect();
     assert_eq!(
