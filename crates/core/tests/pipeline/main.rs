@@ -5,6 +5,8 @@ mod chaos;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod lane_model;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod poison;

@@ -27,7 +27,12 @@ mod tests {
 
     fn config() -> Config {
         let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-        Config { cases: asked.unwrap_or(128), max_local_rejects: u32::MAX, ..Config::default() }
+        Config {
+            cases: asked.unwrap_or(128),
+            max_local_rejects: u32::MAX,
+            failure_persistence: None,
+            ..Config::default()
+        }
     }
 
     prop_state_machine! {

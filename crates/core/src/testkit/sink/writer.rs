@@ -106,7 +106,7 @@ impl<T: Send + 'static> MemoryWriter<T> {
         };
         let _permit = self.at.memory.acquire(rows.iter().map(|row| row.length as u64).sum()).await;
         let (file, places) = (self.file.clone(), rows.to_vec());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = self.file.offload().run(move || {
             let mut read = Vec::with_capacity(places.len());
             for place in places {
                 let mut value = vec![0; place.length];

@@ -1,0 +1,205 @@
+//! A sink and a source that are looked at whenever a lane asks something of them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use aqueduct_core::testkit::{MemoryDeadLetters, MemoryStore, ScriptedBroker};
+use aqueduct_core::{
+    Begun, Envelope, Fingerprint, Mark, Offset, OffsetRange, Poison, Published, Rejected, SegmentStart,
+    SegmentWriter, Sink, SinkCapabilities, Source, SourceContext, SourceControl, SourceEvent, StageError,
+    Staged, TopicPartition,
+};
+use async_trait::async_trait;
+
+use super::steps::Kind;
+
+/// What everybody shares, and what was found wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) lane: TopicPartition,
+    pub(super) broker: ScriptedBroker,
+    pub(super) store: MemoryStore,
+    pub(super) letters: MemoryDeadLetters,
+    log: Arc<Mutex<Vec<Kind>>>,
+    wrong: Arc<Mutex<Vec<String>>>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        let broker = ScriptedBroker::new();
+        let lane = broker.create("orders", 1).remove(0);
+        let (store, letters) = (MemoryStore::new(), MemoryDeadLetters::new());
+        Self { lane, broker, store, letters, log: Arc::default(), wrong: Arc::default() }
+    }
+
+    pub(super) fn produced(&self, kind: Kind) {
+        self.log.lock().unwrap().push(kind);
+    }
+
+    /// What stands at `offset`.
+    pub(super) fn kind(&self, offset: Offset) -> Kind {
+        let index = usize::try_from(offset.get()).unwrap();
+        self.log.lock().unwrap()[index]
+    }
+
+    /// The offsets of a range at which something is that `which` takes.
+    pub(super) fn offsets(&self, range: std::ops::Range<i64>, which: impl Fn(Kind) -> bool) -> Vec<i64> {
+        range.filter(|offset| which(self.kind(Offset::new(*offset)))).collect()
+    }
+
+    pub(super) fn wrong(&self) -> Vec<String> {
+        self.wrong.lock().unwrap().clone()
+    }
+
+    fn check(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.wrong.lock().unwrap().push(what());
+        }
+    }
+
+    /// A lane asks for this mark to be committed: everything below it must be visible or a letter by now, and what its
+    /// intent pins has sent its letters.
+    fn before_commit(&self, mark: &Mark) {
+        let visible: BTreeSet<_> = self.store.offsets(&self.lane).into_iter().collect();
+        let letters: BTreeSet<_> = self.letters.offsets(&self.lane).into_iter().collect();
+        let next = mark.next.get();
+        for lost in self.offsets(0..next, Kind::is_row).iter().filter(|row| !visible.contains(row)) {
+            self.check(false, || format!("{next} is to be committed, and {lost} is not visible"));
+        }
+        for lost in self.offsets(0..next, Kind::is_letter).iter().filter(|row| !letters.contains(row)) {
+            self.check(false, || format!("{next} is to be committed, and {lost} is not among the letters"));
+        }
+        let Some(intent) = &mark.intent else { return };
+        let range = intent.range.start().get()..intent.range.end().get();
+        self.check(intent.range.start() == mark.next, || format!("an intent of {} at {next}", intent.range));
+        for lost in
+            self.offsets(range, Kind::is_letter_before_intent).iter().filter(|row| !letters.contains(row))
+        {
+            let range = intent.range;
+            self.check(false, || format!("{range} is to be pinned, and {lost} is not among the letters"));
+        }
+    }
+
+    /// A lane makes this range visible: its intent must have been committed.
+    fn before_publish(&self, range: OffsetRange) {
+        let pins = |mark: &Mark| mark.intent.as_ref().is_some_and(|intent| intent.range == range);
+        let commits = self.broker.commits(&self.lane);
+        let pinned = commits.iter().any(|commit| commit.mark().is_ok_and(|mark| pins(&mark)));
+        self.check(pinned, || format!("{range} is published, and was never pinned"));
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct WatchedSink<S> {
+    pub(super) inner: S,
+    pub(super) watch: Watch,
+}
+
+struct WatchedWriter<T: Send + 'static> {
+    inner: Box<dyn SegmentWriter<T>>,
+    watch: Watch,
+    range: Option<OffsetRange>,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<T: Send + 'static, S: Sink<T>> Sink<T> for WatchedSink<S> {
+    async fn check(&self) -> Result<(), StageError> {
+        self.inner.check().await
+    }
+
+    async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
+        Ok(match self.inner.begin(at).await? {
+            Begun::Fill(inner) => {
+                Begun::Fill(Box::new(WatchedWriter { inner, watch: self.watch.clone(), range: None }))
+            }
+            published @ Begun::AlreadyPublished(_) => published,
+        })
+    }
+
+    fn capabilities(&self) -> SinkCapabilities {
+        self.inner.capabilities()
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        self.inner.fingerprint(parts);
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<T: Send + 'static> SegmentWriter<T> for WatchedWriter<T> {
+    fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
+        self.inner.append(envelope)
+    }
+
+    async fn spill(&mut self) -> Result<Vec<Rejected>, StageError> {
+        self.inner.spill().await
+    }
+
+    async fn stage(&mut self, range: OffsetRange) -> Result<Staged, StageError> {
+        self.range = Some(range);
+        self.inner.stage(range).await
+    }
+
+    async fn publish(&mut self) -> Result<Published, StageError> {
+        if let Some(range) = self.range {
+            self.watch.before_publish(range);
+        }
+        self.inner.publish().await
+    }
+
+    async fn abandon(&mut self) {
+        self.inner.abandon().await;
+    }
+
+    fn encoded_bytes(&self) -> u64 {
+        self.inner.encoded_bytes()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct WatchedSource<S> {
+    pub(super) inner: S,
+    pub(super) watch: Watch,
+}
+
+struct WatchedControl {
+    inner: Arc<dyn SourceControl>,
+    watch: Watch,
+}
+
+#[async_trait]
+impl<S: Source> Source for WatchedSource<S> {
+    async fn open(&mut self, context: SourceContext) -> Result<(), StageError> {
+        self.inner.open(context).await
+    }
+
+    async fn next(&mut self) -> Result<SourceEvent, StageError> {
+        self.inner.next().await
+    }
+
+    fn control(&self) -> Arc<dyn SourceControl> {
+        Arc::new(WatchedControl { inner: self.inner.control(), watch: self.watch.clone() })
+    }
+
+    async fn close(&mut self) -> Result<(), StageError> {
+        self.inner.close().await
+    }
+}
+
+#[async_trait]
+impl SourceControl for WatchedControl {
+    fn pause(&self, lanes: &[TopicPartition]) {
+        self.inner.pause(lanes);
+    }
+
+    fn resume(&self, lanes: &[TopicPartition]) {
+        self.inner.resume(lanes);
+    }
+
+    async fn commit(&self, lane: &TopicPartition, mark: Mark) -> Result<(), StageError> {
+        self.watch.before_commit(&mark);
+        self.inner.commit(lane, mark).await
+    }
+}
