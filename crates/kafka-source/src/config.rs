@@ -152,9 +152,10 @@ impl KafkaSourceBuilder {
     }
 
     /// How long partitions that move to another member may take to publish and commit what they have read.
-    /// Default: a third of `max.poll.interval.ms`, at most 30 s.
+    /// Default: a third of `max.poll.interval.ms`, at most 30 s. More than a day counts as a day.
     pub fn revoke_timeout(mut self, timeout: Duration) -> Self {
-        self.revoke_timeout = Some(timeout);
+        // Added to the time of a revocation, it must not pass the end of all times.
+        self.revoke_timeout = Some(timeout.min(Duration::from_hours(24)));
         self
     }
 

@@ -310,6 +310,8 @@ impl ObjectTarget for S3Target {
             request = request.disable_payload_signing();
         }
         match request.send().await {
+            // Whatever answers without a tag, a proxy's page perhaps, has not stored the object.
+            Ok(created) if created.e_tag.is_none() => Err(missing("the object's tag", &self.at(key))),
             Ok(_) => Ok(Creation::Created),
             Err(error) if is_taken(&error) => Ok(Creation::AlreadyExists),
             Err(error) => Err(self.failed("s3 put", key, &error)),
@@ -380,6 +382,10 @@ impl ObjectTarget for S3Target {
             request = request.if_none_match("*");
         }
         match with_customer_key!(self, request).send().await {
+            // Completions begin their answer before they are done; one without a tag does not say that it is.
+            Ok(completed) if completed.e_tag.is_none() => {
+                Err(missing("the object's tag", &self.at(&upload.key)))
+            }
             Ok(_) => Ok(Completion::Created),
             Err(error) if is_taken(&error) => Ok(Completion::AlreadyExists),
             Err(error) if code(&error) == Some("NoSuchUpload") => Ok(Completion::UploadGone),

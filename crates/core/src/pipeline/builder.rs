@@ -140,9 +140,11 @@ impl<Src, C, P, K> Builder<Src, C, P, K> {
         self
     }
 
-    /// How long lanes may take to publish what they have at shutdown. The default, 25 s, fits into Kubernetes' 30.
+    /// How long lanes may take to publish what they have at shutdown. The default, 25 s, fits into Kubernetes' 30. More than a
+    /// year counts as a year.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.options.shutdown_timeout = timeout;
+        // Added to the time of the shutdown, it must not pass the end of all times.
+        self.options.shutdown_timeout = timeout.min(Duration::from_hours(24 * 365));
         self
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aqueduct_core::testkit::{ManualClock, MemorySink, MemoryStore, ScriptedBroker, ScriptedRecord};
 use aqueduct_core::{
-    Budget, Converter, Guarantee, LaneState, Limits, Mark, MaxAge, MaxRecords, Offset, Partitioner, Pipeline,
-    Sink, TopicPartition, any,
+    Budget, Converter, Guarantee, Idle, LaneState, Limits, Mark, MaxAge, MaxRecords, Offset, Partitioner,
+    Pipeline, RecordTime, Schedule, Sink, TopicPartition, any,
 };
 use bytes::Bytes;
 
@@ -74,6 +74,30 @@ async fn shutdown_publishes_what_was_taken_in() {
     let report = built.run(all_read).await.unwrap();
     assert_eq!(store.offsets(&lane), all(500));
     assert_eq!((report.segments, report.abandoned), (1, 0));
+}
+
+/// "For ever", as people write it: sums with it must not pass the end of all times.
+#[tokio::test(flavor = "multi_thread")]
+async fn durations_without_an_end_are_long_and_no_panic() {
+    let (broker, store, lane) = many(500);
+    let for_ever = (
+        MaxAge::of(Duration::MAX),
+        Idle::of(Duration::MAX),
+        RecordTime::of(Duration::MAX),
+        Schedule::every(Duration::MAX, "UTC"),
+        MaxAge::minutes(u64::MAX),
+    );
+    let built =
+        pipeline(broker.source(), &store).rotate(any(for_ever)).shutdown_timeout(Duration::MAX).build();
+    let built = built.unwrap();
+    let handle = built.handle();
+    let all_read = async move {
+        while handle.status().lanes.first().is_none_or(|lane| lane.open_rows < 500) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    built.run(all_read).await.unwrap();
+    assert_eq!(store.offsets(&lane), all(500));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,6 +116,7 @@ async fn answer(
     let scripted = state.scripted.iter().position(|(part, _, _)| line.contains(part));
     let scripted = scripted.and_then(|position| state.scripted.remove(position));
     let query = head.uri.query().unwrap_or_default();
+    let as_scripted = scripted.is_some();
     let (status, body) = match (&head.method, scripted) {
         (_, Some((_, status, body))) => (status, body.to_owned()),
         // A tunnel is noted and not dug: the other end would be AWS.
@@ -135,7 +136,9 @@ async fn answer(
         _ => (200, String::new()),
     };
     state.seen.push(recorded);
-    Ok(Response::builder().status(status).header("etag", "\"e\"").body(Full::from(body)).unwrap())
+    let response = Response::builder().status(status);
+    let response = if as_scripted { response } else { response.header("etag", "\"e\"") };
+    Ok(response.body(Full::from(body)).unwrap())
 }
 
 /// A session with a role: the n-th has the access key `ASIA` and n.

@@ -242,6 +242,13 @@ async fn refusals(server: &Refusing, said: &mut Said) {
     );
     said.logged("key, with retries");
     everything("nobody listens", with_key(server).endpoint("http://127.0.0.1:1"), said).await;
+    // As a file ends that a token is read from: no header can hold it.
+    let line = plain().endpoint(server.url()).session_credentials(
+        "AKIA",
+        SECRET.secret(),
+        format!("{}\n", TOKEN.secret()),
+    );
+    everything("a token with a newline", line, said).await;
     let silent = WebIdentity::new(ROLE, "/no/such/token");
     let nowhere = plain().endpoint(server.url()).sts_endpoint(server.url()).web_identity(silent);
     everything("web identity without its file", nowhere, said).await;
