@@ -305,6 +305,7 @@ where
         let rest = (batch.len() - index) as u64;
         let copies = 1 + u64::from(self.context.capabilities.rejects_late);
         let need = copies * (batch.bytes() as u64 * rest / batch.len().max(1) as u64 + rest * ROW_OVERHEAD);
+        let mut _no_file_is_kept = None;
         loop {
             if self.open.is_none() {
                 let Some(slot) = self.slot_or_drain().await? else { return Ok(Flow::Drain) };
@@ -326,6 +327,15 @@ where
             }
             if open.stats.records > 0 {
                 self.cut(CutReason::Disk).await?;
+                continue;
+            }
+            if open.scratch.has_kept_files() {
+                // Whoever waits may hold nothing that others wait for, or the lane itself: blocks of its kept files are used
+                // for the budget and for the file system. Nothing is in them yet, so the segment begins once more, without.
+                _no_file_is_kept = Some(open.scratch.give_up_kept_files());
+                if let Some(mut open) = self.open.take() {
+                    open.writer.abandon().await;
+                }
                 continue;
             }
             let scratch = open.scratch.clone();

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::file::ScratchFile;
 use super::fs::{Disk, DiskFile, Offload};
-use crate::budget::{Permit, Pool};
+use crate::budget::{Permit, Pool, Waiting};
 use crate::failpoint::Failpoint;
 use crate::sync::{AtomicU64, Mutex, sleep};
 
@@ -92,6 +92,7 @@ impl Directory {
         if let Some(IdleFile { file, path, length, permit }) = reused {
             // What it holds on disk is already paid for; it counts for the segment that writes over it.
             account.add(permit, length);
+            account.kept.store(true, Ordering::Relaxed);
             return Ok((file, path, length));
         }
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
@@ -205,6 +206,7 @@ impl Spool {
             reserved: AtomicU64::new(0),
             written: AtomicU64::new(0),
             promised: AtomicU64::new(0),
+            kept: AtomicBool::new(false),
         };
         Scratch { directory, account: Arc::new(account) }
     }
@@ -233,6 +235,8 @@ pub(super) struct Account {
     written: AtomicU64,
     /// This segment's part of what the directory has promised.
     promised: AtomicU64,
+    /// Whether it writes over a file of a segment before it.
+    kept: AtomicBool,
 }
 
 impl Account {
@@ -305,6 +309,20 @@ impl Scratch {
         self.account.promise(0);
     }
 
+    /// Whether one of the files is written over, and holds blocks from before.
+    pub(crate) fn has_kept_files(&self) -> bool {
+        self.account.kept.load(Ordering::Relaxed)
+    }
+
+    /// Removes files that are kept to be written over. None is kept until the answer is dropped, so that a segment that begins
+    /// meanwhile begins with new ones.
+    pub(crate) fn give_up_kept_files(&self) -> Waiting {
+        // In this order; see `Directory::close`.
+        let waiting = self.directory.pool.wait();
+        self.directory.purge();
+        waiting
+    }
+
     /// What [`reserve`](Self::reserve) would wait for.
     pub(crate) fn shortage(&self, bytes: u64) -> &'static str {
         let pool = &self.directory.pool;
@@ -324,9 +342,7 @@ impl Scratch {
         if self.try_reserve(bytes) {
             return;
         }
-        // First, so that from here on no file is kept that could be given up; see `Directory::close`.
-        let waiting = self.directory.pool.wait();
-        self.directory.purge();
+        let waiting = self.give_up_kept_files();
         let missing = self.account.missing(bytes);
         if missing > 0 {
             let permit = self.directory.pool.acquire_as(&waiting, missing).await;

@@ -64,6 +64,45 @@ async fn a_lane_that_holds_the_only_file_gives_it_up_for_another() {
     one_after_the_other(Small { bytes: 1 << 30, files: 2 }).await;
 }
 
+/// The lane's last segment has left its file to be written over, and the file system has no room beside it. The next one begins
+/// with that file, and must not wait for room that only its own file takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_begins_with_a_kept_file_does_not_wait_for_it() {
+    const HEADROOM: u64 = 8 << 20;
+    let broker = ScriptedBroker::new();
+    let lane = broker.create("orders", 1).remove(0);
+    let row = |index: usize| Bytes::from(format!("{index:01000}"));
+    broker.extend(&lane, (0..1_100).map(row));
+    let store = MemoryStore::new();
+    // Room for the first segment, and less than a batch more.
+    let disk = Small { bytes: HEADROOM + 1_130_000, files: 1_000 };
+    let built = pipeline(broker.source().batch_records(50), &store)
+        .rotate(MaxRecords(1_100))
+        .disk(Arc::new(disk))
+        .build()
+        .unwrap();
+    let handle = built.handle();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(built.run(async { drop(stopped.await) }));
+    broker.wait_durable(&lane, Offset::new(1_100)).await;
+    while handle.status().totals.segments == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(handle.status().disk.0 >= 1_100_000, "the file is kept");
+    broker.extend(&lane, (1_100..2_200).map(row));
+    let taken_in = async {
+        while handle.status().lanes.iter().all(|it| it.position < Offset::new(2_200)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let done = tokio::time::timeout(Duration::from_secs(20), taken_in).await;
+    assert!(done.is_ok(), "the lane waits for its own file: {:?}", handle.status());
+    drop(stop);
+    running.await.unwrap().unwrap();
+    assert_eq!(store.offsets(&lane), all(2_200));
+}
+
 async fn one_after_the_other(disk: Small) {
     let broker = ScriptedBroker::new();
     let [first, second] = &broker.create("orders", 2)[..] else { panic!("two lanes") };

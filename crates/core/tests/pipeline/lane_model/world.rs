@@ -311,11 +311,11 @@ impl StateMachineTest for World {
             Do::Evict { of } => world.process(of).member.evict([lane]),
             Do::Pause { of } => {
                 let process = world.process(of);
-                process.ask(process.handle.pause());
+                assert!(process.ask(process.handle.pause()));
             }
             Do::Resume { of } => {
                 let process = world.process(of);
-                process.ask(process.handle.resume());
+                assert!(process.ask(process.handle.resume()));
             }
             Do::Flush { of } => world.flush(of),
             Do::Fail { of, step, how } => {
