@@ -236,17 +236,6 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> CredentialsError {
     CredentialsError::provider_error(Told::of(error))
 }
 
-/// The same for an error of a provider that is not ours.
-fn told(error: &CredentialsError) -> CredentialsError {
-    let cause = Told::of(std::error::Error::source(error).unwrap_or(error));
-    match error {
-        CredentialsError::CredentialsNotLoaded(_) => CredentialsError::not_loaded(cause),
-        CredentialsError::InvalidConfiguration(_) => CredentialsError::invalid_configuration(cause),
-        CredentialsError::ProviderError(_) => CredentialsError::provider_error(cause),
-        _ => CredentialsError::unhandled(cause),
-    }
-}
-
 impl ProvideCredentials for RoleSession {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
@@ -302,7 +291,7 @@ impl Renewing {
                     tracing::warn!(%error, "could not renew the credentials; those at hand are valid still");
                     Ok(credentials.clone())
                 }
-                _ => Err(told(&error)),
+                _ => Err(error),
             },
         }
     }

@@ -4,6 +4,8 @@
 //! A process of its own, because it takes all logs of the process.
 
 #[cfg(test)]
+mod host;
+#[cfg(test)]
 mod paths;
 #[cfg(test)]
 mod refusing;

@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use super::refusing::{Answer, Refusing};
 
-static SECRET: Canary = Canary::new("secret key", "canary/secret+key=31");
-static TOKEN: Canary = Canary::new("session token", "canary/session+token=32");
+pub(crate) static SECRET: Canary = Canary::new("secret key", "canary/secret+key=31");
+pub(crate) static TOKEN: Canary = Canary::new("session token", "canary/session+token=32");
 static CUSTOMER_KEY: Canary = Canary::new("customer key", "canary/sse-c+key=0123456789abcde");
 static PROXY: Canary = Canary::new("proxy password", "canary/proxy+pass=34");
 static PROXY_URL: Canary = Canary::new("password in a proxy's URL", "canary-proxy-url-35");
@@ -24,9 +24,9 @@ static ENDPOINT_URL: Canary = Canary::new("password in an endpoint's URL", "cana
 static STS_URL: Canary = Canary::new("password in a token service's URL", "canary-sts-url-37");
 static BUCKET_URL: Canary = Canary::new("password in a bucket's URL", "canary-bucket-url-42");
 static EXTERNAL_ID: Canary = Canary::new("external id", "canary/external+id=38");
-static WEB_TOKEN: Canary = Canary::new("web identity token", "canary.web/identity+token=39");
-static SESSION_SECRET: Canary = Canary::new("secret key of a session", "canary/session+secret=40");
-static SESSION_TOKEN: Canary = Canary::new("token of a session", "canary/issued+token=41");
+pub(crate) static WEB_TOKEN: Canary = Canary::new("web identity token", "canary.web/identity+token=39");
+pub(crate) static SESSION_SECRET: Canary = Canary::new("secret key of a session", "canary/session+secret=40");
+pub(crate) static SESSION_TOKEN: Canary = Canary::new("token of a session", "canary/issued+token=41");
 
 static ALL: [&Canary; 12] = [
     &SECRET,
@@ -71,7 +71,7 @@ impl ::log::Log for Lines {
     fn flush(&self) {}
 }
 
-const ROLE: &str = "arn:aws:iam::123456789012:role/archive";
+pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/archive";
 
 const ANSWERS: [Answer; 9] = [
     Answer::Status(403, "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message></Error>"),
@@ -87,7 +87,7 @@ const ANSWERS: [Answer; 9] = [
 
 /// What has been said, where it was said, and in which situation.
 #[derive(Default)]
-struct Said {
+pub(crate) struct Said {
     lines: Vec<(String, LogLine)>,
     /// Whether every kind of configuration has met an answer.
     answered: bool,
@@ -123,7 +123,7 @@ impl Said {
     }
 
     /// Which of the canaries was said by whom, with an example.
-    fn leaks(&self) -> BTreeMap<(&'static str, String), String> {
+    pub(crate) fn leaks(&self) -> BTreeMap<(&'static str, String), String> {
         let mut leaks = BTreeMap::new();
         for (situation, line) in self.lines.iter().filter(|(_, line)| ANY.seen_in(&line.text).is_some()) {
             for canary in ALL {
@@ -138,7 +138,7 @@ impl Said {
     }
 }
 
-fn plain() -> S3SinkBuilder<Delimited> {
+pub(crate) fn plain() -> S3SinkBuilder<Delimited> {
     S3Sink::builder()
         .bucket("archive")
         .region("eu-central-1")
@@ -152,7 +152,8 @@ fn with_key(server: &Refusing) -> S3SinkBuilder<Delimited> {
 }
 
 /// Does everything that a target is asked for.
-async fn everything(situation: &str, builder: S3SinkBuilder<Delimited>, said: &mut Said) {
+pub(crate) async fn everything(situation: &str, builder: S3SinkBuilder<Delimited>, said: &mut Said) {
+    log();
     // What they show of themselves does not depend on the answers.
     let shown = !said.answered;
     if shown {

@@ -61,12 +61,13 @@ impl Refusing {
 
     /// Gives sessions with these secrets from now on, in an answer that can be read or in one that cannot; or none.
     pub(crate) fn sessions(&self, secrets: Option<(&str, &str)>, readable: bool) {
-        let end = if readable { "" } else { "<" };
+        // The name of its root decides.
+        let root = if readable { "AssumeRoleResponse" } else { "Sessions" };
         *lock(&self.session) = secrets.map(|(secret, token)| {
             format!(
-                "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA1</AccessKeyId>\
+                "<{root}><AssumeRoleResult><Credentials><AccessKeyId>ASIA1</AccessKeyId>\
                  <SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>\
-                 <Expiration>2099-01-01T00:00:00Z</Expiration>{end}</Credentials></AssumeRoleResult></AssumeRoleResponse>"
+                 <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></{root}>"
             )
         });
     }
