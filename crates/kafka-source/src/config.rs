@@ -291,7 +291,8 @@ pub(crate) fn is_pattern(topic: &str) -> bool {
     topic.starts_with('^')
 }
 
-fn is_topic_name(topic: &str) -> bool {
+/// Whether a broker could have a topic of that name.
+pub(crate) fn is_topic_name(topic: &str) -> bool {
     (1..=249).contains(&topic.len())
         && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

@@ -13,6 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 
 use crate::client::{LastError, log_line};
+use crate::config::is_topic_name;
 use crate::connect;
 use crate::connection::{Connection, connection_methods};
 use crate::error::KafkaSourceError;
@@ -266,6 +267,12 @@ impl KafkaDeadLettersBuilder {
         let mut problems = self.connection.settle(OWNED);
         if self.topic.is_empty() {
             problems.push(ConfigProblem::Missing { what: "the dead-letter topic", call: "topic(\"name\")" });
+        } else if !is_topic_name(&self.topic) {
+            problems.push(ConfigProblem::Invalid {
+                what: "the dead-letter topic",
+                found: format!("{:?}", self.topic),
+                expected: "a name has 1 to 249 of the characters a-z A-Z 0-9 . _ -",
+            });
         }
         ConfigError::check(problems)?;
         self.connection.warn("dead letters");
@@ -323,3 +330,77 @@ const OWNED: &[Owned] = &[
     Owned { name: "enable.idempotence", reason: "letters keep their order and are not repeated; remove it" },
     Owned { name: "transactional.id", reason: "letters are not sent in transactions; remove it" },
 ];
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_core::{Offset, OwnedRecord, Poison, PoisonReason, Timestamp, TopicPartition};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use rdkafka::message::Headers as _;
+
+    use super::*;
+
+    fn letters() -> KafkaDeadLetters {
+        KafkaDeadLetters::builder().brokers("127.0.0.1:1").topic("dead").build().unwrap()
+    }
+
+    #[test]
+    fn a_topic_no_broker_would_have_is_refused_by_name() {
+        for topic in ["^all", "a b", "a\0", "\u{e9}", &"x".repeat(250)] {
+            let error = KafkaDeadLetters::builder().brokers("b:1").topic(topic).build().unwrap_err();
+            assert!(matches!(error.problems(), [ConfigProblem::Invalid { .. }]), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_headers_of_any_record_come_first_and_unchanged() {
+        let letters = letters();
+        let header = ("[^\0]{0,20}", proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)));
+        let input = (
+            proptest::collection::vec(header, 0..6),
+            any::<String>(),
+            any::<String>(),
+            any::<i64>(),
+            any::<i32>(),
+        );
+        proptest!(|((headers, topic, detail, offset, partition) in input)| {
+            let value = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
+            let record = OwnedRecord {
+                lane: TopicPartition::new(topic.clone(), partition),
+                offset: Offset::new(offset),
+                timestamp: Timestamp::Create(offset),
+                key: None,
+                value: None,
+                headers: headers.iter().map(|(name, bytes)| (name.clone(), bytes.as_ref().map(value))).collect(),
+            };
+            let poison = Poison::new(PoisonReason::Malformed, detail);
+            let written = letters.headers(&DeadLetter { record, stage: PoisonStage::Convert, poison: poison.clone() });
+            let read: Vec<(String, Option<Vec<u8>>)> =
+                written.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect();
+            let (theirs, ours) = read.split_at(headers.len());
+            prop_assert_eq!(theirs, &headers[..]);
+            let one = |name: &str| {
+                let found: Vec<_> = ours.iter().filter(|(known, _)| known == name).collect();
+                prop_assert_eq!(found.len(), 1, "{}", name);
+                Ok(String::from_utf8(found[0].1.clone().unwrap()).unwrap())
+            };
+            // What identifies the record is behind whatever the record says of itself.
+            prop_assert_eq!(one("aqueduct.topic")?, topic);
+            prop_assert_eq!(one("aqueduct.offset")?, offset.to_string());
+            prop_assert_eq!(one("aqueduct.partition")?, partition.to_string());
+            prop_assert_eq!(one("aqueduct.detail")?, poison.detail());
+        });
+        // A name with a zero byte reaches no reader whole; it ends nothing.
+        let name = "a\0b".to_owned();
+        let record = OwnedRecord {
+            lane: TopicPartition::new("t", 0),
+            offset: Offset::ZERO,
+            timestamp: Timestamp::None,
+            key: None,
+            value: None,
+            headers: vec![(name, None)],
+        };
+        let poison = Poison::new(PoisonReason::Malformed, "");
+        assert_eq!(letters.headers(&DeadLetter { record, stage: PoisonStage::Convert, poison }).count(), 17);
+    }
+}
