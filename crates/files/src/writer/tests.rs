@@ -16,6 +16,7 @@ use proptest::prelude::*;
 mod damage;
 mod leftovers;
 mod partitions;
+mod segments;
 mod take_over;
 
 use super::*;
@@ -76,8 +77,12 @@ struct Rig {
 
 impl Rig {
     fn new(publish_bytes: u64) -> Self {
+        Self::on(Arc::new(LocalDisk), publish_bytes)
+    }
+
+    fn on(disk: Arc<dyn aqueduct_core::Disk>, publish_bytes: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::open(directory.path(), "test", Arc::new(LocalDisk), Pool::new(1 << 30)).unwrap();
+        let spool = Spool::open(directory.path(), "test", disk, Pool::new(1 << 30)).unwrap();
         Self { directory, spool, pool: Pool::new(publish_bytes) }
     }
 
