@@ -58,7 +58,7 @@ pub trait DeadLetterSink: Send + Sync + 'static {
 #[derive(Clone, Default)]
 pub enum OnPoison {
     /// The lane stops with an error that names topic, partition, offset, stage and remedy; what came before is
-    /// published.
+    /// published, or, when only the target refuses the record, what came before its segment.
     #[default]
     Stop,
     /// The record is counted and not stored.
@@ -74,6 +74,74 @@ impl fmt::Debug for OnPoison {
             Self::Skip => "Skip",
             Self::DeadLetter(_) => "DeadLetter",
         })
+    }
+}
+
+/// How many records that cannot be processed are too many to be the records' own fault.
+///
+/// A deploy gone wrong makes every record poison. With [`OnPoison::DeadLetter`] the whole topic would go to the dead letters,
+/// with [`OnPoison::Skip`] nowhere. With a breaker the lane stops instead
+/// ([`LaneError::PoisonRate`](crate::LaneError::PoisonRate)): nothing of the open segment is stored, none of its letters is
+/// sent, the offset stays in front of it, and a corrected version reads it again. What earlier segments sent is sent; so choose
+/// a limit that is reached within one.
+///
+/// Counted per partition, over consecutive records. A pending segment that is finished for a former owner is not counted: what
+/// becomes of its records is decided. Nor are records that the target refuses while it publishes.
+///
+/// ```
+/// use aqueduct_core::PoisonBreaker;
+///
+/// // More than half of a thousand.
+/// let breaker = PoisonBreaker::more_than(500, 1_000);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoisonBreaker {
+    most: u32,
+    records: u32,
+}
+
+impl PoisonBreaker {
+    /// Stops at the first record that makes it more than `most` of `records` consecutive ones. The first `records` of an
+    /// assignment are one window, the next ones the next.
+    pub const fn more_than(most: u32, records: u32) -> Self {
+        Self { most, records }
+    }
+
+    pub(crate) fn problem(self) -> Option<String> {
+        let Self { most, records } = self;
+        (most >= records).then(|| {
+            format!("a breaker that trips at more than {most} of {records} records never trips; take fewer than {records}")
+        })
+    }
+}
+
+/// A window of the [`PoisonBreaker`] of one lane.
+#[derive(Debug)]
+pub(crate) struct PoisonWindow {
+    breaker: Option<PoisonBreaker>,
+    seen: u32,
+    poisoned: u32,
+}
+
+impl PoisonWindow {
+    pub(crate) fn new(breaker: Option<PoisonBreaker>) -> Self {
+        Self { breaker, seen: 0, poisoned: 0 }
+    }
+
+    /// One more record was taken in.
+    pub(crate) fn pass(&mut self) {
+        let Some(PoisonBreaker { records, .. }) = self.breaker else { return };
+        if self.seen >= records {
+            (self.seen, self.poisoned) = (0, 0);
+        }
+        self.seen += 1;
+    }
+
+    /// So many of those taken in are poison. Answers how many of how many there are when that is too much.
+    pub(crate) fn poisoned(&mut self, count: usize) -> Option<(u32, u32)> {
+        let PoisonBreaker { most, .. } = self.breaker?;
+        self.poisoned = self.poisoned.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        (self.poisoned > most).then_some((self.poisoned, self.seen))
     }
 }
 

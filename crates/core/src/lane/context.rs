@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::dead_letter::OnPoison;
+use crate::dead_letter::{OnPoison, PoisonBreaker};
 use crate::fingerprint::Fingerprint;
 use crate::lease::Lease;
 use crate::observe::{LaneCell, LaneScope, Totals};
@@ -35,6 +35,7 @@ pub(crate) struct LaneContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rotation: Arc<dyn RotationPolicy>,
     pub(crate) on_poison: OnPoison,
+    pub(crate) poison_breaker: Option<PoisonBreaker>,
     pub(crate) on_published: Option<Arc<PublishedHook>>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) capabilities: SinkCapabilities,

@@ -19,6 +19,7 @@ use super::error::LaneError;
 use super::fill::Filler;
 use super::originals::Originals;
 use super::publish::{Item, StagedSegment};
+use super::step::too_much;
 
 impl<C, P, K> Filler<C, P, K>
 where
@@ -51,11 +52,19 @@ where
             Failpoint::CutStaged.reach();
             // A replay refuses the same rows again; their letters went out before the intent was written down.
             if open.pinned.is_none() {
+                if let Some(last) = staged.rejected.last() {
+                    let (last, count) = (last.clone(), staged.rejected.len());
+                    let poison = (PoisonStage::Encode, &last.poison);
+                    if let Some(error) = too_much(&mut self.window, open, last.offset, poison, count) {
+                        return Err(error);
+                    }
+                }
                 let refused = Originals::letters(
                     open.originals.as_ref(),
                     &self.context,
                     staged.rejected,
                     PoisonStage::Encode,
+                    open.start,
                 );
                 open.letters.extend(refused.await?);
                 open.letters.sort_by_key(|letter| letter.record.offset);
@@ -133,6 +142,10 @@ pub(super) async fn send_letters(context: &LaneContext, letters: Vec<DeadLetter>
     Failpoint::LettersBeforeSend.reach();
     persist!(context, target.send(letters.clone()).await)?;
     Failpoint::LettersSent.reach();
+    for DeadLetter { stage, poison, .. } in &letters {
+        let labels = [("stage", stage.as_str()), ("reason", poison.reason().as_str())];
+        Metric::DeadLetters.add(&context.scope, &labels, 1);
+    }
     context.totals.dead_letters.fetch_add(letters.len() as u64, std::sync::atomic::Ordering::Relaxed);
     Ok(())
 }

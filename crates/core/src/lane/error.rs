@@ -9,8 +9,8 @@ use crate::record::{Offset, OffsetRange};
 pub enum LaneError {
     /// A record cannot be processed and the policy is to stop.
     #[error(
-        "the record at offset {offset} cannot be processed: {stage}: {poison}; everything before it is published. \
-         Fix the producer or the layout, or choose OnPoison::DeadLetter or OnPoison::Skip"
+        "the record at offset {offset} cannot be processed: {stage}: {poison}; everything before offset {published} is \
+         published. Fix the producer or the layout, or choose OnPoison::DeadLetter or OnPoison::Skip"
     )]
     Poisoned {
         /// The record.
@@ -19,6 +19,28 @@ pub enum LaneError {
         stage: PoisonStage,
         /// Why.
         poison: Poison,
+        /// What is before this offset is published: the record's own, or its segment's first if the target refused it.
+        published: Offset,
+    },
+    /// Too many records cannot be processed: see [`PoisonBreaker`](crate::PoisonBreaker).
+    #[error(
+        "{poisoned} of {seen} consecutive records cannot be processed, the last one at offset {offset}: {stage}: {poison}. \
+         Nothing from offset {published} on is stored or was sent to the dead letters. Correct what was changed last and start \
+         again; if the records are at fault, raise the limit of the PoisonBreaker"
+    )]
+    PoisonRate {
+        /// How many.
+        poisoned: u32,
+        /// Of how many.
+        seen: u32,
+        /// The last of them.
+        offset: Offset,
+        /// Where it failed.
+        stage: PoisonStage,
+        /// Why.
+        poison: Poison,
+        /// The first offset of the open segment.
+        published: Offset,
     },
     /// A former owner left an intent of another layout.
     #[error(

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::batch::Batch;
 use crate::convert::Converter;
-use crate::dead_letter::Rejected;
+use crate::dead_letter::{PoisonWindow, Rejected};
 use crate::error::{Poison, PoisonStage};
 use crate::failpoint::Failpoint;
 use crate::observe::{LaneState, Metric};
@@ -26,7 +26,7 @@ use super::open::{Open, Opened};
 use super::publish::{Item, Publisher};
 use super::recover;
 use super::run::{LaneStart, Wish};
-use super::step::Step;
+use super::step::{Step, too_much};
 
 /// Segments a lane may have at a time: one publishing, one filling.
 const SEGMENTS_IN_FLIGHT: usize = 2;
@@ -57,6 +57,7 @@ pub(super) struct Filler<C: Converter, P, K> {
     /// Everything below was handed to the publisher.
     pub(super) handed_over: Offset,
     frontier_at: Instant,
+    pub(super) window: PoisonWindow,
     slots: Arc<Semaphore>,
     wish: Option<watch::Receiver<Wish>>,
     /// End after the pinned segment.
@@ -68,6 +69,8 @@ enum Stopped {
     BatchEnd,
     Cut(CutReason),
     Poisoned(PoisonStage, Poison),
+    /// More poison than the breaker lets through.
+    Tripped(LaneError),
 }
 
 impl<C, P, K> Filler<C, P, K>
@@ -79,6 +82,7 @@ where
     pub(super) fn new(stages: Arc<Stages<C, P, K>>, context: Arc<LaneContext>) -> Self {
         Self {
             stages,
+            window: PoisonWindow::new(context.poison_breaker),
             context,
             open: None,
             publisher: None,
@@ -197,10 +201,14 @@ where
             if self.make_room(&batch, index).await? == Flow::Drain {
                 return Ok(Flow::Drain);
             }
-            let stopped = self.take_in(&batch, &mut index);
+            let stopped = match self.take_in(&batch, &mut index) {
+                // Before anything of the segment is sent anywhere.
+                Stopped::Tripped(error) => return Err(error),
+                stopped => stopped,
+            };
             self.spill(&batch).await?;
             match stopped {
-                Stopped::BatchEnd => {}
+                Stopped::BatchEnd | Stopped::Tripped(_) => {}
                 Stopped::Cut(reason) => self.cut(reason).await?,
                 Stopped::Poisoned(stage, poison) => {
                     let offset = self.next;
@@ -210,7 +218,7 @@ where
                     if let Some(publisher) = self.publisher.as_mut() {
                         publisher.finish().await?;
                     }
-                    return Err(LaneError::Poisoned { offset, stage, poison });
+                    return Err(LaneError::Poisoned { offset, stage, poison, published: offset });
                 }
             }
         }
@@ -235,6 +243,9 @@ where
                 }
                 None => open.stats.first_timestamp = record.timestamp(),
             }
+            if open.pinned.is_none() {
+                self.window.pass();
+            }
             match Self::step(&self.stages, &self.context, open, &record) {
                 Step::Stored => {
                     open.stats.rows += 1;
@@ -247,6 +258,9 @@ where
                 Step::Skipped(reason) => open.skips.add(reason),
                 Step::RoutesFull => return Stopped::Cut(CutReason::Routes),
                 Step::Poisoned(stage, poison) => {
+                    if let Some(error) = too_much(&mut self.window, open, offset, (stage, &poison), 1) {
+                        return Stopped::Tripped(error);
+                    }
                     if let Some((stage, poison)) = Self::poisoned(&self.context, open, &record, stage, poison)
                     {
                         return Stopped::Poisoned(stage, poison);
@@ -291,10 +305,13 @@ where
             let record = batch.iter().find(|record| record.offset() == offset);
             let Some(record) = record else { return Err(LaneError::UndeclaredRejection { offset }) };
             open.stats.rows = open.stats.rows.saturating_sub(1);
+            if let Some(error) = too_much(&mut self.window, open, offset, (PoisonStage::Target, &poison), 1) {
+                return Err(error);
+            }
             if let Some((stage, poison)) =
                 Self::poisoned(&self.context, open, &record, PoisonStage::Target, poison)
             {
-                return Err(LaneError::Poisoned { offset, stage, poison });
+                return Err(LaneError::Poisoned { offset, stage, poison, published: open.start });
             }
         }
         Ok(())

@@ -77,12 +77,14 @@ impl Originals {
         Ok(())
     }
 
-    /// The letters of rows refused at `stage`, in offset order, or the error if the policy is to stop.
+    /// The letters of rows refused at `stage`, in offset order, or the error if the policy is to stop; their segment starts
+    /// at `start`.
     pub(super) async fn letters(
         originals: Option<&Self>,
         context: &Arc<LaneContext>,
         rejected: Vec<Rejected>,
         stage: PoisonStage,
+        start: Offset,
     ) -> Result<Vec<DeadLetter>, LaneError> {
         let Some(first) = rejected.first() else { return Ok(Vec::new()) };
         match &context.on_poison {
@@ -91,6 +93,7 @@ impl Originals {
                     offset: first.offset,
                     stage,
                     poison: first.poison.clone(),
+                    published: start,
                 });
             }
             OnPoison::Skip => {
@@ -108,10 +111,6 @@ impl Originals {
         let Some(originals) = originals else {
             return Err(LaneError::UndeclaredRejection { offset: first.offset });
         };
-        for Rejected { poison, .. } in &rejected {
-            let labels = [("stage", stage.as_str()), ("reason", poison.reason().as_str())];
-            Metric::DeadLetters.add(&context.scope, &labels, 1);
-        }
         let (file, length, lane) = (originals.file.clone(), originals.written, context.lane.clone());
         let found = originals.file.offload().run(move || find(&file, length, &lane, rejected, stage)).await;
         found

@@ -203,9 +203,14 @@ impl<T: Send + 'static> Work<T> {
         }
         self.context.totals.object_visible(self.context.started.elapsed());
         let rejected = published.rejected.clone();
-        let letters =
-            Originals::letters(segment.originals.as_ref(), &self.context, rejected, PoisonStage::Target)
-                .await?;
+        let letters = Originals::letters(
+            segment.originals.as_ref(),
+            &self.context,
+            rejected,
+            PoisonStage::Target,
+            segment.intent.range.start(),
+        )
+        .await?;
         segment.letters += letters.len() as u64;
         // Before the end is committed; these alone may be sent again after a crash.
         send_letters(&self.context, letters).await?;

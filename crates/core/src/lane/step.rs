@@ -3,16 +3,34 @@
 use std::sync::atomic::Ordering;
 
 use crate::convert::{Converted, Converter, SkipReason};
-use crate::dead_letter::{DeadLetter, OnPoison};
+use crate::dead_letter::{DeadLetter, OnPoison, PoisonWindow};
 use crate::error::{Poison, PoisonReason, PoisonStage};
 use crate::observe::Metric;
 use crate::partition::Partitioner;
-use crate::record::Record;
+use crate::record::{Offset, Record};
 use crate::sink::{Envelope, Sink};
 
 use super::context::{LaneContext, Stages};
+use super::error::LaneError;
 use super::fill::Filler;
 use super::open::Open;
+
+/// The error to stop with if `count` more of the open segment's records are more poison than the breaker lets through. A
+/// pinned segment's are not counted: they were let through by whoever cut it.
+pub(super) fn too_much<T: Send + 'static>(
+    window: &mut PoisonWindow,
+    open: &Open<T>,
+    offset: Offset,
+    (stage, poison): (PoisonStage, &Poison),
+    count: usize,
+) -> Option<LaneError> {
+    if open.pinned.is_some() {
+        return None;
+    }
+    let (poisoned, seen) = window.poisoned(count)?;
+    let (poison, published) = (poison.clone(), open.start);
+    Some(LaneError::PoisonRate { poisoned, seen, offset, stage, poison, published })
+}
 
 /// What became of one record.
 pub(super) enum Step {
@@ -96,8 +114,6 @@ where
             // The first owner has sent the letters of a pinned segment before it wrote the cut down.
             OnPoison::DeadLetter(_) if open.pinned.is_some() => {}
             OnPoison::DeadLetter(_) => {
-                let labels = [("stage", stage.as_str()), ("reason", poison.reason().as_str())];
-                Metric::DeadLetters.add(&context.scope, &labels, 1);
                 open.letter_bytes += record.size() + size_of::<DeadLetter>();
                 open.letters.push(DeadLetter { record: record.to_owned(), stage, poison });
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::convert::Converter;
-use crate::dead_letter::OnPoison;
+use crate::dead_letter::{OnPoison, PoisonBreaker};
 use crate::error::StageError;
 use crate::fingerprint::Fingerprint;
 use crate::lane::{self, LaneContext, LaneExit, LaneStart, Stages};
@@ -91,6 +91,12 @@ impl<Src, C, P, K> Builder<Src, C, P, K> {
     /// What happens to a record that cannot be processed. The default is to stop.
     pub fn on_poison(mut self, policy: OnPoison) -> Self {
         self.options.on_poison = policy;
+        self
+    }
+
+    /// Stops a lane when too many of its records cannot be processed; by default no number is too large.
+    pub fn poison_breaker(mut self, breaker: PoisonBreaker) -> Self {
+        self.options.poison_breaker = Some(breaker);
         self
     }
 
@@ -179,6 +185,7 @@ impl<Src, C, P, K> Builder<Src, C, P, K> {
         let mut problems = options.rotation.problems();
         problems.extend(name_problem(&options.name));
         problems.extend(memory_problem(&options.limits));
+        problems.extend(options.poison_breaker.and_then(PoisonBreaker::problem));
         if let Some(required) = options.require
             && !guarantee.meets(required)
         {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::clock::{Clock, SystemClock};
-use crate::dead_letter::OnPoison;
+use crate::dead_letter::{OnPoison, PoisonBreaker};
 use crate::rotate::{MaxAge, MaxBytes, RotationPolicy, any};
 use crate::spool::{Disk, LocalDisk};
 
@@ -75,6 +75,7 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     pub(crate) rotation: Arc<dyn RotationPolicy>,
     pub(crate) on_poison: OnPoison,
+    pub(crate) poison_breaker: Option<PoisonBreaker>,
     pub(crate) on_lane_failure: OnLaneFailure,
     pub(crate) on_published: Option<Arc<PublishedHook>>,
     pub(crate) require: Option<Guarantee>,
@@ -92,6 +93,7 @@ impl Default for Options {
             limits: Limits::default(),
             rotation: Arc::new(any((MaxBytes::mib(128), MaxAge::minutes(5)))),
             on_poison: OnPoison::default(),
+            poison_breaker: None,
             on_lane_failure: OnLaneFailure::default(),
             on_published: None,
             require: None,

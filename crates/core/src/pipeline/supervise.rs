@@ -279,6 +279,7 @@ impl Supervisor {
             clock: Arc::clone(&options.clock),
             rotation: Arc::clone(&options.rotation),
             on_poison: options.on_poison.clone(),
+            poison_breaker: options.poison_breaker,
             on_published: options.on_published.clone(),
             fingerprint: self.fingerprint.clone(),
             capabilities: self.capabilities.clone(),

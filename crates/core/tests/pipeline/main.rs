@@ -7,6 +7,7 @@ mod disk;
 #[cfg(test)]
 mod lane_model;
 #[cfg(test)]
+mod letters;
 mod lifecycle;
 #[cfg(test)]
 mod poison;

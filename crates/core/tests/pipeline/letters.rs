@@ -1,0 +1,191 @@
+//! Targets of dead letters that are down, and too many letters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_core::testkit::{
+    Fault, Faults, Faulty, MemoryDeadLetters, MemorySink, MemoryStore, ScriptedBroker, Step,
+};
+use aqueduct_core::{
+    Builder, Class, ErrorChain, LaneError, MaxRecords, Offset, OnPoison, PipelineError, PipelineStatus,
+    PoisonBreaker, TopicPartition,
+};
+use bytes::Bytes;
+
+use crate::stages::{all, many, never, pipeline, pipeline_into, world};
+
+/// Good values, and bad ones from `from` on.
+fn spoiled(count: usize, from: usize) -> Vec<&'static str> {
+    (0..count).map(|index| if index < from { "a" } else { "bad" }).collect()
+}
+
+async fn until(handle: &aqueduct_core::Handle, wanted: impl Fn(&PipelineStatus) -> bool) {
+    let waiting = async {
+        while !wanted(&handle.status()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it never comes to that");
+}
+
+/// Refused before the cut, the letters go out in front of it; refused by the target late, behind the objects. Either way the
+/// lane waits, says so, and the one beside it does not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_down_pauses_its_lane_alone_and_says_so() {
+    for late in [false, true] {
+        let broker = ScriptedBroker::new();
+        let lanes = broker.create("orders", 2);
+        let spoilt = if late { "c" } else { "bad" };
+        broker.extend(&lanes[0], ["a", spoilt, "b"]);
+        broker.extend(&lanes[1], ["a", "b"]);
+        let store = MemoryStore::new();
+        let (letters, faults) = (MemoryDeadLetters::new(), Faults::new());
+        faults.always(Step::Send, Fault::Reject(Class::RETRY));
+        let sink = MemorySink::<Bytes>::bytes(&store);
+        let sink = if late { sink.refuse_at_publish(|offset| offset == Offset::new(2)) } else { sink };
+        let built = pipeline_into(broker.source(), sink)
+            .rotate(MaxRecords(3))
+            .on_poison(OnPoison::DeadLetter(Arc::new(Faulty::new(letters.clone(), &faults))))
+            .build()
+            .unwrap();
+        let handle = built.handle();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(built.run(async move { drop(stopped.await) }));
+        let of = |status: &PipelineStatus, lane: &TopicPartition| {
+            status.lanes.iter().find(|it| it.lane == *lane).cloned()
+        };
+        until(&handle, |status| of(status, &lanes[0]).is_some_and(|it| it.retrying.is_some())).await;
+        let waiting = of(&handle.status(), &lanes[0]).unwrap();
+        assert!(waiting.retrying.unwrap().contains("send"), "late: {late}");
+        assert_eq!((waiting.mark, letters.letters().len()), (Offset::ZERO, 0), "late: {late}");
+        broker.extend(&lanes[1], ["c"]);
+        // Refused late, the third record of the other one waits for the letters, too.
+        if !late {
+            broker.wait_durable(&lanes[1], Offset::new(3)).await;
+        }
+        assert!(!running.is_finished());
+
+        faults.clear(Step::Send);
+        broker.wait_durable(&lanes[0], Offset::new(3)).await;
+        broker.wait_durable(&lanes[1], Offset::new(3)).await;
+        until(&handle, |status| status.lanes.iter().all(|it| it.retrying.is_none())).await;
+        drop(stop);
+        let report = running.await.unwrap().unwrap();
+        let refused = if late { 2 } else { 1 };
+        assert_eq!((report.dead_letters, report.abandoned), (refused, 0), "late: {late}");
+        assert_eq!(letters.letters().len() as u64, refused, "late: {late}");
+        assert_eq!(store.objects().iter().map(|it| it.rows.len() as u64).sum::<u64>() + refused, 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_refuses_for_good_stops_the_lane_and_loses_nothing() {
+    let (broker, store, lane) = world(["a", "bad", "b"]);
+    let (letters, faults) = (MemoryDeadLetters::new(), Faults::new());
+    faults.always(Step::Send, Fault::Reject(Class::Fatal));
+    let run = || {
+        let target = Arc::new(Faulty::new(letters.clone(), &faults));
+        pipeline(broker.source().until_end(), &store).on_poison(OnPoison::DeadLetter(target)).build().unwrap()
+    };
+    let error = run().run(never()).await.unwrap_err();
+    assert!(ErrorChain(&error).to_string().contains("orders[0]"), "{error:?}");
+    assert!(store.objects().is_empty() && broker.mark(&lane).is_none_or(|mark| mark.next == Offset::ZERO));
+    faults.clear(Step::Send);
+    run().run(never()).await.unwrap();
+    assert_eq!((store.offsets(&lane), letters.offsets(&lane)), (vec![0, 2], vec![1]));
+}
+
+/// A deploy gone wrong: from some record on everything is poison. The segments before are stored; of the one in which it shows
+/// nothing is, and no letter is sent, so the corrected version stores everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_stops_before_the_letters_of_its_segment_are_sent() {
+    let (broker, store, lane) = world(spoiled(300, 130));
+    let letters = MemoryDeadLetters::new();
+    let run = || {
+        pipeline(broker.source().until_end().batch_records(7), &store)
+            .rotate(MaxRecords(100))
+            .on_poison(OnPoison::DeadLetter(Arc::new(letters.clone())))
+            .poison_breaker(PoisonBreaker::more_than(10, 50))
+            .build()
+            .unwrap()
+    };
+    for _ in 0..2 {
+        let error = run().run(never()).await.unwrap_err();
+        let text = ErrorChain(&error).to_string();
+        let PipelineError::Lane { source, .. } = error else { panic!("{text}") };
+        let LaneError::PoisonRate { poisoned, offset, published, .. } = *source else { panic!("{text}") };
+        assert_eq!((poisoned, offset, published), (11, Offset::new(140), Offset::new(100)), "{text}");
+        for part in ["orders[0]", "11 of", "offset 140", "the value is bad", "PoisonBreaker"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(store.offsets(&lane), all(100), "what came before is stored, of the rest nothing");
+        assert_eq!(broker.mark(&lane).unwrap().next, Offset::new(100));
+        assert!(letters.letters().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_within_the_limit_does_not_trip_however_long_it_goes_on() {
+    let values: Vec<_> = (0..500).map(|index| if index % 5 == 0 { "bad" } else { "a" }).collect();
+    let (broker, store, lane) = world(values);
+    let built = pipeline(broker.source().until_end().batch_records(33), &store)
+        .on_poison(OnPoison::Skip)
+        .poison_breaker(PoisonBreaker::more_than(10, 50))
+        .build();
+    let report = built.unwrap().run(never()).await.unwrap();
+    assert_eq!((report.skipped, store.offsets(&lane).len()), (100, 400));
+}
+
+/// Rows that the sink refuses at the cut count as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_counts_rows_that_are_refused_at_the_cut() {
+    let (broker, store, lane) = many(100);
+    let letters = MemoryDeadLetters::new();
+    let sink = MemorySink::<Bytes>::bytes(&store).refuse_at_stage(|offset| offset.get() >= 60);
+    let built = pipeline_into(broker.source().until_end(), sink)
+        .rotate(MaxRecords(50))
+        .on_poison(OnPoison::DeadLetter(Arc::new(letters.clone())))
+        .poison_breaker(PoisonBreaker::more_than(20, 100))
+        .build();
+    let error = built.unwrap().run(never()).await.unwrap_err();
+    assert!(ErrorChain(&error).to_string().contains("40 of 100"), "{error:?}");
+    assert_eq!((store.offsets(&lane), letters.letters().len()), (all(50), 0));
+}
+
+/// What a former owner has let through is finished as it was cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_segment_full_of_poison_is_finished_all_the_same() {
+    let (broker, store, lane) = world(spoiled(60, 10));
+    broker.on_commit(&lane, 2, Fault::FailAfterWrite(Class::Fatal));
+    let letters = MemoryDeadLetters::new();
+    let run = |breaker: Option<PoisonBreaker>| {
+        let target = Arc::new(letters.clone());
+        let built = pipeline(broker.source().until_end(), &store)
+            .rotate(MaxRecords(60))
+            .on_poison(OnPoison::DeadLetter(target));
+        breaker.into_iter().fold(built, Builder::poison_breaker).build().unwrap()
+    };
+    run(None).run(never()).await.unwrap_err();
+    assert!(broker.mark(&lane).unwrap().intent.is_some(), "it is cut and not published");
+    let report = run(Some(PoisonBreaker::more_than(5, 50))).run(never()).await.unwrap();
+    assert_eq!(report.recovered, 1);
+    assert_eq!((store.offsets(&lane), letters.offsets(&lane).len()), (all(10), 50));
+}
+
+#[test]
+fn a_breaker_that_never_trips_is_refused() {
+    let (broker, store, _) = many(1);
+    let built = pipeline(broker.source(), &store).poison_breaker(PoisonBreaker::more_than(50, 50)).build();
+    assert!(built.unwrap_err().to_string().contains("more than 50 of 50"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_refused_by_the_target_with_the_policy_to_stop_name_where_storing_ends() {
+    let (broker, store, lane) = many(100);
+    let sink = MemorySink::<Bytes>::bytes(&store).refuse_at_stage(|offset| offset == Offset::new(77));
+    let built = pipeline_into(broker.source().until_end(), sink).rotate(MaxRecords(50)).build().unwrap();
+    let error = built.run(never()).await.unwrap_err();
+    let text = ErrorChain(&error).to_string();
+    assert!(text.contains("offset 77") && text.contains("before offset 50 is published"), "{text}");
+    assert_eq!((store.offsets(&lane), broker.mark(&lane).unwrap().next), (all(50), Offset::new(50)));
+}
