@@ -7,6 +7,14 @@
 //!
 //! `PROPTEST_CASES` sets the number of schedules a test tries, as it does for the properties.
 //!
+//! Seen to catch, each put in by hand: a revocation or a wait for the end that looks before it listens; an `enter` that looks
+//! before it locks; a guard that tells one waiter only, or before it lets go; an end that tells nobody; a revocation that does
+//! not end; an oversized request that is not cut to the pool, or passes beside others; requests rounded down; waiters that
+//! are counted for ever; merged permits and gauges that are not given back; an inbox that tells only who waits already, at a
+//! push or when it closes; pushes after a discard; a spool that gives up its kept files before it counts as waiting, asks for
+//! room before it asks what is promised, promises nothing, or takes no promise back. With 20 000 schedules: a spool that
+//! decides to keep a file outside of its lock.
+//!
 //! What shuttle does not see: orders that only a weak memory model allows (every atomic is sequentially consistent here),
 //! and Tokio's own semaphore and notification, whose documented behaviour [`sync`] stands in for; Tokio tests them with
 //! loom.

@@ -10,12 +10,17 @@
 //! What must hold at every commit and publication is looked at by [`watch`], at the instant a lane asks for it; what must
 //! hold of the store and the marks after every step, and at the end, by [`world`]. `PROPTEST_CASES` tries more sequences.
 //!
-//! Seen to catch, each put in by hand: no intent; the end committed before the publication; an intent taken for committed
-//! that was not; a commit that failed and is taken for done; letters sent after the intent, or never, or those of refused
-//! rows never; a pinned segment that is cut by rotation or at a shutdown, that ends a record early or goes on past its end;
-//! an intent that a new owner does not look at; a segment that begins inside of the recovered one before it; a shutdown
-//! or a flush that leaves the open segment; a publisher that drops what it took out early; a lane that outlives its lease;
-//! scratch that is not paid back; a row counted that is none.
+//! Seen to catch, each put in by hand, within the cases of an ordinary run: no intent; the end committed before the
+//! publication; an intent taken for committed that was not; a commit that failed and is taken for done; letters sent after
+//! the intent, or never, or those of refused rows never; a pinned segment that is cut by rotation or at a shutdown, that
+//! ends a record early or goes on past its end; an intent that a new owner does not look at; a shutdown or a flush that
+//! leaves the open segment; a publisher that drops what it took out early; scratch that is not paid back; an intent that
+//! counts a row too many. Within 600 or 800 cases: a segment that begins inside of the recovered one before it; a filler or
+//! a publisher that outlives its lease.
+//!
+//! Not seen to catch: a commit that does not hold the lease. The scripted coordinator binds a commit to its assignment by
+//! itself; the lease's own promise is tried in `tests/schedules`. A source never delivers twice here, and the sink never
+//! rolls forward: `chaos` has that.
 
 mod disk;
 mod steps;
@@ -41,5 +46,5 @@ prop_state_machine! {
     #![proptest_config(config())]
 
     #[test]
-    fn any_sequence_of_steps_stores_every_record_once(sequential 1..50 => World);
+    fn any_sequence_of_steps_stores_every_record_once(sequential 5..60 => World);
 }

@@ -40,6 +40,11 @@ impl Kind {
         matches!(self, Self::Bad | Self::NoRoute | Self::LateRefused)
     }
 
+    /// Whether the sink takes it when it is appended.
+    pub(super) fn is_appended(self) -> bool {
+        matches!(self, Self::Row(_) | Self::LateRefused | Self::LastRefused)
+    }
+
     pub(super) fn is_letter(self) -> bool {
         self.is_letter_before_intent() || self == Self::LastRefused
     }
@@ -98,6 +103,8 @@ pub(super) enum Do {
     Start {
         of: usize,
         setup: Setup,
+        /// And gets the partition at once.
+        assign: bool,
     },
     /// The process runs for so long by its own time; otherwise it is frozen.
     Run {
@@ -173,7 +180,7 @@ fn kinds(most: usize) -> impl Strategy<Value = Vec<Kind>> {
         1 => Just(Kind::NoRoute),
         1 => Just(Kind::LateRefused),
         1 => Just(Kind::LastRefused),
-        3 => Just(Kind::Gap),
+        6 => Just(Kind::Gap),
     ];
     proptest::collection::vec(kind, 1..most)
 }
@@ -199,8 +206,8 @@ impl ReferenceStateMachine for Known {
                 1 => Just(How::Unclassified),
                 4 => Just(How::AnswerLost),
                 1 => Just(How::Late),
-                3 => Just(How::Held),
-                3 => Just(How::AnswerHeld),
+                4 => Just(How::Held),
+                4 => Just(How::AnswerHeld),
                 1 + ends => Just(How::Fenced),
                 1 => Just(How::Fatal),
             ]
@@ -209,13 +216,14 @@ impl ReferenceStateMachine for Known {
             (6, kinds(40).prop_map(Do::Produce).boxed()),
             (3, how(false).prop_map(|how| Do::FailCreate { how }).boxed()),
             (4, how(true).prop_map(|how| Do::FailCommit { how }).boxed()),
-            (3, Just(Do::OpenGates).boxed()),
+            (2, Just(Do::OpenGates).boxed()),
             (2, prop_oneof![5..200_i64, -200..0_i64].prop_map(|seconds| Do::Clock { seconds }).boxed()),
         ];
         let which = |up: bool| (0..PROCESSES).filter(|of| state.up[*of] == up).collect::<Vec<_>>();
         let (up, down) = (which(true), which(false));
         if !down.is_empty() {
-            let start = (select(down), setup()).prop_map(|(of, setup)| Do::Start { of, setup });
+            let start = (select(down), setup(), prop::bool::weighted(0.7));
+            let start = start.prop_map(|(of, setup, assign)| Do::Start { of, setup, assign });
             steps.push((4 + 8 * u32::from(up.is_empty()), start.boxed()));
         }
         if !up.is_empty() {
@@ -226,11 +234,11 @@ impl ReferenceStateMachine for Known {
             let revoke = (of(), prop_oneof![Just(0), 100..15_000_u64]);
             steps.extend([
                 (24, (of(), ms).prop_map(|(of, ms)| Do::Run { of, ms }).boxed()),
-                (3, of().prop_map(|of| Do::Kill { of }).boxed()),
+                (6, of().prop_map(|of| Do::Kill { of }).boxed()),
                 (1, of().prop_map(|of| Do::Stop { of }).boxed()),
                 (8, of().prop_map(|of| Do::Assign { of }).boxed()),
-                (2, revoke.prop_map(|(of, grace_ms)| Do::Revoke { of, grace_ms }).boxed()),
-                (1, of().prop_map(|of| Do::Lose { of }).boxed()),
+                (3, revoke.prop_map(|(of, grace_ms)| Do::Revoke { of, grace_ms }).boxed()),
+                (2, of().prop_map(|of| Do::Lose { of }).boxed()),
                 (1, of().prop_map(|of| Do::Evict { of }).boxed()),
                 (1, of().prop_map(|of| Do::Pause { of }).boxed()),
                 (2, of().prop_map(|of| Do::Resume { of }).boxed()),

@@ -72,6 +72,8 @@ impl Watch {
         let Some(intent) = &mark.intent else { return };
         let range = intent.range.start().get()..intent.range.end().get();
         self.check(intent.range.start() == mark.next, || format!("an intent of {} at {next}", intent.range));
+        let rows = self.offsets(range.clone(), Kind::is_appended).len() as u64;
+        self.check(intent.rows == rows, || format!("{} of {rows} rows in {}", intent.rows, intent.range));
         for lost in
             self.offsets(range, Kind::is_letter_before_intent).iter().filter(|row| !letters.contains(row))
         {

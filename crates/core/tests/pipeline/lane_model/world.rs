@@ -33,6 +33,15 @@ pub(super) struct World {
     may_end: bool,
 }
 
+/// What the coordinator has done last, as far as this process goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Partition {
+    Given,
+    /// Taken away, and it is told so, or will be.
+    Taken,
+    TakenSilently,
+}
+
 struct Process {
     runtime: Runtime,
     running: JoinHandle<Result<Report, PipelineError>>,
@@ -43,8 +52,7 @@ struct Process {
     disk: Arc<MemoryDisk>,
     budget: Budget,
     stopped: bool,
-    /// The coordinator has begun to take the partition away.
-    leaves: bool,
+    partition: Partition,
     /// It may lose its lane, or end, by a fault that says so.
     may_end: bool,
 }
@@ -92,8 +100,20 @@ impl Process {
                 std::future::pending::<()>().await;
             }
         }));
-        let (stop, stopped, leaves, may_end) = (Some(stop), false, false, false);
-        Self { runtime, running, handle, member, faults, stop, disk, budget, stopped, leaves, may_end }
+        let (stop, stopped, may_end) = (Some(stop), false, false);
+        Self {
+            runtime,
+            running,
+            handle,
+            member,
+            faults,
+            stop,
+            disk,
+            budget,
+            stopped,
+            partition: Partition::Given,
+            may_end,
+        }
     }
 
     /// Runs until `asked` is answered, or for a minute by its own time; says whether it was.
@@ -172,7 +192,7 @@ impl World {
         if let (Some(before), Some(after)) = (before, taken_in(process))
             && flushed
             && !process.may_end
-            && !process.leaves
+            && process.partition == Partition::Given
             && !process.running.is_finished()
             && !after.pending_intent
         {
@@ -191,6 +211,11 @@ impl World {
             }
             process.run(120_000);
             assert!(process.ask(process.handle.resume()), "nobody listens any more");
+            assert!(process.running.is_finished() || !process.stopped, "it was asked to stop");
+            if process.partition == Partition::Taken {
+                let left = (process.budget.disk().used(), process.disk.files());
+                assert_eq!(left, (0, 0), "scratch of a lane that has gone");
+            }
             let owns = process.member.owned().contains(&lane);
             if owns && self.planned == 0 && !process.may_end && !process.stopped {
                 process.run(60_000);
@@ -277,9 +302,12 @@ impl StateMachineTest for World {
         let lane = world.watch.lane.clone();
         match step {
             Do::Produce(kinds) => world.produce(&kinds),
-            Do::Start { of, setup } => {
+            Do::Start { of, setup, assign } => {
                 let mut process = Process::start(&world.watch, &world.clock, setup, false);
                 process.may_end = world.may_end;
+                if assign {
+                    process.member.assign([lane]);
+                }
                 world.processes[of] = Some(process);
             }
             Do::Run { of, ms } => {
@@ -296,19 +324,27 @@ impl StateMachineTest for World {
             }
             Do::Assign { of } => {
                 let process = world.process(of);
-                process.leaves = false;
+                process.partition = Partition::Given;
                 if !process.running.is_finished() {
                     process.member.assign([lane]);
                 }
             }
             Do::Revoke { of, grace_ms } => {
                 let process = world.process(of);
-                process.leaves = true;
+                process.partition = Partition::Taken;
                 let _inside = process.runtime.enter();
                 drop(process.member.revoke(vec![lane], Duration::from_millis(grace_ms)));
             }
-            Do::Lose { of } => world.process(of).member.lose([lane]),
-            Do::Evict { of } => world.process(of).member.evict([lane]),
+            Do::Lose { of } => {
+                let process = world.process(of);
+                process.partition = Partition::Taken;
+                process.member.lose([lane]);
+            }
+            Do::Evict { of } => {
+                let process = world.process(of);
+                process.partition = Partition::TakenSilently;
+                process.member.evict([lane]);
+            }
             Do::Pause { of } => {
                 let process = world.process(of);
                 assert!(process.ask(process.handle.pause()));
