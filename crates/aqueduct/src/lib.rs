@@ -78,7 +78,7 @@ pub use aqueduct_core::*;
 pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
 #[cfg(feature = "files")]
 #[doc(no_inline)]
-pub use aqueduct_files::{Compression, JsonLines};
+pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
 #[cfg(feature = "kafka")]
 #[doc(no_inline)]
 pub use aqueduct_kafka_source::{GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls};
@@ -106,13 +106,13 @@ pub use aqueduct_sink_s3 as s3;
 pub mod prelude {
     pub use aqueduct_core::{
         ConverterExt, Guarantee, Handle, Idle, Limits, MaxAge, MaxBytes, MaxRecords, OnPoison, Pipeline,
-        RecordTime, Report, Schedule, any,
+        PoisonBreaker, RecordTime, Report, Schedule, any,
     };
 
     #[cfg(feature = "converters")]
     pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
     #[cfg(feature = "files")]
-    pub use aqueduct_files::{Compression, JsonLines};
+    pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
     #[cfg(feature = "kafka")]
     pub use aqueduct_kafka_source::{
         GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls,

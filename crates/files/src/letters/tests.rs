@@ -1,0 +1,192 @@
+use std::fs;
+
+use aqueduct_core::{Offset, OwnedRecord, Poison, PoisonReason, PoisonStage, Timestamp, TopicPartition};
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+fn letter(offset: i64) -> DeadLetter {
+    let record = OwnedRecord {
+        lane: TopicPartition::new("orders", 3),
+        offset: Offset::new(offset),
+        timestamp: Timestamp::Create(1_764_000_000_000),
+        key: None,
+        value: Some(Bytes::from_static(b"{")),
+        headers: vec![("h".to_owned(), Some(Bytes::from_static(b"\xff"))), ("none".to_owned(), None)],
+    };
+    let poison = Poison::new(PoisonReason::Malformed, "the end is missing");
+    DeadLetter { record, stage: PoisonStage::Convert, poison }
+}
+
+fn offsets(directory: &Path) -> Vec<i64> {
+    read_letters(directory).unwrap().map(|letter| letter.unwrap().record.offset.get()).collect()
+}
+
+fn files(directory: &Path) -> usize {
+    letter_files(directory).unwrap().len()
+}
+
+#[tokio::test]
+async fn a_letter_is_a_golden_line_and_reads_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = DirectoryDeadLetters::new(directory.path().join("made")).with_pipeline("orders");
+    target.check().await.unwrap();
+    let directory = directory.path().join("made");
+    assert_eq!(files(&directory), 0, "the check leaves nothing behind");
+    target.send(vec![letter(95_403)]).await.unwrap();
+    let path = letter_files(&directory).unwrap().remove(0);
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        "{\"version\":1,\"pipeline\":\"orders\",\"topic\":\"orders\",\"partition\":3,\"offset\":95403,\
+         \"timestamp\":{\"create\":1764000000000},\"stage\":\"convert\",\"reason\":\"malformed\",\
+         \"detail\":\"the end is missing\",\"key\":null,\"value\":{\"text\":\"{\"},\
+         \"headers\":[[\"h\",{\"base64\":\"/w==\"}],[\"none\",null]]}\n"
+    );
+    let read: Vec<_> = read_letters(&directory).unwrap().map(Result::unwrap).collect();
+    let expected = letter(95_403);
+    assert_eq!((&read[0].record, read.len()), (&expected.record, 1));
+    assert_eq!((read[0].stage.as_str(), read[0].reason.as_str()), ("convert", "malformed"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}
+
+/// A send that was applied and not answered comes again; a process that dies in a line leaves it torn.
+#[tokio::test]
+async fn letters_sent_twice_are_read_once_and_torn_lines_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = DirectoryDeadLetters::new(directory.path());
+    first.send((0..5).map(letter).collect()).await.unwrap();
+    first.send(vec![letter(5), letter(6)]).await.unwrap();
+    let path = letter_files(directory.path()).unwrap().remove(0);
+    let whole = fs::read(&path).unwrap();
+    for cut in [1, 40, 200] {
+        fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+        // Another process, which does not append to it.
+        let second = DirectoryDeadLetters::new(directory.path());
+        second.send(vec![letter(5), letter(6), letter(7)]).await.unwrap();
+        let mut read = read_letters(directory.path()).unwrap();
+        let mut found: Vec<_> = read.by_ref().map(|letter| letter.unwrap().record.offset.get()).collect();
+        found.sort_unstable();
+        assert_eq!((found, read.torn()), ((0..8).collect(), 1), "{cut} bytes are missing");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_line_is_named_and_costs_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    DirectoryDeadLetters::new(directory.path()).send((0..3).map(letter).collect()).await.unwrap();
+    let path = letter_files(directory.path()).unwrap().remove(0);
+    let text = fs::read_to_string(&path).unwrap();
+    for damage in [
+        text.replacen("\"offset\":1,", "\"offset\":\"1\",", 1),
+        text.replacen("\"version\":1", "\"version\":2", 2),
+    ] {
+        fs::write(&path, damage).unwrap();
+        let (good, bad): (Vec<_>, Vec<_>) = read_letters(directory.path()).unwrap().partition(Result::is_ok);
+        assert_eq!(good.len() + bad.len(), 3);
+        let error = bad.into_iter().next().unwrap().unwrap_err();
+        assert!(error.to_string().contains("jsonl is no letter"), "{error}");
+        assert_eq!(error.class(), Class::Fatal);
+    }
+}
+
+#[tokio::test]
+async fn files_end_at_their_size_and_a_removed_one_is_not_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = DirectoryDeadLetters::new(directory.path()).with_file_bytes(700);
+    for offset in 0..7 {
+        target.send(vec![letter(offset)]).await.unwrap();
+    }
+    assert_eq!(files(directory.path()), 4);
+    assert_eq!(offsets(directory.path()).len(), 7);
+    for path in letter_files(directory.path()).unwrap() {
+        fs::remove_file(path).unwrap();
+    }
+    target.send(vec![letter(8)]).await.unwrap();
+    assert_eq!(offsets(directory.path()), [8]);
+}
+
+#[tokio::test]
+async fn a_full_directory_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = DirectoryDeadLetters::new(directory.path()).with_directory_bytes(1_000).with_file_bytes(1);
+    target.send(vec![letter(0)]).await.unwrap();
+    target.send(vec![letter(1)]).await.unwrap();
+    let error = target.send((2..5).map(letter).collect()).await.unwrap_err();
+    assert_eq!(error.class(), Class::RETRY);
+    let text = aqueduct_core::ErrorChain(&error).to_string();
+    assert!(text.contains("the limit is 1000") && text.contains("remove files"), "{text}");
+    assert_eq!(offsets(directory.path()), [0, 1]);
+    fs::remove_file(letter_files(directory.path()).unwrap().remove(0)).unwrap();
+    target.send(vec![letter(2)]).await.unwrap();
+    assert_eq!(offsets(directory.path()), [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_and_processes_share_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let targets = [(); 2].map(|()| DirectoryDeadLetters::new(directory.path()).with_file_bytes(5_000));
+    let mut lanes = tokio::task::JoinSet::new();
+    for lane in 0..8 {
+        let target = targets[lane % 2].clone();
+        lanes.spawn(async move {
+            for send in 0..10 {
+                let first = i64::try_from(lane * 100 + send * 3).unwrap();
+                target.send((first..first + 3).map(letter).collect()).await.unwrap();
+            }
+        });
+    }
+    lanes.join_all().await;
+    let mut found = offsets(directory.path());
+    found.sort_unstable();
+    let expected: Vec<i64> = (0..8).flat_map(|lane| lane * 100..lane * 100 + 30).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn what_is_no_directory_is_refused_at_the_start() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = DirectoryDeadLetters::new(file.path()).check().await.unwrap_err();
+    assert_eq!(error.class(), Class::Fatal);
+    let path = file.path().display().to_string();
+    assert!(aqueduct_core::ErrorChain(&error).to_string().contains(&path), "{error:?}");
+    assert_eq!(read_letters("/nowhere/at/all").unwrap().count(), 0);
+}
+
+proptest! {
+    #[test]
+    fn every_record_reads_back(
+        topic: String, partition: i32, offset: i64, time in proptest::option::of(any::<(bool, i64)>()),
+        key: Option<Vec<u8>>, value: Option<Vec<u8>>, headers: Vec<(String, Option<Vec<u8>>)>, detail: String,
+    ) {
+        let timestamp = match time {
+            None => Timestamp::None,
+            Some((true, ms)) => Timestamp::Create(ms),
+            Some((false, ms)) => Timestamp::LogAppend(ms),
+        };
+        let record = OwnedRecord {
+            lane: TopicPartition::new(topic, partition),
+            offset: Offset::new(offset),
+            timestamp,
+            key: key.map(Bytes::from),
+            value: value.map(Bytes::from),
+            headers: headers.into_iter().map(|(name, value)| (name, value.map(Bytes::from))).collect(),
+        };
+        let poison = Poison::new(PoisonReason::Rejected, detail.clone());
+        let mut out = Vec::new();
+        line::write(&DeadLetter { record: record.clone(), stage: PoisonStage::Target, poison }, "p", &mut out).unwrap();
+        prop_assert_eq!(out.iter().position(|byte| *byte == b'\n'), Some(out.len() - 1));
+        let read = line::read(&out[..out.len() - 1]).unwrap();
+        prop_assert_eq!((read.record, read.detail), (record, detail));
+    }
+
+    #[test]
+    fn any_bytes_are_a_letter_or_an_error(bytes: Vec<u8>) {
+        line::read(&bytes).ok();
+    }
+}
