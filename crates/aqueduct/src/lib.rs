@@ -61,6 +61,7 @@
 //! | --- | --- |
 //! | `converters` (default) | [`convert`] |
 //! | `partitioners` (default) | [`partition`] |
+//! | `locales` | names of months and days in paths in other languages than English: [`ByTime::locale`] |
 //! | `kafka` | [`kafka`], with TLS and SASL; builds librdkafka, needs a C toolchain and OpenSSL's headers |
 //! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
 //! | `s3` | [`s3`] and [`files`] |

@@ -23,12 +23,21 @@ pub enum LayoutError {
         /// The zone as given.
         zone: String,
     },
-    /// A letter that patterns do not have, mostly text without quotes.
+    /// A locale without names of months and days.
+    #[error(
+        "layout by time: no names of months and days are known for locale {locale:?}; give a language like de, with a \
+         region where names differ by it, like en-GB"
+    )]
+    UnknownLocale {
+        /// The locale as given.
+        locale: String,
+    },
+    /// A letter or specifier that patterns do not have: in Joda's notation mostly text without quotes.
     #[error("time pattern {pattern:?}: {letters:?} at character {position} is not supported: {remedy}")]
     UnsupportedLetter {
         /// The pattern.
         pattern: String,
-        /// The letter, as often as it is repeated.
+        /// The letter as often as it is repeated, or the specifier.
         letters: String,
         /// Where it stands, in characters from 1.
         position: usize,
@@ -47,7 +56,8 @@ pub enum LayoutError {
     },
     /// A pattern that renders the same for every time.
     #[error(
-        "time pattern {pattern:?} has no date or time letter; write one like 'year'=YYYY/'month'=MM/'day'=dd"
+        "time pattern {pattern:?} shows nothing of a time; write one like 'year'=YYYY/'month'=MM (Joda) or \
+         year=%Y/month=%m (strftime)"
     )]
     NoLetters {
         /// The pattern.

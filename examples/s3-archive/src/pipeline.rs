@@ -41,7 +41,7 @@ fn source(args: &Args) -> Result<KafkaSource> {
 
 /// `path.format`, `partition.duration.ms`, `timezone`; the timestamp is the record's.
 pub fn layout() -> Result<ByTime> {
-    Ok(ByTime::pattern("'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH", ZONE)?.every(Duration::from_hours(1))?)
+    Ok(ByTime::joda("'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH", ZONE)?.every(Duration::from_hours(1))?)
 }
 
 async fn sink(args: &Args) -> Result<S3Sink<JsonLines>> {

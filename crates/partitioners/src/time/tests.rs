@@ -22,15 +22,15 @@ fn the_usual_layouts_are_one_call_away() {
     assert_eq!(route(&ByTime::hourly("+09:00").unwrap()), "year=2024/month=06/day=01/hour=09");
     assert_eq!(route(&ByTime::hourly("UTC").unwrap()), "year=2024/month=06/day=01/hour=00");
     assert_eq!(route(&ByTime::daily("America/New_York").unwrap()), "year=2024/month=05/day=31");
-    let quarters = ByTime::pattern("HH:mm:ss", "Asia/Seoul").unwrap().every(Duration::from_mins(15)).unwrap();
+    let quarters = ByTime::joda("HH:mm:ss", "Asia/Seoul").unwrap().every(Duration::from_mins(15)).unwrap();
     assert_eq!(route(&quarters), "09:00:00");
-    let exact = ByTime::pattern("HH:mm:ss.SSS", "Asia/Seoul").unwrap();
+    let exact = ByTime::joda("HH:mm:ss.SSS", "Asia/Seoul").unwrap();
     assert_eq!(route(&exact), "09:05:07.089");
 }
 
 #[test]
 fn absurd_timestamps_are_poisons() {
-    for by in [ByTime::hourly("Asia/Seoul").unwrap(), ByTime::pattern("YYYY", "UTC").unwrap()] {
+    for by in [ByTime::hourly("Asia/Seoul").unwrap(), ByTime::joda("YYYY", "UTC").unwrap()] {
         for timestamp in [
             Timestamp::None,
             Timestamp::Create(-1),
@@ -52,7 +52,7 @@ fn absurd_timestamps_are_poisons() {
 #[test]
 fn fields_are_read_in_their_unit() {
     let by = |format| {
-        ByTime::pattern("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul").unwrap().field("event.time", format).unwrap()
+        ByTime::joda("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul").unwrap().field("event.time", format).unwrap()
     };
     let whole = |count: i64| FieldValue::I64(count);
     let text = |text: &'static str| FieldValue::Str(text.into());
@@ -104,7 +104,7 @@ fn unusable_fields_are_poisons_that_name_the_field_but_not_the_value() {
 #[test]
 fn local_times_need_to_be_told_their_zone() {
     let time = FieldTime::new(FieldPath::parse("event.time").unwrap(), TimeFormat::Iso8601);
-    let by = ByTime::pattern("dd HH", "UTC").unwrap().extract(time.without_offset_in("Asia/Seoul").unwrap());
+    let by = ByTime::joda("dd HH", "UTC").unwrap().extract(time.without_offset_in("Asia/Seoul").unwrap());
     let route = |text: &'static str| by_value(&by, FieldValue::Str(text.into())).unwrap();
     assert_eq!(route("2024-06-01T00:05:07"), "31 15");
     assert_eq!(route("2024-06-01T00:05:07Z"), "01 00", "an offset in the text wins");

@@ -39,8 +39,15 @@ where
 proptest! {
     #[test]
     fn any_text_is_a_pattern_or_an_error(text in prop_oneof![any::<String>(), "[YMdHmsS']{0,6}.{0,4}"], zone in "UTC|\\+09:00|\\PC*") {
-        check(ByTime::pattern(&text, &zone))?;
-        check(ByTime::pattern(&text, "UTC"))?;
+        for zone in [&*zone, "UTC"] {
+            check(ByTime::joda(&text, zone))?;
+            check(ByTime::strftime(&text, zone))?;
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_locale_or_an_error(locale in prop_oneof![any::<String>(), "[a-z]{2,3}([-_][A-Z][a-z]{3})?([-_][A-Z]{2})?"]) {
+        check(ByTime::strftime("%A/%B", "UTC").and_then(|by| by.locale(&locale)))?;
     }
 
     #[test]

@@ -10,7 +10,7 @@ use aqueduct_core::{FieldPath, FieldValue};
 const AT_MS: i64 = 1_717_200_307_089;
 
 fn exact<E>(extract: E) -> ByTime<E> {
-    ByTime::pattern("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul").unwrap().extract(extract)
+    ByTime::joda("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul").unwrap().extract(extract)
 }
 
 fn route(extract: HeaderTime, headers: &[(&'static str, Option<&[u8]>)]) -> Result<String, Poison> {
