@@ -126,7 +126,7 @@ fn pipeline(
         .build()?;
     let pipeline = Pipeline::from(source)
         .convert(Json::new())
-        .partition(chain((layout, ByTime::pattern("'day'=YYYY-MM-dd", "UTC")?)))
+        .partition(chain((layout, ByTime::joda("'day'=YYYY-MM-dd", "UTC")?)))
         .sink(Batched::new(shelf))
         .rotate(rotation)
         .on_poison(OnPoison::Skip)
