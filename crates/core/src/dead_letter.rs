@@ -85,7 +85,8 @@ impl fmt::Debug for OnPoison {
 /// sent, the offset stays in front of it, and a corrected version reads it again. What earlier segments sent is sent; so choose
 /// a limit that is reached within one.
 ///
-/// Counted per partition, over consecutive records. A pending segment that is finished for a former owner is not counted: what
+/// Counted per partition, over consecutive records; rows that the sink refuses after it had accepted them are counted apart. A
+/// pending segment that is finished for a former owner is not counted: what
 /// becomes of its records is decided. Nor are records that the target refuses while it publishes.
 ///
 /// ```
@@ -115,33 +116,57 @@ impl PoisonBreaker {
     }
 }
 
-/// A window of the [`PoisonBreaker`] of one lane.
+/// The windows of the [`PoisonBreaker`] of one lane: records that are poison when they are taken in, and rows that are refused
+/// when a batch or a segment of them has been. The latter may be many windows' at once.
 #[derive(Debug)]
 pub(crate) struct PoisonWindow {
     breaker: Option<PoisonBreaker>,
-    seen: u32,
-    poisoned: u32,
+    early: Count,
+    late: Count,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    seen: u64,
+    poisoned: u64,
 }
 
 impl PoisonWindow {
     pub(crate) fn new(breaker: Option<PoisonBreaker>) -> Self {
-        Self { breaker, seen: 0, poisoned: 0 }
+        Self { breaker, early: Count::default(), late: Count::default() }
     }
 
-    /// One more record was taken in.
+    /// One more record is taken in.
     pub(crate) fn pass(&mut self) {
         let Some(PoisonBreaker { records, .. }) = self.breaker else { return };
-        if self.seen >= records {
-            (self.seen, self.poisoned) = (0, 0);
+        if self.early.seen >= u64::from(records) {
+            self.early = Count::default();
         }
-        self.seen += 1;
+        self.early.seen += 1;
     }
 
-    /// So many of those taken in are poison. Answers how many of how many there are when that is too much.
-    pub(crate) fn poisoned(&mut self, count: usize) -> Option<(u32, u32)> {
+    /// The one taken in last is poison. Answers how many of how many are when that is too much.
+    pub(crate) fn poisoned(&mut self) -> Option<(u64, u64)> {
         let PoisonBreaker { most, .. } = self.breaker?;
-        self.poisoned = self.poisoned.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        (self.poisoned > most).then_some((self.poisoned, self.seen))
+        self.early.poisoned += 1;
+        let Count { seen, poisoned } = self.early;
+        (poisoned > u64::from(most)).then_some((poisoned, seen))
+    }
+
+    /// So many of the `taken` records since the last call were refused afterwards; answers as [`poisoned`](Self::poisoned).
+    pub(crate) fn refused(&mut self, taken: u64, refused: u64) -> Option<(u64, u64)> {
+        let PoisonBreaker { most, records } = self.breaker?;
+        let (most, records) = (u64::from(most), u64::from(records));
+        self.late.seen += taken;
+        self.late.poisoned += refused;
+        let Count { seen, poisoned } = self.late;
+        // Of more than a window, the share is what counts.
+        let too_much =
+            poisoned > most && poisoned.saturating_mul(records) > most.saturating_mul(seen.max(records));
+        if seen >= records {
+            self.late = Count::default();
+        }
+        too_much.then_some((poisoned, seen))
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::convert::Converter;
-use crate::dead_letter::{DeadLetter, OnPoison};
+use crate::dead_letter::{DeadLetter, OnPoison, Rejected};
 use crate::error::PoisonStage;
 use crate::failpoint::Failpoint;
 use crate::intent::Intent;
@@ -52,10 +52,9 @@ where
             Failpoint::CutStaged.reach();
             // A replay refuses the same rows again; their letters went out before the intent was written down.
             if open.pinned.is_none() {
-                if let Some(last) = staged.rejected.last() {
-                    let (last, count) = (last.clone(), staged.rejected.len());
-                    let poison = (PoisonStage::Encode, &last.poison);
-                    if let Some(error) = too_much(&mut self.window, open, last.offset, poison, count) {
+                if let Some(Rejected { offset, poison }) = staged.rejected.last() {
+                    let count = || self.window.refused(open.stats.records, staged.rejected.len() as u64);
+                    if let Some(error) = too_much(open, count, *offset, (PoisonStage::Encode, poison)) {
                         return Err(error);
                     }
                 }

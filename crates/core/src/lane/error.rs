@@ -30,9 +30,9 @@ pub enum LaneError {
     )]
     PoisonRate {
         /// How many.
-        poisoned: u32,
+        poisoned: u64,
         /// Of how many.
-        seen: u32,
+        seen: u64,
         /// The last of them.
         offset: Offset,
         /// Where it failed.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::batch::Batch;
 use crate::convert::Converter;
-use crate::dead_letter::{PoisonWindow, Rejected};
+use crate::dead_letter::PoisonWindow;
 use crate::error::{Poison, PoisonStage};
 use crate::failpoint::Failpoint;
 use crate::observe::{LaneState, Metric};
@@ -201,12 +201,13 @@ where
             if self.make_room(&batch, index).await? == Flow::Drain {
                 return Ok(Flow::Drain);
             }
+            let before = index;
             let stopped = match self.take_in(&batch, &mut index) {
                 // Before anything of the segment is sent anywhere.
                 Stopped::Tripped(error) => return Err(error),
                 stopped => stopped,
             };
-            self.spill(&batch).await?;
+            self.spill(&batch, (index - before) as u64).await?;
             match stopped {
                 Stopped::BatchEnd | Stopped::Tripped(_) => {}
                 Stopped::Cut(reason) => self.cut(reason).await?,
@@ -258,7 +259,7 @@ where
                 Step::Skipped(reason) => open.skips.add(reason),
                 Step::RoutesFull => return Stopped::Cut(CutReason::Routes),
                 Step::Poisoned(stage, poison) => {
-                    if let Some(error) = too_much(&mut self.window, open, offset, (stage, &poison), 1) {
+                    if let Some(error) = too_much(open, || self.window.poisoned(), offset, (stage, &poison)) {
                         return Stopped::Tripped(error);
                     }
                     if let Some((stage, poison)) = Self::poisoned(&self.context, open, &record, stage, poison)
@@ -280,41 +281,6 @@ where
             }
         }
         Stopped::BatchEnd
-    }
-
-    /// Moves what was appended to scratch; rows the target refuses right away become poison.
-    async fn spill(&mut self, batch: &Batch) -> Result<(), LaneError> {
-        let Some(open) = self.open.as_mut() else { return Ok(()) };
-        Self::report_skips(&self.context, open);
-        if let Some(originals) = &mut open.originals {
-            persist!(&self.context, originals.spill().await)?;
-        }
-        let rejected = persist!(
-            &self.context,
-            match Failpoint::SpillBefore.check() {
-                Ok(()) => open.writer.spill().await,
-                Err(error) => Err(error),
-            }
-        )?;
-        open.scratch.settle();
-        Failpoint::SpillAfter.reach();
-        if open.pinned.is_some() {
-            Failpoint::RecoverMidReplay.reach();
-        }
-        for Rejected { offset, poison } in rejected {
-            let record = batch.iter().find(|record| record.offset() == offset);
-            let Some(record) = record else { return Err(LaneError::UndeclaredRejection { offset }) };
-            open.stats.rows = open.stats.rows.saturating_sub(1);
-            if let Some(error) = too_much(&mut self.window, open, offset, (PoisonStage::Target, &poison), 1) {
-                return Err(error);
-            }
-            if let Some((stage, poison)) =
-                Self::poisoned(&self.context, open, &record, PoisonStage::Target, poison)
-            {
-                return Err(LaneError::Poisoned { offset, stage, poison, published: open.start });
-            }
-        }
-        Ok(())
     }
 
     /// Opens a segment if there is none and pays for the scratch that the rest of the batch may need.

@@ -1,33 +1,35 @@
-//! One record on its way through the stages.
+//! One record on its way through the stages, and a batch's rows into scratch.
 
 use std::sync::atomic::Ordering;
 
+use crate::batch::Batch;
 use crate::convert::{Converted, Converter, SkipReason};
-use crate::dead_letter::{DeadLetter, OnPoison, PoisonWindow};
+use crate::dead_letter::{DeadLetter, OnPoison, Rejected};
 use crate::error::{Poison, PoisonReason, PoisonStage};
+use crate::failpoint::Failpoint;
 use crate::observe::Metric;
 use crate::partition::Partitioner;
 use crate::record::{Offset, Record};
 use crate::sink::{Envelope, Sink};
 
+use super::backoff::persist;
 use super::context::{LaneContext, Stages};
 use super::error::LaneError;
 use super::fill::Filler;
 use super::open::Open;
 
-/// The error to stop with if `count` more of the open segment's records are more poison than the breaker lets through. A
-/// pinned segment's are not counted: they were let through by whoever cut it.
+/// The error to stop with if there is more poison in the open segment than the breaker lets through. A pinned segment's is not
+/// counted: it was let through by whoever cut it.
 pub(super) fn too_much<T: Send + 'static>(
-    window: &mut PoisonWindow,
     open: &Open<T>,
+    count: impl FnOnce() -> Option<(u64, u64)>,
     offset: Offset,
     (stage, poison): (PoisonStage, &Poison),
-    count: usize,
 ) -> Option<LaneError> {
     if open.pinned.is_some() {
         return None;
     }
-    let (poisoned, seen) = window.poisoned(count)?;
+    let (poisoned, seen) = count()?;
     let (poison, published) = (poison.clone(), open.start);
     Some(LaneError::PoisonRate { poisoned, seen, offset, stage, poison, published })
 }
@@ -95,6 +97,44 @@ where
             context.totals.skipped.fetch_add(count, Ordering::Relaxed);
             Metric::RecordsSkipped.add(&context.scope, &[("reason", reason.as_str())], count);
         }
+    }
+
+    /// Moves what was appended to scratch; rows the target refuses right away become poison.
+    pub(super) async fn spill(&mut self, batch: &Batch, taken: u64) -> Result<(), LaneError> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        Self::report_skips(&self.context, open);
+        if let Some(originals) = &mut open.originals {
+            persist!(&self.context, originals.spill().await)?;
+        }
+        let rejected = persist!(
+            &self.context,
+            match Failpoint::SpillBefore.check() {
+                Ok(()) => open.writer.spill().await,
+                Err(error) => Err(error),
+            }
+        )?;
+        open.scratch.settle();
+        Failpoint::SpillAfter.reach();
+        if open.pinned.is_some() {
+            Failpoint::RecoverMidReplay.reach();
+        }
+        if let Some(Rejected { offset, poison }) = rejected.last() {
+            let count = || self.window.refused(taken, rejected.len() as u64);
+            if let Some(error) = too_much(open, count, *offset, (PoisonStage::Target, poison)) {
+                return Err(error);
+            }
+        }
+        for Rejected { offset, poison } in rejected {
+            let record = batch.iter().find(|record| record.offset() == offset);
+            let Some(record) = record else { return Err(LaneError::UndeclaredRejection { offset }) };
+            open.stats.rows = open.stats.rows.saturating_sub(1);
+            if let Some((stage, poison)) =
+                Self::poisoned(&self.context, open, &record, PoisonStage::Target, poison)
+            {
+                return Err(LaneError::Poisoned { offset, stage, poison, published: open.start });
+            }
+        }
+        Ok(())
     }
 
     /// Applies the policy; gives the poison back if the lane has to stop.

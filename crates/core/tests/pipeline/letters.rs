@@ -7,11 +7,12 @@ use aqueduct_core::testkit::{
     Fault, Faults, Faulty, MemoryDeadLetters, MemorySink, MemoryStore, ScriptedBroker, Step,
 };
 use aqueduct_core::{
-    Builder, Class, ErrorChain, LaneError, MaxRecords, Offset, OnPoison, PipelineError, PipelineStatus,
-    PoisonBreaker, TopicPartition,
+    Batched, Builder, Class, ErrorChain, LaneError, MaxRecords, Offset, OnPoison, PipelineError,
+    PipelineStatus, PoisonBreaker, TopicPartition,
 };
 use bytes::Bytes;
 
+use crate::poison::Choosy;
 use crate::stages::{all, many, never, pipeline, pipeline_into, world};
 
 /// Good values, and bad ones from `from` on.
@@ -148,8 +149,23 @@ async fn a_breaker_counts_rows_that_are_refused_at_the_cut() {
         .poison_breaker(PoisonBreaker::more_than(20, 100))
         .build();
     let error = built.unwrap().run(never()).await.unwrap_err();
-    assert!(ErrorChain(&error).to_string().contains("40 of 100"), "{error:?}");
+    assert!(ErrorChain(&error).to_string().contains("40 of 50"), "{error:?}");
     assert_eq!((store.offsets(&lane), letters.letters().len()), (all(50), 0));
+}
+
+/// A batch may be longer than a window: what is refused of all of it is not one window's.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_refused_of_a_long_batch_count_by_their_share() {
+    for (most, trips) in [(2, true), (6, false)] {
+        let (broker, _, lane) = many(2_000);
+        let built = pipeline_into(broker.source().until_end().batch_records(1_000), Batched::new(Choosy))
+            .on_poison(OnPoison::Skip)
+            .poison_breaker(PoisonBreaker::more_than(most, 50))
+            .build();
+        // One in ten: five in fifty.
+        assert_eq!(built.unwrap().run(never()).await.is_err(), trips, "more than {most} of 50");
+        assert_eq!(broker.mark(&lane).is_some_and(|mark| mark.next == Offset::new(2_000)), !trips);
+    }
 }
 
 /// What a former owner has let through is finished as it was cut.

@@ -159,7 +159,7 @@ async fn a_record_over_the_limit_is_poison_and_not_a_deadlock() {
 }
 
 /// Refuses every tenth row.
-struct Choosy;
+pub(crate) struct Choosy;
 
 #[async_trait::async_trait]
 impl BatchSink<Bytes> for Choosy {
