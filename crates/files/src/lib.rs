@@ -13,7 +13,7 @@
 //! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [`metadata`]; that is how a repeated publication knows its own.
 
-pub use claim::{ObjectConflict, ObjectIdentity, metadata};
+pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
 pub use format::{Delimited, Format, JsonLines, RawBytes, Row};
 pub use keys::{KeyError, KeyTemplate};

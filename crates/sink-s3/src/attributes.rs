@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use aqueduct_files::{ObjectMeta, metadata};
+use aqueduct_files::{IDENTITY, ObjectIdentity, ObjectMeta};
 use aws_sdk_s3::types::{ObjectCannedAcl, StorageClass};
 
 use crate::config::S3ConfigError;
@@ -12,7 +12,7 @@ use crate::encryption::{CustomerKey, Encryption};
 const TAGS_MAX: usize = 10;
 /// The tags of [`ObjectAttributes::tag_offsets`], named as Kafka Connect's S3 sink names them.
 const OFFSET_TAGS: [&str; 3] = ["startOffset", "endOffset", "recordCount"];
-/// Of the 2 KiB of metadata an object may have the identity takes up to about 800 bytes.
+/// Of the 2 KiB of metadata an object may have the identity takes up to about 500 bytes.
 const METADATA_MAX: usize = 1024;
 
 /// What every object is created with: encryption, storage class, tags, metadata and ACL.
@@ -114,8 +114,8 @@ impl ObjectAttributes {
             if name.is_empty() || !name.bytes().all(plain) {
                 problems.push(metadata("needs a name of lower-case letters, digits and -"));
             }
-            if name.starts_with("aqueduct-") {
-                problems.push(metadata("begins with aqueduct-, where the object's identity is"));
+            if name == IDENTITY {
+                problems.push(metadata("is the one with the object's identity"));
             }
             if !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) || value.trim() != value {
                 problems.push(metadata("needs a value of printable ASCII without spaces around it"));
@@ -159,14 +159,12 @@ impl ObjectAttributes {
         let mut tags: Vec<(&str, String)> =
             self.tags.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         if self.tag_offsets {
-            let of = |wanted| meta.user.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
-            let last = of(metadata::END).and_then(|end| end.parse::<i64>().ok()).map(|end| end - 1);
-            let values = [
-                of(metadata::START).cloned(),
-                last.map(|last| last.to_string()),
-                of(metadata::ROWS).cloned(),
-            ];
-            tags.extend(OFFSET_TAGS.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))));
+            // The check's upload has no rows.
+            if let Some(ObjectIdentity { range, rows, .. }) = ObjectIdentity::from_metadata(&meta.user) {
+                let last = range.end().get().saturating_sub(1);
+                let values = [range.start().to_string(), last.to_string(), rows.to_string()];
+                tags.extend(OFFSET_TAGS.into_iter().zip(values));
+            }
         }
         let pairs = tags.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value)));
         let header = pairs.collect::<Vec<_>>().join("&");
@@ -207,7 +205,7 @@ mod tests {
             .tag("endOffset", "1")
             .tag_offsets(true)
             .metadata("Upper", "x")
-            .metadata("aqueduct-rows", "1")
+            .metadata("aqueduct", "1")
             .metadata("a", "line\n")
             .metadata("a", "x".repeat(1024));
         assert_eq!(attributes.problems().len(), 10, "{:?}", attributes.problems());
@@ -223,11 +221,11 @@ mod tests {
     fn tags_are_encoded_and_the_last_offset_is_inclusive() {
         let meta = ObjectMeta {
             content_type: String::new(),
-            user: vec![
-                (metadata::START, "7".into()),
-                (metadata::END, "10".into()),
-                (metadata::ROWS, "2".into()),
-            ],
+            user: vec![(
+                IDENTITY,
+                "v=1 partition=0 start=7 end=10 rows=2 row-bytes=4 rows-crc32c=00000000 layout=0000000000000000 topic=t"
+                    .to_owned(),
+            )],
         };
         let attributes = ObjectAttributes::new().tag("a b", "ü/1=2&").tag_offsets(true);
         let expected = "a%20b=%C3%BC%2F1%3D2%26&startOffset=7&endOffset=9&recordCount=2";

@@ -172,7 +172,7 @@ pub async fn audit(bucket: &Bucket, options: &Options, ledger: Ledger) -> Result
 async fn read(bucket: &Bucket, listed: Listed, options: Arc<Options>, ledger: Arc<Ledger>) -> Result<Audit> {
     let Listed { key, bytes } = listed;
     let mut object = bucket.open(&key).await?;
-    let claims = Claims::of(&key, object.metadata.take().unwrap_or_default());
+    let claims = Claims::of(&key, &object.metadata.take().unwrap_or_default());
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let of_key = key.clone();
     let count = spawn_blocking(move || {
@@ -224,7 +224,7 @@ mod tests {
             tally.row(&row);
         }
         tally.complete(Plain { bytes: 501 * tally.rows, crc32c: 0 });
-        let contradiction = tally.contradiction(&Claims::of(key, HashMap::new()), "logs");
+        let contradiction = tally.contradiction(&Claims::of(key, &HashMap::new()), "logs");
         let mut audit = Audit::default();
         audit.add(key, 100, &tally, contradiction.as_deref());
         audit

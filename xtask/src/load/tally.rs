@@ -29,7 +29,7 @@ pub(super) struct Tally<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     key: Vec<(&'static str, String)>,
-    metadata: HashMap<String, String>,
+    metadata: Option<HashMap<String, String>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,13 +135,17 @@ impl<'a> Tally<'a> {
 impl Claims {
     /// What the key `…/{topic}+{partition}+{first offset}{extension}` and the metadata of an object say. A key of another
     /// form claims nothing.
-    pub(super) fn of(key: &str, metadata: HashMap<String, String>) -> Self {
-        Self { key: Self::of_key(key).unwrap_or_default(), metadata }
+    pub(super) fn of(key: &str, metadata: &HashMap<String, String>) -> Self {
+        let fields = |text: &String| {
+            let fields = text.split(' ').filter_map(|field| field.split_once('='));
+            fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        Self { key: Self::of_key(key).unwrap_or_default(), metadata: metadata.get(OURS).map(fields) }
     }
 
     /// Whether there is any metadata of ours.
     pub(super) fn has_metadata(&self) -> bool {
-        self.metadata.keys().any(|name| name.starts_with(OURS))
+        self.metadata.is_some()
     }
 
     fn of_key(key: &str) -> Option<Vec<(&'static str, String)>> {
@@ -160,12 +164,13 @@ impl Claims {
             if let Some(claimed) = of_key.filter(|claimed| *claimed != found) {
                 return Some(format!("is named {name}={claimed} and holds {found}"));
             }
-            match self.metadata.get(*name) {
-                Some(claimed) if claimed != found => {
-                    return Some(format!("claims {name}={claimed} and holds {found}"));
-                }
-                None if self.has_metadata() => return Some(format!("claims no {name}")),
-                _ => {}
+            let Some(metadata) = &self.metadata else {
+                continue;
+            };
+            match metadata.get(*name) {
+                Some(claimed) if claimed == found => {}
+                Some(claimed) => return Some(format!("claims {name}={claimed} and holds {found}")),
+                None => return Some(format!("claims no {name}")),
             }
         }
         None
@@ -173,14 +178,14 @@ impl Claims {
 }
 
 // The names are written down here again: a sink that renames its metadata breaks whoever reads it, and this audit.
-const OURS: &str = "aqueduct-";
-const TOPIC: &str = "aqueduct-topic";
-const PARTITION: &str = "aqueduct-partition";
-const START: &str = "aqueduct-start";
-const END: &str = "aqueduct-end";
-const ROWS: &str = "aqueduct-rows";
-const ROW_BYTES: &str = "aqueduct-row-bytes";
-const ROWS_CRC32C: &str = "aqueduct-rows-crc32c";
+const OURS: &str = "aqueduct";
+const TOPIC: &str = "topic";
+const PARTITION: &str = "partition";
+const START: &str = "start";
+const END: &str = "end";
+const ROWS: &str = "rows";
+const ROW_BYTES: &str = "row-bytes";
+const ROWS_CRC32C: &str = "rows-crc32c";
 
 #[cfg(test)]
 mod tests {
@@ -251,7 +256,8 @@ mod tests {
     }
 
     fn metadata(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        let fields: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        HashMap::from([(OURS.to_owned(), fields.join(" "))])
     }
 
     #[test]
@@ -268,7 +274,7 @@ mod tests {
         ];
         let mut tally = tally(&ledger, &[5, 9, 13]);
         let claims =
-            |pairs: &[(&str, &str)]| Claims::of("p/logs/h=1/logs+1+0000000001.json.gz", metadata(pairs));
+            |pairs: &[(&str, &str)]| Claims::of("p/logs/h=1/logs+1+0000000001.json.gz", &metadata(pairs));
         assert_eq!(
             tally.contradiction(&claims(&[]), "other"),
             None,
@@ -280,7 +286,7 @@ mod tests {
             let mut changed = right;
             changed[index].1 = "7";
             assert!(tally.contradiction(&claims(&changed), "logs").is_some(), "{changed:?}");
-            changed[index].0 = "aqueduct-something-else";
+            changed[index].0 = "something-else";
             assert!(tally.contradiction(&claims(&changed), "logs").is_some(), "{changed:?}");
         }
     }
@@ -290,7 +296,7 @@ mod tests {
         let ledger = ledger();
         let mut tally = tally(&ledger, &[5, 9, 13]);
         tally.complete(Plain::default());
-        let contradiction = |key: &str| tally.contradiction(&Claims::of(key, HashMap::new()), "logs");
+        let contradiction = |key: &str| tally.contradiction(&Claims::of(key, &HashMap::new()), "logs");
         assert_eq!(contradiction("some/other-name.json"), None);
         assert_eq!(contradiction("logs+1+0000000001.json"), None);
         for key in ["logs+1+0000000000.json", "logs+2+0000000001.json", "sgol+1+0000000001.json"] {

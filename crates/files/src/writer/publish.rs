@@ -259,7 +259,10 @@ impl<O: ObjectTarget> Plan<O> {
     }
 
     pub(super) fn meta(&self, identity: &ObjectIdentity) -> ObjectMeta {
-        ObjectMeta { content_type: self.segment.style.content_type.clone(), user: identity.to_metadata() }
+        ObjectMeta {
+            content_type: self.segment.style.content_type.clone(),
+            user: vec![identity.to_metadata()],
+        }
     }
 
     pub(super) fn object(&self, id: u32) -> Result<&Object, StageError> {

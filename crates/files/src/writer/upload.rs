@@ -222,7 +222,7 @@ impl<O: ObjectTarget> Plan<O> {
         let Some(head) = self.target.head(key).await? else {
             return Ok(None);
         };
-        let theirs = ObjectIdentity::from_metadata(&head);
+        let theirs = ObjectIdentity::from_metadata(&head.user);
         if theirs.as_ref() == Some(ours) {
             tracing::debug!(key, "the object is there already");
             return Ok(Some(head.size));

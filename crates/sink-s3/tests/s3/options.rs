@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use aqueduct_core::{Class, ErrorChain, Sink, StageError};
-use aqueduct_files::{Delimited, ObjectMeta, ObjectTarget, metadata};
+use aqueduct_files::{Delimited, IDENTITY, ObjectMeta, ObjectTarget};
 use aqueduct_sink_s3::{
     AssumeRole, CustomerKey, Encryption, KmsKey, ObjectAttributes, ObjectCannedAcl, Proxy, S3ConfigError,
     S3Sink, S3SinkBuilder, S3Target, StorageClass, WebIdentity,
@@ -14,6 +14,9 @@ use super::recording::{Endpoint, Recorded};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/archive";
 
+/// An identity, as objects carry it.
+const ROWS: &str = "v=1 partition=0 start=7 end=10 rows=2 row-bytes=4 rows-crc32c=00000000 layout=0000000000000000 topic=orders";
+
 fn plain() -> S3SinkBuilder<Delimited> {
     S3Sink::builder().bucket("archive").region("eu-central-1").attempts(1).format(Delimited::lines())
 }
@@ -23,9 +26,7 @@ fn builder(endpoint: &Endpoint) -> S3SinkBuilder<Delimited> {
 }
 
 fn meta() -> ObjectMeta {
-    let user = [(metadata::START, "7"), (metadata::END, "10"), (metadata::ROWS, "2")];
-    let user = user.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
-    ObjectMeta { content_type: "text/plain".to_owned(), user }
+    ObjectMeta { content_type: "text/plain".to_owned(), user: vec![(IDENTITY, ROWS.to_owned())] }
 }
 
 async fn put(target: &S3Target) -> Result<(), StageError> {
@@ -83,7 +84,7 @@ async fn attributes_go_with_the_requests_that_create() {
         ("x-amz-storage-class", "STANDARD_IA"),
         ("x-amz-tagging", "team=a%20b&startOffset=7&endOffset=9&recordCount=2"),
         ("x-amz-meta-origin", "aqueduct"),
-        ("x-amz-meta-aqueduct-start", "7"),
+        ("x-amz-meta-aqueduct", ROWS),
     ] {
         assert_eq!(with(&seen, header, value), CREATING, "{header}");
         let signed = seen[0].header("authorization").unwrap();

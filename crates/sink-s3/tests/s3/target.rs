@@ -33,7 +33,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 fn meta() -> ObjectMeta {
     ObjectMeta {
         content_type: "text/plain".to_owned(),
-        user: vec![("aqueduct-topic", "orders".to_owned()), ("aqueduct-rows", "7".to_owned())],
+        user: vec![("aqueduct", "v=1 rows=7 topic=orders".to_owned()), ("origin", "test".to_owned())],
     }
 }
 
@@ -90,7 +90,7 @@ async fn parts_become_one_object_once() {
     }
     let head = target.head("large").await.unwrap().unwrap();
     assert_eq!(head.size, 2 * (5 << 20) + 3);
-    assert!(head.user.contains(&("aqueduct-rows".to_owned(), "7".to_owned())));
+    assert!(head.user.contains(&("origin".to_owned(), "test".to_owned())));
 }
 
 #[tokio::test]
