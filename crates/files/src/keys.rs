@@ -100,7 +100,7 @@ impl KeyTemplate {
     /// takes over makes the same names, as it cuts where the intent says. But the second net, the claim of a name, only holds
     /// where the same records have the same name: a mark that an operator sets back is read again with other cuts, and with
     /// `{end}` the same records are then stored beside the old objects instead of meeting them. What an object holds is in
-    /// its [`metadata`](crate::metadata) in any case.
+    /// its [metadata](crate::IDENTITY) in any case.
     #[must_use]
     pub fn with_file_name(mut self, template: impl Into<String>) -> Self {
         self.file = template.into();

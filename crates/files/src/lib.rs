@@ -11,7 +11,7 @@
 //!
 //! - Rows are spooled in their final bytes, so a cut costs reading and sending, no encoding.
 //! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
-//! - Every object carries what it holds in its [`metadata`]; that is how a repeated publication knows its own.
+//! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
