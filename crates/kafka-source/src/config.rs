@@ -127,6 +127,11 @@ impl KafkaSourceBuilder {
     /// Ends the run at the end each partition has when it is first assigned: records that arrive later are left
     /// to the next run. The source reports `Finished` when every partition it holds has reached its end, also when
     /// it holds none because the group has more members than partitions.
+    ///
+    /// It speaks for the partitions of this member only. A member that was killed still holds its own until its session is
+    /// over (`session.timeout.ms`, 45 s unless set otherwise): a run that is started again at once may be given the others,
+    /// end with them, and leave those of the dead member to the run after it. Nothing is lost, the group's lag says so. With
+    /// [`static_member`](Self::static_member) the new process is the old member and takes over what it held.
     pub fn until_end(mut self) -> Self {
         self.until_end = true;
         self

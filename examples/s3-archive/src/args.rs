@@ -12,7 +12,8 @@ pub struct Args {
     /// ends without having connected to anything.
     #[arg(long)]
     pub check: bool,
-    /// Stops once everything that is in the topic at the start is archived.
+    /// Stops once everything that was there at the start is archived, of the partitions this process is given. One that was
+    /// killed keeps its partitions for another 45 s: run it again after that, or give both the same static_member.
     #[arg(long)]
     pub until_end: bool,
     /// Kafka brokers.
