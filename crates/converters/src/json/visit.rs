@@ -42,23 +42,19 @@ pub(super) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), P
         }
         // Behind a value, or in front of the end of something empty.
         loop {
-            match text.get(at) {
-                Some(b',') => {
-                    at = skip_space(text, at + 1);
-                    if objects & 1 == 1 {
-                        at = key(text, at, visitor)?;
-                    }
-                    break;
+            if text.get(at) == Some(&b',') {
+                at = skip_space(text, at + 1);
+                if objects & 1 == 1 {
+                    at = key(text, at, visitor)?;
                 }
-                _ => {
-                    visitor.end()?;
-                    (objects, depth) = (objects >> 1, depth - 1);
-                    if depth == 0 {
-                        return Ok(());
-                    }
-                    at = skip_space(text, at + 1);
-                }
+                break;
             }
+            visitor.end()?;
+            (objects, depth) = (objects >> 1, depth - 1);
+            if depth == 0 {
+                return Ok(());
+            }
+            at = skip_space(text, at + 1);
         }
     }
 }
