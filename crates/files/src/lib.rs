@@ -17,7 +17,7 @@ pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
 pub use format::{
     BuildError, BuiltRows, Delimited, Encoded, Encoder, FileBuilder, FileEncoder, FileKind, FileOutline,
-    Format, JsonLines, RawBytes, Row, RowEncoder, Rows,
+    Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
 };
 pub use keys::{KeyError, KeyTemplate};
 pub use letters::{DirectoryDeadLetters, LetterError, Letters, StoredLetter, read_letters};

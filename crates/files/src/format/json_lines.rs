@@ -39,7 +39,7 @@ impl<T: JsonRow> Format<T> for JsonLines {
 
 /// Values as JSON text, not copied where it exists.
 #[derive(Clone, Copy, Debug)]
-struct JsonText;
+pub(super) struct JsonText;
 
 impl<T: JsonRow> RowEncoder<T> for JsonText {
     fn encode(&mut self, envelope: &Envelope<'_, T>, out: &mut Vec<u8>) -> Result<Encoded, Poison> {

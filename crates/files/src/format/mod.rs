@@ -2,6 +2,7 @@
 
 mod delimited;
 mod file;
+mod json_array;
 mod json_lines;
 mod raw_bytes;
 
@@ -13,6 +14,7 @@ use bytes::Bytes;
 pub use delimited::Delimited;
 pub use file::{BuildError, FileBuilder, FileEncoder, FileOutline, Rows};
 pub(crate) use file::{FRAME, ROW_MAX, frame, whole_rows};
+pub use json_array::JsonArray;
 pub use json_lines::JsonLines;
 pub use raw_bytes::RawBytes;
 

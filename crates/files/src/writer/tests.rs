@@ -13,6 +13,7 @@ use aqueduct_core::{
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod built;
 mod damage;
 mod leftovers;
 mod partitions;
