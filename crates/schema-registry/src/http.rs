@@ -302,12 +302,7 @@ fn transport(server: &Server, error: reqwest::Error) -> RegistryError {
 fn is_about_certificates(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        // An I/O error holds another one, which is not its source.
-        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = held
-            .and_then(|held| held.downcast_ref::<rustls::Error>())
-            .or_else(|| error.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return matches!(
                 tls,
                 rustls::Error::InvalidCertificate(_)
@@ -324,7 +319,9 @@ fn is_about_certificates(error: &reqwest::Error) -> bool {
                     )
             );
         }
-        cause = error.source();
+        // An I/O error holds another one, which is not its source.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source());
     }
     false
 }

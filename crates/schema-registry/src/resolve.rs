@@ -59,9 +59,6 @@ pub(crate) async fn resolve(
             }
             continue;
         };
-        if done.contains(&next) {
-            continue;
-        }
         let is_next = |it: &Open| {
             it.at.as_ref().is_some_and(|(at, _)| (&at.subject, at.version) == (&next.subject, next.version))
         };
@@ -71,6 +68,9 @@ pub(crate) async fn resolve(
                 shown(&next.subject),
                 next.version
             )));
+        }
+        if done.contains(&next) {
+            continue;
         }
         if done.len() >= limits.count {
             return Ok(Err(format!("it refers to more than {} schemas", limits.count)));
