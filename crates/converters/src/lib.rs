@@ -11,6 +11,8 @@
 //! [`Poison`](aqueduct_core::Poison) whose detail names the byte and never shows the payload. A record without a
 //! value is a poison too, unless [`Tombstones::Skip`] says otherwise.
 //!
+//! The feature `registry` adds what converters with a schema registry are made of: the wire format, and a cache of parsed schemas.
+//!
 //! ```
 //! use aqueduct_converters::{Json, RawBytes, Tombstones};
 //! use aqueduct_core::{BatchBuilder, Converted, Converter, ConverterExt, Offset, Permit, Timestamp, TopicPartition};
@@ -46,6 +48,8 @@ pub use utf8::{Text, Utf8};
 
 mod json;
 mod raw_bytes;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod tombstones;
 mod typed;
 mod utf8;
