@@ -92,7 +92,7 @@ impl<'p, 'd> Checker<'p, 'd> {
             return Err(Fault::new(Problem::Nesting));
         }
         loop {
-            let count = self.cursor.block().ok_or_else(|| Fault::new(self.short(Problem::Block)))?;
+            let count = self.block().map_err(Fault::new)?;
             if count == 0 {
                 return Ok(());
             }
@@ -105,6 +105,19 @@ impl<'p, 'd> Checker<'p, 'd> {
                 self.value(items, depth + 1)?;
             }
         }
+    }
+
+    /// As [`Cursor::block`].
+    #[inline]
+    fn block(&mut self) -> Result<u64, Problem<'p>> {
+        let count = self.long()?;
+        if count < 0 {
+            self.long()?;
+            if count == i64::MIN {
+                return Err(Problem::Block);
+            }
+        }
+        Ok(count.unsigned_abs())
     }
 
     #[inline]
@@ -148,7 +161,7 @@ impl<'p, 'd> Checker<'p, 'd> {
     fn long(&mut self) -> Result<i64, Problem<'p>> {
         match self.cursor.long() {
             Some(number) => Ok(number),
-            None => Err(self.short(Problem::Number)),
+            None => Err(self.no_number()),
         }
     }
 
@@ -159,8 +172,8 @@ impl<'p, 'd> Checker<'p, 'd> {
 
     /// A number that cannot be read either ends too early or not at all.
     #[cold]
-    fn short(&self, otherwise: Problem<'p>) -> Problem<'p> {
-        if self.cursor.left() < 10 { Problem::End } else { otherwise }
+    fn no_number(&self) -> Problem<'p> {
+        if self.cursor.left() < 10 { Problem::End } else { Problem::Number }
     }
 }
 
@@ -231,7 +244,7 @@ impl fmt::Display for Problem<'_> {
             Self::Number => f.write_str("a number of more than 64 bits"),
             Self::Int => f.write_str("an int of more than 32 bits"),
             Self::Length => f.write_str("a length below zero"),
-            Self::Block => f.write_str("a block of more than 2^63 items"),
+            Self::Block => f.write_str("a block of 2^63 items, which no count is"),
             Self::Boolean => f.write_str("a boolean that is neither 0 nor 1"),
             Self::Utf8 => f.write_str("text that is not utf-8"),
             Self::Uuid => f.write_str("a uuid that is none"),
