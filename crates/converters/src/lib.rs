@@ -40,12 +40,16 @@
 //! ]);
 //! ```
 
+#[cfg(feature = "avro")]
+pub use avro::{Avro, AvroBuilder, AvroConfigError, AvroSchemaError, AvroValue};
 pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
 pub use raw_bytes::RawBytes;
 pub use tombstones::Tombstones;
 pub use typed::{Serde, Typed};
 pub use utf8::{Text, Utf8};
 
+#[cfg(feature = "avro")]
+mod avro;
 mod json;
 mod raw_bytes;
 #[cfg(feature = "registry")]
