@@ -24,9 +24,11 @@ pub struct DeadLetter {
 /// Stores dead letters.
 ///
 /// # Contract
-/// `send` returns once the letters are durable: the lane commits past them only then. Delivery is at least once (a
-/// crash between `send` and the commit sends them again), so a letter carries its identity. If the target is down the
-/// error is `Retry` and the lane waits; nothing is skipped.
+/// `send` returns once the letters are durable: the lane publishes and commits past them only then. It is called when the
+/// intent of their segment is committed, which says which offsets are *not* letters: a record that has a letter is never
+/// stored live as well, not even by a corrected version of the pipeline. Only a row that the target refuses while it publishes is
+/// decided later. Delivery is at least once (a crash between the intent and the end sends letters again, the same ones), so
+/// a letter carries its identity. If the target is down the error is `Retry` and the lane waits; nothing is skipped.
 ///
 /// ```
 /// use aqueduct_core::{DeadLetter, DeadLetterSink, StageError};
@@ -63,7 +65,7 @@ pub enum OnPoison {
     Stop,
     /// The record is counted and not stored.
     Skip,
-    /// The record goes to the dead letters, durably, before its offset is committed.
+    /// The record goes to the dead letters, durably, before anything of its segment is visible and its offset is committed.
     DeadLetter(Arc<dyn DeadLetterSink>),
 }
 
