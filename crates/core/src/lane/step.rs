@@ -70,7 +70,7 @@ where
         let value = match stages.converter.convert(record) {
             Ok(Converted::Emit(value)) => value,
             Ok(Converted::Skip(reason)) => return Step::Skipped(reason),
-            Err(poison) => return Step::Poisoned(PoisonStage::Convert, poison),
+            Err(poison) => return Step::Poisoned(poison.part().stage(), poison),
         };
         open.path.clear();
         if let Err(poison) = stages.partitioner.route(record, &value, &mut open.path) {
