@@ -6,6 +6,7 @@
 //! | [`Utf8`]     | [`Text`]      | nothing                         | a string      | yes      | no             |
 //! | [`Json`]     | [`JsonValue`] | only documents on several lines | as it came    | yes      | yes            |
 //! | [`Serde<T>`] | [`Typed<T>`]  | builds a `T`                    | what `T` writes | no     | if `T` has them |
+//! | `Avro` (feature `avro`) | `AvroValue` | nothing                | yes           | the datum | yes         |
 //!
 //! All of them are pure: the same record always gives the same value. A record that cannot be read is a
 //! [`Poison`](aqueduct_core::Poison) whose detail names the byte and never shows the payload. A record without a

@@ -16,11 +16,11 @@ const UNFOLD_PER_BYTE: u64 = 256;
 /// Checks the datum `bytes`.
 pub(super) fn check(plan: &Plan, bytes: &[u8], unfold_max: u64) -> Result<(), Poison> {
     let mut checker = Checker::new(plan, bytes, unfold_max);
-    let checked = checker.value(plan.root, 0).and_then(|()| match checker.cursor.left() {
+    let outcome = checker.value(plan.root, 0).and_then(|()| match checker.cursor.left() {
         0 => Ok(()),
         left => Err(Fault::new(Problem::Trailing(left))),
     });
-    checked.map_err(|fault| fault.poison(bytes.len().saturating_sub(checker.cursor.left())))
+    outcome.map_err(|fault| fault.poison(bytes.len().saturating_sub(checker.cursor.left())))
 }
 
 /// Checks a default that was encoded for the step `of`.
@@ -188,6 +188,7 @@ struct Fault<'p> {
 
 impl<'p> Fault<'p> {
     #[cold]
+    #[expect(clippy::unnecessary_box_returns, reason = "the size of a result that is returned per value")]
     fn new(problem: Problem<'p>) -> Box<Self> {
         Box::new(Self { problem, field: None })
     }

@@ -14,14 +14,14 @@ use super::schema::{
 /// If it nests too deep or, written out in full, has too many fields. A schema that was declared is bounded in both.
 pub(super) fn declare(schema: &AvroSchema, version: Option<u32>) -> Result<Schema, AvroSchemaError> {
     let mut declarer = Declarer { schema, around: Vec::new(), fields: 0 };
-    let mut declared = Schema::of_root(declarer.field("", schema.root(), 0)?);
+    let mut told = Schema::of_root(declarer.field("", schema.root(), 0)?);
     if let Some(name) = schema.get(schema.root()).name() {
-        declared = declared.with_name(&name.full);
+        told = told.with_name(&name.full);
     }
     if let Some(version) = version {
-        declared = declared.with_version(version);
+        told = told.with_version(version);
     }
-    Ok(declared.with_avro(schema.text()))
+    Ok(told.with_avro(schema.text()))
 }
 
 struct Declarer<'s> {

@@ -159,14 +159,10 @@ impl fmt::Debug for Avro {
 
 /// The fingerprint in front of a datum, and how many bytes the datum has.
 fn single_object(bytes: &[u8]) -> Result<(u64, usize), Poison> {
-    match bytes.split_first_chunk::<10>() {
-        Some(([0xc3, 0x01, fingerprint @ ..], datum)) => Ok((u64::from_le_bytes(*fingerprint), datum.len())),
-        _ => {
-            let why = format!(
-                "{} bytes that do not begin as single-object avro does (c3 01 and 8 more)",
-                bytes.len()
-            );
-            Err(Poison::new(PoisonReason::Malformed, why))
-        }
+    if let Some(([0xc3, 0x01, fingerprint @ ..], datum)) = bytes.split_first_chunk::<10>() {
+        return Ok((u64::from_le_bytes(*fingerprint), datum.len()));
     }
+    let why =
+        format!("{} bytes that do not begin as single-object avro does (c3 01 and 8 more)", bytes.len());
+    Err(Poison::new(PoisonReason::Malformed, why))
 }

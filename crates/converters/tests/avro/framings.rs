@@ -20,10 +20,13 @@ use super::{convert, fixed};
 
 const ORDER: &str = r#"{"type":"record","name":"shop.Order","fields":[{"name":"id","type":"long"}]}"#;
 
-fn batch(records: &[(Option<&[u8]>, Option<&[u8]>)]) -> Batch {
+/// A key and a value.
+type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+fn batch(records: &[KeyAndValue<'_>]) -> Batch {
     let mut builder = BatchBuilder::new(TopicPartition::new("orders", 0), 0);
-    for (index, (key, value)) in records.iter().enumerate() {
-        builder.push(Offset::new(index as i64), Timestamp::None, *key, *value, []);
+    for (offset, (key, value)) in (0..).zip(records) {
+        builder.push(Offset::new(offset), Timestamp::None, *key, *value, []);
     }
     builder.build(Permit::unlimited())
 }

@@ -2,6 +2,8 @@
 #![cfg(feature = "avro")]
 
 #[cfg(test)]
+mod converted;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod framings;
@@ -16,19 +18,5 @@ mod schemas;
 #[cfg(test)]
 mod tree;
 
-use aqueduct_converters::{Avro, AvroValue};
-use aqueduct_core::{BatchBuilder, Converted, Converter, Offset, Permit, Poison, Timestamp, TopicPartition};
-
-/// Converts one record with that value.
-fn convert(converter: &Avro, value: &[u8]) -> Result<AvroValue, Poison> {
-    let mut builder = BatchBuilder::new(TopicPartition::new("t", 0), value.len());
-    builder.push(Offset::ZERO, Timestamp::None, None, Some(value), []);
-    match converter.convert(&builder.build(Permit::unlimited()).get(0).unwrap())? {
-        Converted::Emit(value) => Ok(value),
-        Converted::Skip(reason) => panic!("{reason:?}"),
-    }
-}
-
-fn fixed(schema: &str) -> Avro {
-    Avro::fixed(schema).build().unwrap_or_else(|error| panic!("{error}: {schema}"))
-}
+#[cfg(test)]
+use converted::{convert, fixed};

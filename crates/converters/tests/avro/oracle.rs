@@ -3,8 +3,10 @@
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
+use aqueduct_converters::Avro;
 use aqueduct_core::{FieldPath, FieldValue, Fields, JsonRow, StructuredValue};
 use proptest::prelude::*;
+use serde_json::{Value as Json, json};
 
 use super::generate::{Entropy, Schemas, value};
 use super::tree::{Named, Tree, collect, expected, scalar, visited};
@@ -83,8 +85,47 @@ const STRICTER: [&str; 5] = [
     "it unfolds to more than",
 ];
 
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(2_000), ..default }
+}
+
+/// Another version of a schema: in every record the fields come the other way round, the second is gone and one is new.
+fn evolved(schema: &mut Json) {
+    match schema {
+        Json::Array(inner) => inner.iter_mut().for_each(evolved),
+        Json::Object(object) => {
+            if let Some(Json::Array(fields)) = object.get_mut("fields") {
+                fields.retain(|field| field["name"] != "f1");
+                fields.reverse();
+                fields.push(json!({"name": "new", "type": ["null", "string"], "default": "?"}));
+            }
+            object.values_mut().for_each(evolved);
+        }
+        _ => {}
+    }
+}
+
+/// What becomes of a value then.
+fn evolved_tree(tree: Tree) -> Tree {
+    match tree {
+        Tree::Struct(members) => {
+            let kept = members.into_iter().filter(|(name, _)| name != "f1").rev();
+            let mut members: Vec<_> = kept.map(|(name, member)| (name, evolved_tree(member))).collect();
+            members.push(("new".to_owned(), scalar(&FieldValue::Str("?".into()))));
+            Tree::Struct(members)
+        }
+        Tree::Branch(index, inner) => Tree::Branch(index, Box::new(evolved_tree(*inner))),
+        Tree::List(items) => Tree::List(items.into_iter().map(evolved_tree).collect()),
+        Tree::Map(entries) => {
+            Tree::Map(entries.into_iter().map(|(key, it)| (key, evolved_tree(it))).collect())
+        }
+        scalar @ Tree::Scalar(_) => scalar,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(config())]
 
     #[test]
     fn values_are_read_as_they_were_written(
@@ -150,6 +191,36 @@ proptest! {
                 prop_assert!(stricter, "{} of {:?} by {}", poison, case.datum, case.text);
             }
             (Err(_), _) => {}
+        }
+    }
+
+    #[test]
+    fn a_reader_with_another_version_sees_that_version(
+        shape in proptest::collection::vec(any::<u8>(), 0..60),
+        content in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let case = case(&shape, &content);
+        let written = visited(&convert(&fixed(&case.text), &case.datum).unwrap());
+        let read = |reader: &str| {
+            let converter = Avro::fixed(&case.text).reader_schema(reader).build();
+            converter.map(|converter| convert(&converter, &case.datum).unwrap())
+        };
+        prop_assert_eq!(visited(&read(&case.text).unwrap()), written.clone(), "{}", case.text);
+        let mut reader: Json = serde_json::from_str(&case.text).unwrap();
+        evolved(&mut reader);
+        match read(&reader.to_string()) {
+            Ok(value) => {
+                let expected = evolved_tree(written);
+                let mut found = Vec::new();
+                places(&expected, "", &mut found);
+                prop_assert_eq!(visited(&value), expected, "{} as {}", case.text, reader);
+                for (path, expected) in found {
+                    let field = value.field(&FieldPath::parse(&path).unwrap());
+                    prop_assert_eq!(field.as_ref().map(scalar), Some(expected), "{} in {}", path, case.text);
+                }
+            }
+            // A definition has come to stand behind what refers to it, or has gone.
+            Err(refused) => prop_assert!(refused.to_string().contains("not defined"), "{} {}", refused, reader),
         }
     }
 }

@@ -144,11 +144,11 @@ async fn schemas_that_refer_to_each_other_nest_to_the_limit_and_no_deeper() {
         batch.push(Offset::ZERO, Timestamp::None, None, Some(b"\0\0\0\0\x07\x02"), []);
         let batch = batch.build(Permit::unlimited());
         converter.prepare(&batch).await.unwrap();
-        let converted = converter.convert(&batch.get(0).unwrap()).map(|_| ());
+        let outcome = converter.convert(&batch.get(0).unwrap()).map(|_| ());
         let expected = if fits { Ok(()) } else { Err("the schema nests deeper than 128 levels") };
-        match (converted, expected) {
+        match (outcome, expected) {
             (Err(poison), Err(why)) => assert!(poison.detail().contains(why), "{records}: {poison}"),
-            (converted, expected) => assert_eq!(converted.ok(), expected.ok(), "{records}"),
+            (outcome, expected) => assert_eq!(outcome.ok(), expected.ok(), "{records}"),
         }
     }
 }

@@ -33,9 +33,12 @@ pub(crate) fn visited(value: &impl StructuredValue) -> Tree {
     collector.done.expect("one value")
 }
 
+/// What has begun, its members, and its branch.
+type Open = (Composite, Vec<(String, Tree)>, Option<usize>);
+
 #[derive(Default)]
 struct Collector {
-    open: Vec<(Composite, Vec<(String, Tree)>, Option<usize>)>,
+    open: Vec<Open>,
     key: Vec<Option<String>>,
     branch: Option<usize>,
     done: Option<Tree>,
