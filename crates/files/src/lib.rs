@@ -13,6 +13,7 @@
 //! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
+pub use aqueduct_core::StoredLetter;
 pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
