@@ -5,12 +5,13 @@
 //! implements [`ObjectTarget`], six calls around "create this object if its key is free".
 //!
 //! ```text
-//! record ─ Format ─▶ row ─┐ while the segment fills          ┌─ read back, verify ─ compress ─ put / parts ─▶ object
+//! record ─ Format ─▶ row ─┐ while the segment fills          ┌─ read back, verify ─ [build] ─ compress ─ put / parts ─▶ object
 //!                         └─▶ scratch disk, by object ─ cut ─┘
 //! ```
 //!
-//! - Rows are spooled in their final bytes, so a cut costs reading and sending, no encoding.
-//! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
+//! - Where a file is its rows (JSON lines, bytes) they are spooled in their final bytes, so a cut costs reading and sending, no
+//!   encoding. Files that are more than that are built at the cut by a [`FileBuilder`].
+//! - Inside a segment a route's rows are split into objects by their bytes and shapes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
 pub use aqueduct_core::StoredLetter;
