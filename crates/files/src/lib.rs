@@ -13,6 +13,7 @@
 //! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
+pub use aqueduct_core::StoredLetter;
 pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
@@ -21,10 +22,16 @@ pub use format::{
     Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
 };
 pub use keys::{KeyError, KeyTemplate};
-pub use letters::{DirectoryDeadLetters, LetterError, Letters, read_letters};
+pub use letters::{
+    DirectoryDeadLetters, DirectoryLetters, LetterError, Letters, ObjectDeadLetters, ObjectLetters,
+    read_letters,
+};
 pub use registry::{PartitionRegistry, StoredPartition};
+pub use repair::ObjectRepairs;
 pub use sink::{ObjectOptions, ObjectSink, OptionError};
-pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+pub use target::{
+    Completion, Creation, ObjectHead, ObjectMeta, ObjectRead, ObjectTarget, Part, TargetLimits, Upload,
+};
 
 mod beside;
 mod checksum;
@@ -34,6 +41,8 @@ mod format;
 mod keys;
 mod letters;
 mod registry;
+mod repair;
+mod retry;
 mod sink;
 mod target;
 #[cfg(any(test, feature = "testkit"))]
