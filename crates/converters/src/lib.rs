@@ -6,10 +6,13 @@
 //! | [`Utf8`]     | [`Text`]      | nothing                         | a string      | yes      | no             |
 //! | [`Json`]     | [`JsonValue`] | only documents on several lines | as it came    | yes      | yes            |
 //! | [`Serde<T>`] | [`Typed<T>`]  | builds a `T`                    | what `T` writes | no     | if `T` has them |
+//! | `Avro` (feature `avro`) | `AvroValue` | nothing                | yes           | the datum | yes         |
 //!
 //! All of them are pure: the same record always gives the same value. A record that cannot be read is a
 //! [`Poison`](aqueduct_core::Poison) whose detail names the byte and never shows the payload. A record without a
 //! value is a poison too, unless [`Tombstones::Skip`] says otherwise.
+//!
+//! The feature `registry` adds what converters with a schema registry are made of: the wire format, and a cache of parsed schemas.
 //!
 //! ```
 //! use aqueduct_converters::{Json, RawBytes, Tombstones};
@@ -38,14 +41,20 @@
 //! ]);
 //! ```
 
+#[cfg(feature = "avro")]
+pub use avro::{Avro, AvroBuilder, AvroConfigError, AvroSchemaError, AvroValue};
 pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
 pub use raw_bytes::RawBytes;
 pub use tombstones::Tombstones;
 pub use typed::{Serde, Typed};
 pub use utf8::{Text, Utf8};
 
+#[cfg(feature = "avro")]
+mod avro;
 mod json;
 mod raw_bytes;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod tombstones;
 mod typed;
 mod utf8;

@@ -31,13 +31,17 @@ pub use rotate::{
     SegmentStats, any,
 };
 pub use row::{BytesRow, JsonRow};
+pub use schema::{DataType, Field, Literal, Schema};
 pub use sink::{
     Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink,
     SinkCapabilities, Staged,
 };
 pub use source::{Assignment, MarkOrigin, Reply, Source, SourceContext, SourceControl, SourceEvent};
 pub use spool::{Disk, DiskFile, LocalDisk, Offload, Scratch, ScratchFile, Spool, SpoolError};
-pub use value::{FieldPath, FieldPathError, FieldValue, Fields, Keyed};
+pub use value::{
+    Composite, Decimal, FieldPath, FieldPathError, FieldValue, Fields, JsonText, Keyed, NESTING_MAX,
+    StructuredValue, TimeUnit, ValueVisitor, write_json,
+};
 
 mod batch;
 mod batch_sink;
@@ -58,6 +62,7 @@ mod record;
 mod redrive;
 mod rotate;
 mod row;
+mod schema;
 mod sink;
 mod source;
 mod spool;

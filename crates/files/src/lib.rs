@@ -14,9 +14,13 @@
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
 pub use aqueduct_core::StoredLetter;
+pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
-pub use format::{Delimited, Format, JsonLines, RawBytes, Row};
+pub use format::{
+    BuildError, BuiltRows, Delimited, Encoded, Encoder, FileBuilder, FileEncoder, FileKind, FileOutline,
+    Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
+};
 pub use keys::{KeyError, KeyTemplate};
 pub use letters::{
     DirectoryDeadLetters, DirectoryLetters, LetterError, Letters, ObjectDeadLetters, ObjectLetters,
@@ -29,6 +33,7 @@ pub use target::{
     Completion, Creation, ObjectHead, ObjectMeta, ObjectRead, ObjectTarget, Part, TargetLimits, Upload,
 };
 
+mod beside;
 mod checksum;
 mod claim;
 mod compress;

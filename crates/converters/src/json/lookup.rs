@@ -118,20 +118,22 @@ fn scalar(text: &[u8]) -> Option<FieldValue<'_>> {
 }
 
 fn number(text: &str) -> Option<FieldValue<'_>> {
-    // Minus zero is no whole number for `serde_json`.
-    if text != "-0" {
-        if let Ok(whole) = text.parse() {
-            return Some(FieldValue::I64(whole));
-        }
-        if let Ok(whole) = text.parse() {
-            return Some(FieldValue::U64(whole));
-        }
+    match whole_number(text) {
+        None => Some(FieldValue::F64(serde_json::from_str(text).ok()?)),
+        whole => whole,
     }
-    Some(FieldValue::F64(serde_json::from_str(text).ok()?))
+}
+
+/// The number `text`, if it is a whole one of 64 bits as `serde_json` tells them: minus zero is none.
+pub(super) fn whole_number(text: &str) -> Option<FieldValue<'static>> {
+    if text == "-0" {
+        return None;
+    }
+    text.parse().map(FieldValue::I64).or_else(|_| text.parse().map(FieldValue::U64)).ok()
 }
 
 /// The text that `inner`, a string's content between its quotes, stands for.
-fn unescape(inner: &[u8]) -> Option<String> {
+pub(super) fn unescape(inner: &[u8]) -> Option<String> {
     let mut quoted = Vec::with_capacity(inner.len() + 2);
     quoted.push(b'"');
     quoted.extend_from_slice(inner);

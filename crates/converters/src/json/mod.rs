@@ -4,7 +4,7 @@ use std::fmt;
 
 use aqueduct_core::{
     BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
-    PoisonReason, Record, SkipReason,
+    PoisonReason, Record, SkipReason, StructuredValue, ValueVisitor,
 };
 use bytes::Bytes;
 
@@ -20,6 +20,7 @@ mod lookup;
 mod outline;
 mod text;
 mod validate;
+mod visit;
 
 /// Reads a value as one JSON document of any shape.
 ///
@@ -142,6 +143,12 @@ impl Eq for JsonValue {}
 impl Fields for JsonValue {
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
         lookup::field(&self.bytes, &self.outline, path.segments())
+    }
+}
+
+impl StructuredValue for JsonValue {
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        visit::visit(&self.bytes, visitor)
     }
 }
 

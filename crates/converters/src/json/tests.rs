@@ -46,6 +46,15 @@ fn documents_pass_byte_for_byte() {
 }
 
 #[test]
+fn events_keep_order_names_and_the_spelling_of_numbers() {
+    let text = r#" {"b":[1.10,{},[],-0],"a\"":{"b":18446744073709551616,"":null},"b":"\u00e9"} "#;
+    let mut out = Vec::new();
+    aqueduct_core::write_json(&parse(text).unwrap(), &mut out).unwrap();
+    let expected = r#"{"b":[1.10,{},[],-0],"a\"":{"b":18446744073709551616,"":null},"b":"é"}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
 fn a_document_on_one_line_is_not_copied() {
     let bytes = Bytes::from_static(b" \t{\"a\": 1}\r\n");
     let value = JsonValue::parse(bytes.clone()).unwrap();
@@ -282,6 +291,14 @@ proptest! {
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at); } else { bytes[at] = byte; }
         prop_assert_eq!(parse(&bytes).is_ok(), serde_json::from_slice::<Value>(&bytes).is_ok());
+    }
+
+    #[test]
+    fn every_document_keeps_its_meaning_as_events(text in document()) {
+        let Ok(value) = parse(&text) else { return Ok(()) };
+        let mut out = Vec::new();
+        aqueduct_core::write_json(&value, &mut out).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
     }
 
     #[test]

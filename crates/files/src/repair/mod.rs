@@ -37,10 +37,11 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 
 use self::log::{Chain, Claim, ClaimedObject};
-use self::rows::{EncodedRow, Plan};
+use self::rows::{EncodedRows, Plan};
+use crate::beside::RecordHeaders;
 use crate::checksum::Crc;
 use crate::claim::{ObjectConflict, ObjectIdentity};
-use crate::format::Format;
+use crate::format::{FileKind, Format};
 use crate::registry::StoredPartition;
 use crate::retry::retried;
 use crate::sink::{LAYOUT_VERSION, ObjectOptions, OptionError};
@@ -58,7 +59,8 @@ const REPAIR: &str = "aqueduct-repair";
 ///
 /// Two re-drives at a time, one that died anywhere and was run again, and one that is run twice, with the same letters or with
 /// others among them: each record is in one object. The store must create conditionally; [`check`](RepairSink::check) says so if
-/// it does not. Objects carry the [identity](crate::IDENTITY) that the sink's carry, and of which repair they are.
+/// it does not. Objects carry the [identity](crate::IDENTITY) that the sink's carry, and of which repair they are. Objects of keys
+/// and headers are made beside them where the sink makes them.
 ///
 /// Claims are never removed, and may not be: a record whose claim is gone would be stored again. They are small; one is made for
 /// up to a thousand records.
@@ -90,13 +92,13 @@ impl Classify for Diverged {
     }
 }
 
-impl<F: Send + Sync, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
+impl<F: FileKind, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
     /// Puts the parts together.
     ///
     /// # Errors
     /// Every [`OptionError`] there is, at once.
     pub fn new(format: F, target: O, options: ObjectOptions) -> Result<Self, Vec<OptionError>> {
-        let problems = options.problems(&target.limits());
+        let problems = options.problems(&format, &target.limits());
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -153,9 +155,10 @@ impl<F: Send + Sync, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
         plan: Plan,
     ) -> Result<bool, StageError> {
         let identity = claim.identity(lane, object)?;
-        let body = rows::body(plan.rows, self.options.compression, self.options.compression_level)?;
+        let codec = self.options.compression;
+        let content_type = codec.content_type().unwrap_or(&plan.kind.content_type).to_owned();
+        let body = plan.body(codec, self.options.compression_level)?;
         let crc32c = Crc::of(&body).get();
-        let content_type = self.options.compression.content_type().unwrap_or(&plan.content_type).to_owned();
         let shown = format!("v=1 n={} offsets={}", claim.number, shown(&object.offsets));
         let meta = ObjectMeta { content_type, user: vec![identity.to_metadata(), (REPAIR, shown)] };
         match retried(|| self.target.put(&object.key, body.clone(), crc32c, &meta)).await? {
@@ -210,7 +213,7 @@ impl<F: Send + Sync, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
     ) -> Result<Claim, StageError> {
         let mut objects = Vec::with_capacity(plans.len());
         for plan in plans {
-            let extension = self.extension(&plan.extension, number);
+            let extension = self.extension(&plan.kind.extension, number);
             let (Some(first), Some(last)) = (plan.offsets.first(), plan.offsets.last()) else { continue };
             let range = OffsetRange::new(Offset::new(*first), Offset::new(*last).next());
             let Some(range) = range else { continue };
@@ -226,18 +229,13 @@ impl<F: Send + Sync, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
         Ok(Claim::new(lane, number, run_name(), opened_at_ms, layout, objects))
     }
 
-    fn encode<T>(
-        &self,
-        batch: RepairBatch<'_, T>,
-    ) -> Result<(Vec<EncodedRow>, Vec<aqueduct_core::Rejected>), StageError>
+    fn encode<T: 'static>(&self, batch: RepairBatch<'_, T>) -> Result<EncodedRows, StageError>
     where
         F: Format<T>,
     {
         // As many digits as a number can have.
-        let extension = self.extension(self.format.extension(), u64::MAX);
-        let named = self.options.keys.check_lane(batch.lane, &extension);
-        named.map_err(|error| StageError::fatal("repair", error))?;
-        Ok(rows::encode(&self.format, &self.options.keys, &extension, batch))
+        let suffix = |extension: &str| self.extension(extension, u64::MAX);
+        rows::encode(&self.format, &self.options, suffix, batch)
     }
 }
 
@@ -268,6 +266,7 @@ where
             }
             let mut offsets: Vec<_> = claim.offsets().map(Offset::new).collect();
             offsets.sort_unstable();
+            offsets.dedup();
             unfinished.push(UnfinishedRepair {
                 name: log::claim_key(&prefix, claim.number),
                 number: claim.number,
@@ -281,9 +280,9 @@ where
     async fn finish(&self, begun: &UnfinishedRepair, batch: RepairBatch<'_, T>) -> Result<u64, StageError> {
         let lane = batch.lane.clone();
         let key = log::claim_key(&self.chain_prefix(&lane), begun.number);
-        let (rows, _) = self.encode(batch)?;
+        let EncodedRows { kinds, rows, .. } = self.encode(batch)?;
         let claim = log::get(&*self.target, &key).await?;
-        let plans = rows::plan(&rows.iter().collect::<Vec<_>>());
+        let plans = rows::plan(&kinds, &rows.iter().collect::<Vec<_>>());
         let layout = claim.layout()?;
         let again = self.claim(&lane, (claim.number, layout, claim.opened_at_ms), &plans)?;
         if let Some(difference) = claim.difference(&again) {
@@ -300,7 +299,7 @@ where
 
     async fn repair(&self, batch: RepairBatch<'_, T>) -> Result<Repaired, StageError> {
         let (lane, layout, opened_at_ms) = (batch.lane.clone(), batch.layout, batch.opened_at_ms);
-        let (rows, refused) = self.encode(batch)?;
+        let EncodedRows { kinds, rows, refused } = self.encode(batch)?;
         let prefix = self.chain_prefix(&lane);
         // Taken out: after an error, or if this is dropped, the next one reads the chain anew.
         let known = self.chains().remove(&lane);
@@ -314,7 +313,7 @@ where
             if free.is_empty() {
                 break Repaired { before, refused, ..Repaired::default() };
             }
-            let plans = rows::plan(&free);
+            let plans = rows::plan(&kinds, &free);
             let claim = self.claim(&lane, (chain.next(), layout, opened_at_ms), &plans)?;
             let taken = log::create(&*self.target, &prefix, &claim).await?;
             chain.add(taken.as_ref().unwrap_or(&claim));
@@ -334,6 +333,12 @@ where
         self.format.fingerprint(parts);
         parts.put("compression", self.options.compression.name());
         self.options.keys.fingerprint(parts);
+        if let Some(keys) = &self.options.record_keys {
+            keys.fingerprint(parts);
+        }
+        if self.options.record_headers {
+            RecordHeaders::fingerprint(parts);
+        }
         parts.put("repairs", "1");
     }
 }

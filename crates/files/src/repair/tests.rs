@@ -160,7 +160,7 @@ async fn letters_are_stored_beside_the_pipelines_objects_and_only_once() {
             "topics/orders/last=49/orders+0+0000000001.repair-0.txt",
             "topics/orders/last=50/orders+0+0000000002.repair-0.txt",
         ]
-        .map(|key| key.replace(".txt", Format::<Bytes>::extension(&Delimited::lines())))
+        .map(|key| key.replace(".txt", FileKind::extension(&Delimited::lines())))
     );
     let first = &target.objects()[&keys[2]];
     assert_eq!(first.bytes, "v0-0\nv3-0\nv6-0\n");

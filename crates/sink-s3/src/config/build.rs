@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use aqueduct_files::{
-    KeyTemplate, ObjectDeadLetters, ObjectOptions, ObjectRepairs, ObjectSink, ObjectTarget, OptionError,
+    Delimited, FileKind, KeyTemplate, ObjectDeadLetters, ObjectOptions, ObjectRepairs, ObjectSink,
+    ObjectTarget, OptionError,
 };
 use aws_sdk_s3::Client;
 use secrecy::ExposeSecret;
@@ -22,6 +23,20 @@ impl S3ConfigErrors {
 }
 
 impl<F> S3SinkBuilder<F> {
+    /// Builds a target of dead letters below the builder's [`prefix`](Self::prefix), which should be another one than the
+    /// sink's. No format is needed; compression, names and sizes do not matter.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_dead_letters(self) -> Result<S3DeadLetters, S3ConfigErrors> {
+        let prefix = self.prefix.clone();
+        let (_, target, _) = self.format(Delimited::lines()).parts().await?;
+        let letters = ObjectDeadLetters::new(target, prefix);
+        letters.map_err(|problem| S3ConfigErrors::of_files(vec![problem.into()]))
+    }
+}
+
+impl<F: FileKind> S3SinkBuilder<F> {
     /// Builds the sink. Asks the environment for what is not configured, and nobody else: whether the bucket exists
     /// and lets us in is seen when the pipeline starts.
     ///
@@ -36,24 +51,9 @@ impl<F> S3SinkBuilder<F> {
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub async fn build_repairs(self) -> Result<ObjectRepairs<F, S3Target>, S3ConfigErrors>
-    where
-        F: Send + Sync,
-    {
+    pub async fn build_repairs(self) -> Result<ObjectRepairs<F, S3Target>, S3ConfigErrors> {
         let (format, target, options) = self.parts().await?;
         ObjectRepairs::new(format, target, options).map_err(S3ConfigErrors::of_files)
-    }
-
-    /// Builds a target of dead letters below the builder's [`prefix`](Self::prefix), which should be another one than the
-    /// sink's. No format is needed; compression, names and sizes do not matter.
-    ///
-    /// # Errors
-    /// As [`build`](Self::build).
-    pub async fn build_dead_letters(self) -> Result<S3DeadLetters, S3ConfigErrors> {
-        let prefix = self.prefix.clone();
-        let (_, target, _) = self.parts().await?;
-        let letters = ObjectDeadLetters::new(target, prefix);
-        letters.map_err(|problem| S3ConfigErrors::of_files(vec![problem.into()]))
     }
 
     /// What all of them are made of.
@@ -72,7 +72,8 @@ impl<F> S3SinkBuilder<F> {
             // A builder with problems may name an endpoint nobody should talk to.
             None if !problems.is_empty() => {
                 let limits = aqueduct_files::TargetLimits::default();
-                problems.extend(options.problems(&limits).into_iter().map(S3ConfigError::Files));
+                problems
+                    .extend(options.problems(&self.format, &limits).into_iter().map(S3ConfigError::Files));
                 return Err(S3ConfigErrors(problems));
             }
             None => {
@@ -100,7 +101,8 @@ impl<F> S3SinkBuilder<F> {
         if problems.is_empty() {
             return Ok((self.format, target, options));
         }
-        problems.extend(options.problems(&target.limits()).into_iter().map(S3ConfigError::Files));
+        problems
+            .extend(options.problems(&self.format, &target.limits()).into_iter().map(S3ConfigError::Files));
         Err(S3ConfigErrors(problems))
     }
 

@@ -77,7 +77,7 @@ async fn letters_go_to_the_bucket_and_are_driven_again_once() {
         Redrive::new(Values, Arc::new(Values), builder.build_repairs().await.unwrap())
     };
     // One object refused for good: the claim is there, and the next run ends it.
-    server.fault("length=5", Fault::Status(403, "AccessDenied"));
+    server.fault("length%3D5", Fault::Status(403, "AccessDenied"));
     repairs().await.run(&mut letters.letters()).await.unwrap_err();
     let report = repairs().await.run(&mut letters.letters()).await.unwrap();
     assert_eq!((report.read, report.finished, report.repaired), (5, 5, 0), "{report}");

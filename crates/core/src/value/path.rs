@@ -1,6 +1,5 @@
-//! One way for partitioners and formats to look into any converted value.
+//! How a layout names a field.
 
-use std::borrow::Cow;
 use std::fmt;
 
 /// A dotted path into a value: `request.host`.
@@ -63,73 +62,6 @@ impl std::str::FromStr for FieldPath {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse(text)
-    }
-}
-
-/// What stands at a [`FieldPath`].
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum FieldValue<'a> {
-    /// The field is there and null.
-    Null,
-    /// A truth value.
-    Bool(bool),
-    /// A whole number that fits `i64`.
-    I64(i64),
-    /// A whole number above `i64::MAX`.
-    U64(u64),
-    /// Any other number.
-    F64(f64),
-    /// Text.
-    Str(Cow<'a, str>),
-    /// An object, an array or another value that is not one scalar.
-    Composite,
-}
-
-/// Values whose fields can be read by path.
-///
-/// Reading must be lazy: no tree is built for one field. It is called per record and layout field.
-///
-/// ```
-/// use aqueduct_core::{FieldPath, FieldValue, Fields};
-///
-/// struct Order { service: String, status: i64 }
-///
-/// impl Fields for Order {
-///     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-///         match path.segments() {
-///             [name] if name == "service" => Some(FieldValue::Str(self.service.as_str().into())),
-///             [name] if name == "status" => Some(FieldValue::I64(self.status)),
-///             _ => None,
-///         }
-///     }
-/// }
-///
-/// let order = Order { service: "checkout".into(), status: 200 };
-/// assert_eq!(order.field(&FieldPath::parse("status").unwrap()), Some(FieldValue::I64(200)));
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` has no fields for a layout to read",
-    label = "needs the fields of `{Self}`",
-    note = "convert with `Json`, or implement `Fields` for your type"
-)]
-pub trait Fields {
-    /// What stands at `path`; `None` if the field is absent.
-    fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>>;
-}
-
-/// A converted key beside a converted value; fields are read from the value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keyed<K, V> {
-    /// The key.
-    pub key: K,
-    /// The value.
-    pub value: V,
-}
-
-impl<K, V: Fields> Fields for Keyed<K, V> {
-    fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-        self.value.field(path)
     }
 }
 

@@ -1,0 +1,345 @@
+//! A value as JSON text.
+
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, Time};
+
+use super::{Composite, Decimal, FieldValue, StructuredValue, TimeUnit, ValueVisitor};
+use crate::error::{Poison, PoisonReason};
+
+/// Appends `value` to `out` as one line of JSON text.
+///
+/// Kinds that JSON does not have are written as readers expect them:
+///
+/// | kind | JSON |
+/// | --- | --- |
+/// | decimal | a number with all its digits: `12.50` |
+/// | bytes | a string, base64 with padding |
+/// | UUID | a string: `6ba7b810-9dad-11d1-80b4-00c04fd430c8` |
+/// | date, time | strings: `2021-06-28`, `07:30:00.250` with the digits of its unit |
+/// | timestamp | a string, RFC 3339 with the digits of its unit: `2021-06-28T07:30:00.250Z`; without `Z` if it is local |
+/// | duration | a string, ISO 8601: `P1M2DT3.004S` |
+/// | not a number, infinities | the strings `NaN`, `Infinity`, `-Infinity`, as the JSON mapping of Protobuf has them |
+/// | map | an object |
+/// | union | the value, without its branch |
+///
+/// # Errors
+/// A [`Poison`] for a time that no calendar of four-digit years shows; `out` may then hold a part, which the caller removes.
+pub fn write_json<T: StructuredValue + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Poison> {
+    value.visit(&mut JsonText::new(out))
+}
+
+/// The visitor behind [`write_json`], for what is written event by event.
+#[derive(Debug)]
+pub struct JsonText<'o> {
+    out: &'o mut Vec<u8>,
+    depth: u32,
+    /// A bit per level: whether it has members already.
+    filled: u128,
+    /// A bit per level: whether it is a list.
+    lists: u128,
+    /// A key was written, so the next value needs no comma.
+    keyed: bool,
+}
+
+impl<'o> JsonText<'o> {
+    /// Appends one value to `out`.
+    pub fn new(out: &'o mut Vec<u8>) -> Self {
+        Self { out, depth: 0, filled: 0, lists: 0, keyed: false }
+    }
+
+    fn level(&self) -> u128 {
+        1_u128.checked_shl(self.depth.saturating_sub(1)).unwrap_or(0)
+    }
+
+    /// The comma before an element or key, if one is due.
+    fn separate(&mut self) {
+        if self.keyed {
+            self.keyed = false;
+        } else if self.depth > 0 {
+            let level = self.level();
+            if self.filled & level != 0 {
+                self.out.push(b',');
+            }
+            self.filled |= level;
+        }
+    }
+
+    /// A string of characters that need no escape.
+    fn plain(&mut self, text: impl std::fmt::Display) {
+        // Writing to memory cannot fail.
+        write!(self.out, "\"{text}\"").ok();
+    }
+
+    fn float(&mut self, finite: bool, negative: bool, nan: bool, text: impl std::fmt::Debug) {
+        if finite {
+            // Debug has an exponent where Display would write hundreds of zeros.
+            write!(self.out, "{text:?}").ok();
+        } else if nan {
+            self.out.extend_from_slice(b"\"NaN\"");
+        } else {
+            self.out.extend_from_slice(if negative { b"\"-Infinity\"" } else { b"\"Infinity\"" });
+        }
+    }
+}
+
+impl ValueVisitor for JsonText<'_> {
+    fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison> {
+        self.separate();
+        match value {
+            FieldValue::Null | FieldValue::Composite => self.out.extend_from_slice(b"null"),
+            FieldValue::Bool(true) => self.out.extend_from_slice(b"true"),
+            FieldValue::Bool(false) => self.out.extend_from_slice(b"false"),
+            FieldValue::I64(number) => {
+                write!(self.out, "{number}").ok();
+            }
+            FieldValue::U64(number) => {
+                write!(self.out, "{number}").ok();
+            }
+            FieldValue::F32(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
+            FieldValue::F64(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
+            FieldValue::Number(text) => self.out.extend_from_slice(text.as_bytes()),
+            FieldValue::Decimal(number) => write_decimal(&number, self.out),
+            FieldValue::Str(text) => write_string(&text, self.out),
+            FieldValue::Bytes(bytes) => self.plain(STANDARD.encode(bytes)),
+            FieldValue::Uuid(bytes) => self.plain(Hyphenated(bytes)),
+            FieldValue::Date(days) => {
+                let date = date(days)?;
+                self.plain(date);
+            }
+            FieldValue::Time { count, unit } => {
+                let time = time(count, unit)?;
+                self.plain(format_args!("{time:.digits$}", digits = unit.digits()));
+            }
+            FieldValue::Timestamp { count, unit, utc } => {
+                let at = date_time(count, unit)?;
+                let zone = if utc { "Z" } else { "" };
+                self.plain(format_args!("{at:.digits$}{zone}", digits = unit.digits()));
+            }
+            FieldValue::Duration { months, days, millis } => {
+                let (seconds, rest) = (millis / 1_000, millis % 1_000);
+                self.plain(format_args!("P{months}M{days}DT{seconds}.{rest:03}S"));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, composite: Composite) -> Result<(), Poison> {
+        self.separate();
+        if self.depth >= u128::BITS {
+            return Err(Poison::new(PoisonReason::TooLarge, "the value nests deeper than 128 levels"));
+        }
+        self.depth += 1;
+        let level = self.level();
+        self.filled &= !level;
+        if composite == Composite::List {
+            self.lists |= level;
+            self.out.push(b'[');
+        } else {
+            self.lists &= !level;
+            self.out.push(b'{');
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, name: &str) -> Result<(), Poison> {
+        self.separate();
+        write_string(name, self.out);
+        self.out.push(b':');
+        self.keyed = true;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Poison> {
+        self.out.push(if self.lists & self.level() == 0 { b'}' } else { b']' });
+        self.depth = self.depth.saturating_sub(1);
+        Ok(())
+    }
+}
+
+/// A string with quotes; control characters, quotes and backslashes are escaped.
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
+        copied = at + 1;
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                write!(out, "\\u{byte:04x}").ok();
+            }
+        }
+    }
+    out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+    out.push(b'"');
+}
+
+fn write_decimal(number: &Decimal<'_>, out: &mut Vec<u8>) {
+    write!(out, "{number}").ok();
+}
+
+struct Hyphenated([u8; 16]);
+
+impl std::fmt::Display for Hyphenated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cold]
+fn outside(what: &str) -> Poison {
+    Poison::new(PoisonReason::InvalidField, format!("a {what} is outside of the years -9999 to 9999"))
+}
+
+fn date(days: i32) -> Result<Date, Poison> {
+    Date::constant(1970, 1, 1)
+        .checked_add(SignedDuration::from_hours(i64::from(days) * 24))
+        .map_err(|_| outside("date"))
+}
+
+fn time(count: i64, unit: TimeUnit) -> Result<Time, Poison> {
+    let nanos = count.checked_mul(1_000_000_000 / unit.per_second());
+    let span = nanos.filter(|nanos| (0..86_400_000_000_000).contains(nanos)).map(SignedDuration::from_nanos);
+    let time = span.and_then(|span| Time::midnight().checked_add(span).ok());
+    time.ok_or_else(|| Poison::new(PoisonReason::InvalidField, "a time is outside of a day"))
+}
+
+fn date_time(count: i64, unit: TimeUnit) -> Result<DateTime, Poison> {
+    let (seconds, rest) = (count.div_euclid(unit.per_second()), count.rem_euclid(unit.per_second()));
+    let nanos = i32::try_from(rest * (1_000_000_000 / unit.per_second())).unwrap_or_default();
+    let at = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(SignedDuration::new(seconds, nanos));
+    at.map_err(|_| outside("timestamp"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(value: FieldValue<'_>) -> String {
+        let mut out = Vec::new();
+        JsonText::new(&mut out).scalar(value).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn kinds_that_json_does_not_have_are_texts_that_readers_know() {
+        let timestamp = |count, unit, utc| text(FieldValue::Timestamp { count, unit, utc });
+        assert_eq!(timestamp(1_624_865_400_250, TimeUnit::Millis, true), r#""2021-06-28T07:30:00.250Z""#);
+        assert_eq!(timestamp(-1, TimeUnit::Nanos, false), r#""1969-12-31T23:59:59.999999999""#);
+        assert_eq!(timestamp(0, TimeUnit::Micros, true), r#""1970-01-01T00:00:00.000000Z""#);
+        assert_eq!(text(FieldValue::Date(-1)), r#""1969-12-31""#);
+        assert_eq!(text(FieldValue::Time { count: 27_000_250, unit: TimeUnit::Millis }), r#""07:30:00.250""#);
+        assert_eq!(text(FieldValue::Duration { months: 1, days: 2, millis: 3_004 }), r#""P1M2DT3.004S""#);
+        assert_eq!(text(FieldValue::Bytes(Cow::Borrowed(b"\xff\0"))), r#""/wA=""#);
+        assert_eq!(text(FieldValue::Decimal(Decimal::from_i128(1250, 2))), "12.50");
+        assert_eq!(text(FieldValue::F32(0.1)), "0.1");
+        assert_eq!(text(FieldValue::F64(1e300)), "1e300");
+        assert_eq!(text(FieldValue::F64(f64::NEG_INFINITY)), r#""-Infinity""#);
+        assert_eq!(text(FieldValue::F64(f64::NAN)), r#""NaN""#);
+        let uuid =
+            text(FieldValue::Uuid(*b"\x6b\xa7\xb8\x10\x9d\xad\x11\xd1\x80\xb4\x00\xc0\x4f\xd4\x30\xc8"));
+        assert_eq!(uuid, r#""6ba7b810-9dad-11d1-80b4-00c04fd430c8""#);
+    }
+
+    #[test]
+    fn times_outside_of_every_calendar_are_poisons() {
+        let mut out = Vec::new();
+        let mut refused = |value| JsonText::new(&mut out).scalar(value).unwrap_err().reason();
+        let timestamp = FieldValue::Timestamp { count: i64::MAX, unit: TimeUnit::Millis, utc: true };
+        assert_eq!(refused(timestamp), PoisonReason::InvalidField);
+        assert_eq!(refused(FieldValue::Date(i32::MAX)), PoisonReason::InvalidField);
+        let a_day = FieldValue::Time { count: 86_400_000, unit: TimeUnit::Millis };
+        assert_eq!(refused(a_day), PoisonReason::InvalidField);
+    }
+
+    #[test]
+    fn values_nest_up_to_the_limit() {
+        let mut out = Vec::new();
+        let mut json = JsonText::new(&mut out);
+        for _ in 0..128 {
+            json.begin(Composite::List).unwrap();
+        }
+        assert!(json.begin(Composite::List).is_err());
+        for _ in 0..128 {
+            json.end().unwrap();
+        }
+        assert_eq!(out.len(), 256);
+    }
+
+    proptest! {
+        #[test]
+        fn any_tree_reads_back(tree in tree()) {
+            let mut out = Vec::new();
+            give(&tree, &mut JsonText::new(&mut out)).unwrap();
+            prop_assert!(!out.contains(&b'\n'));
+            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap(), tree);
+        }
+    }
+
+    fn tree() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+            // What serde_json reads exactly without its feature for it.
+            any::<i32>().prop_map(|it| (f64::from(it) / 8.0).into()),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::Array),
+                proptest::collection::hash_map(any::<String>(), inner, 0..5)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn give(tree: &serde_json::Value, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        use serde_json::Value;
+        match tree {
+            Value::Null => visitor.scalar(FieldValue::Null),
+            Value::Bool(it) => visitor.scalar(FieldValue::Bool(*it)),
+            Value::String(it) => visitor.scalar(FieldValue::Str(it.into())),
+            Value::Number(it) => visitor.scalar(match (it.as_i64(), it.as_u64()) {
+                (Some(whole), _) => FieldValue::I64(whole),
+                (_, Some(whole)) => FieldValue::U64(whole),
+                _ => FieldValue::F64(it.as_f64().unwrap()),
+            }),
+            Value::Array(elements) => {
+                visitor.begin(Composite::List)?;
+                elements.iter().try_for_each(|element| give(element, visitor))?;
+                visitor.end()
+            }
+            Value::Object(members) => {
+                visitor.begin(Composite::Struct)?;
+                for (name, member) in members {
+                    visitor.key(name)?;
+                    give(member, visitor)?;
+                }
+                visitor.end()
+            }
+        }
+    }
+}

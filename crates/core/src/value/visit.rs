@@ -1,0 +1,105 @@
+//! A value as a stream of events.
+
+use std::sync::Arc;
+
+use super::{FieldValue, Keyed};
+use crate::error::Poison;
+use crate::schema::Schema;
+
+/// Values that formats can go through from the first field to the last: rows of Parquet, Avro, CSV or a table.
+///
+/// # Contract
+/// - [`visit`](Self::visit) gives the whole value, and the same events whenever it is asked: a replay compares rows.
+/// - Events nest: `begin`, then members or elements, then `end`. In a struct or map each value follows its
+///   [`key`](ValueVisitor::key). A value that is no struct at its root is given as it is.
+/// - With a [`schema`](Self::schema), names and kinds are the schema's. Members come in the schema's order where that costs
+///   nothing; a visitor must take any order. A nullable member may be left out and then is null.
+/// - A name that comes twice in one struct is the visitor's to refuse: the value passes on what the record holds.
+/// - Depth is bounded: whoever made the value has refused records that nest deeper than [`NESTING_MAX`].
+///
+/// # Errors
+/// A [`Poison`] from the visitor ends the visit and is passed on. The value itself has been found sound when it was
+/// converted.
+///
+/// ```
+/// use aqueduct_core::{Composite, FieldValue, Poison, StructuredValue, ValueVisitor, write_json};
+///
+/// struct Order { service: String, status: i64 }
+///
+/// impl StructuredValue for Order {
+///     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+///         visitor.begin(Composite::Struct)?;
+///         visitor.key("service")?;
+///         visitor.scalar(FieldValue::Str(self.service.as_str().into()))?;
+///         visitor.key("status")?;
+///         visitor.scalar(FieldValue::I64(self.status))?;
+///         visitor.end()
+///     }
+/// }
+///
+/// let mut text = Vec::new();
+/// write_json(&Order { service: "checkout".into(), status: 200 }, &mut text)?;
+/// assert_eq!(text, br#"{"service":"checkout","status":200}"#);
+/// # Ok::<(), Poison>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no value that columns can be made of",
+    label = "not a structured value",
+    note = "convert with `Json`, `Avro`, `Protobuf`, `Cbor` or `Serde`, or implement `StructuredValue` for your type"
+)]
+pub trait StructuredValue {
+    /// The schema that the record's producer declared, if it did. Values of one schema give clones of one `Arc`, so that a
+    /// format knows a schema again by its address.
+    fn schema(&self) -> Option<&Arc<Schema>> {
+        None
+    }
+
+    /// Gives the value to `visitor`.
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison>;
+}
+
+/// Levels of structs, maps and lists that a value may nest, as many as JSON readers take.
+pub const NESTING_MAX: usize = 128;
+
+/// Is given a value, event by event. See [`StructuredValue`] for their order.
+pub trait ValueVisitor {
+    /// A value that has no parts.
+    fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison>;
+
+    /// Begins a value with parts, up to the matching [`end`](Self::end).
+    fn begin(&mut self, composite: Composite) -> Result<(), Poison>;
+
+    /// The name of the member, or the key of the entry, whose value comes next.
+    fn key(&mut self, name: &str) -> Result<(), Poison>;
+
+    /// Ends what began last.
+    fn end(&mut self) -> Result<(), Poison>;
+
+    /// Says which branch of a union the next value is of, counted over the branches that are not null in the order of the
+    /// [schema](crate::DataType::Union). Only unions of several such branches say it.
+    fn branch(&mut self, index: usize) -> Result<(), Poison> {
+        let _ = index;
+        Ok(())
+    }
+}
+
+/// What kind of parts a value has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Composite {
+    /// Members with names that belong to the schema. Objects of JSON without a schema are structs.
+    Struct,
+    /// Entries with keys that are data.
+    Map,
+    /// Elements in order.
+    List,
+}
+
+impl<K, V: StructuredValue> StructuredValue for Keyed<K, V> {
+    fn schema(&self) -> Option<&Arc<Schema>> {
+        self.value.schema()
+    }
+
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        self.value.visit(visitor)
+    }
+}
