@@ -22,6 +22,10 @@ pub use pipeline::{
     PublishedSegment, Unset,
 };
 pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
+pub use redrive::{
+    LetterFilter, LetterSource, Redrive, RedriveError, RedriveReport, RepairBatch, RepairRow, RepairSink,
+    Repaired, StillPoison, UnfinishedRepair, UnreadableLetter,
+};
 pub use rotate::{
     Any, Cut, CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, RotationPolicy, Schedule,
     SegmentStats, any,
@@ -55,6 +59,7 @@ mod observe;
 mod partition;
 mod pipeline;
 mod record;
+mod redrive;
 mod rotate;
 mod row;
 mod schema;

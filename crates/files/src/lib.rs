@@ -23,10 +23,16 @@ pub use format::{
     Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
 };
 pub use keys::{KeyError, KeyTemplate};
-pub use letters::{DirectoryDeadLetters, LetterError, Letters, read_letters};
+pub use letters::{
+    DirectoryDeadLetters, DirectoryLetters, LetterError, Letters, ObjectDeadLetters, ObjectLetters,
+    read_letters,
+};
 pub use registry::{PartitionRegistry, StoredPartition};
+pub use repair::ObjectRepairs;
 pub use sink::{ObjectOptions, ObjectSink, OptionError};
-pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+pub use target::{
+    Completion, Creation, ObjectHead, ObjectMeta, ObjectRead, ObjectTarget, Part, TargetLimits, Upload,
+};
 
 mod beside;
 mod checksum;
@@ -36,6 +42,8 @@ mod format;
 mod keys;
 mod letters;
 mod registry;
+mod repair;
+mod retry;
 mod sink;
 mod target;
 #[cfg(any(test, feature = "testkit"))]

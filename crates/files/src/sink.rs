@@ -365,4 +365,4 @@ where
 }
 
 /// Changes when this crate decides names, object boundaries or row bytes otherwise than before.
-const LAYOUT_VERSION: &str = "1";
+pub(crate) const LAYOUT_VERSION: &str = "1";
