@@ -38,14 +38,26 @@
 //! ]);
 //! ```
 
+#[cfg(feature = "cbor")]
+pub use cbor::{Cbor, CborValue};
 pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
+#[cfg(feature = "messagepack")]
+pub use messagepack::{MessagePack, MessagePackValue};
+pub use primitive::{Primitive, PrimitiveValue};
 pub use raw_bytes::RawBytes;
 pub use tombstones::Tombstones;
 pub use typed::{Serde, Typed};
 pub use utf8::{Text, Utf8};
 
+#[cfg(feature = "cbor")]
+mod cbor;
 mod json;
+#[cfg(feature = "messagepack")]
+mod messagepack;
+mod primitive;
 mod raw_bytes;
+#[cfg(any(feature = "cbor", feature = "messagepack"))]
+mod tokens;
 mod tombstones;
 mod typed;
 mod utf8;

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use aqueduct_core::{
-    BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
-    PoisonReason, Record, SkipReason, StructuredValue, ValueVisitor,
+    BytesRow, Composite, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
+    PoisonReason, Record, StructuredValue, ValueVisitor,
 };
 use bytes::Bytes;
 
@@ -71,8 +71,8 @@ impl Converter for Json {
     type Output = JsonValue;
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<JsonValue>, Poison> {
-        let Some(bytes) = self.tombstones.value_bytes(record)? else {
-            return Ok(Converted::Skip(SkipReason::Tombstone));
+        let Some(bytes) = record.value_bytes() else {
+            return self.tombstones.absent(JsonValue::null);
         };
         match JsonValue::parse(bytes) {
             Ok(value) => Ok(Converted::Emit(value)),
@@ -111,6 +111,11 @@ impl JsonValue {
         // The members have moved; the second pass finds them again.
         let outline = validate(&compacted)?.outline;
         Ok(Self { bytes: compacted.into(), outline })
+    }
+
+    /// The document `null`, as what stands for a tombstone.
+    pub fn null() -> Self {
+        Self { bytes: Bytes::from_static(b"null"), outline: Outline::new() }
     }
 
     /// The document: one line of UTF-8.
@@ -160,6 +165,44 @@ impl JsonRow for JsonValue {
 
     fn json_bytes(&self) -> Option<&Bytes> {
         Some(&self.bytes)
+    }
+}
+
+/// Gives what the JSON text says to `visitor`, if it is one document of at most `levels` levels.
+pub(crate) fn visit_text(text: &[u8], levels: usize, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+    let malformed = |error: JsonError| Poison::new(PoisonReason::Malformed, error.to_string());
+    let document = validate(text).map_err(malformed)?;
+    let text = text.get(document.span).unwrap_or_default();
+    visit::visit(text, &mut Bounded { visitor, levels, depth: 0 })
+}
+
+/// Passes events on as long as they do not nest too deeply.
+struct Bounded<'v> {
+    visitor: &'v mut dyn ValueVisitor,
+    levels: usize,
+    depth: usize,
+}
+
+impl ValueVisitor for Bounded<'_> {
+    fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison> {
+        self.visitor.scalar(value)
+    }
+
+    fn begin(&mut self, composite: Composite) -> Result<(), Poison> {
+        if self.depth == self.levels {
+            return Err(Poison::new(PoisonReason::TooLarge, "the value nests deeper than 128 levels"));
+        }
+        self.depth += 1;
+        self.visitor.begin(composite)
+    }
+
+    fn key(&mut self, name: &str) -> Result<(), Poison> {
+        self.visitor.key(name)
+    }
+
+    fn end(&mut self) -> Result<(), Poison> {
+        self.depth -= 1;
+        self.visitor.end()
     }
 }
 

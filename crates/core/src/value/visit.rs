@@ -1,6 +1,9 @@
 //! A value as a stream of events.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::{FieldValue, Keyed};
 use crate::error::Poison;
@@ -101,5 +104,12 @@ impl<K, V: StructuredValue> StructuredValue for Keyed<K, V> {
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
         self.value.visit(visitor)
+    }
+}
+
+/// Bytes are a value of one scalar.
+impl StructuredValue for Bytes {
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        visitor.scalar(FieldValue::Bytes(Cow::Borrowed(self)))
     }
 }
