@@ -40,6 +40,8 @@
 
 #[cfg(feature = "cbor")]
 pub use cbor::{Cbor, CborValue};
+#[cfg(feature = "connect-json")]
+pub use connect::{ConnectJson, ConnectValue};
 pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
 #[cfg(feature = "messagepack")]
 pub use messagepack::{MessagePack, MessagePackValue};
@@ -51,11 +53,15 @@ pub use utf8::{Text, Utf8};
 
 #[cfg(feature = "cbor")]
 mod cbor;
+#[cfg(feature = "connect-json")]
+mod connect;
 mod json;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod primitive;
 mod raw_bytes;
+#[cfg(feature = "shape")]
+mod shape;
 #[cfg(any(feature = "cbor", feature = "messagepack"))]
 mod tokens;
 mod tombstones;

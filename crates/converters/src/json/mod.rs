@@ -16,11 +16,11 @@ use outline::Outline;
 use validate::validate;
 
 pub(crate) mod compact;
-mod lookup;
+pub(crate) mod lookup;
 mod outline;
-mod text;
+pub(crate) mod text;
 mod validate;
-mod visit;
+pub(crate) mod visit;
 
 /// Reads a value as one JSON document of any shape.
 ///
