@@ -38,8 +38,10 @@
 //! ]);
 //! ```
 
+pub use any::{AnyValue, Dynamic, DynamicExt, OtherValue};
 #[cfg(feature = "cbor")]
 pub use cbor::{Cbor, CborValue};
+pub use columns::{Columns, ColumnsBuilder, ColumnsError, HeaderValues, WithColumns};
 #[cfg(feature = "connect-json")]
 pub use connect::{ConnectJson, ConnectValue};
 pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
@@ -51,8 +53,10 @@ pub use tombstones::Tombstones;
 pub use typed::{Serde, Typed};
 pub use utf8::{Text, Utf8};
 
+mod any;
 #[cfg(feature = "cbor")]
 mod cbor;
+mod columns;
 #[cfg(feature = "connect-json")]
 mod connect;
 mod json;

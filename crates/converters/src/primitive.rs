@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Converted, Converter, DataType, Field, FieldValue, Fingerprint, JsonRow, Poison, PoisonReason, Record,
+    Converted, Converter, DataType, Field, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, PoisonReason, Record,
     Schema, StructuredValue, ValueVisitor, write_json,
 };
 
@@ -81,6 +81,10 @@ impl Primitive {
         self.tombstones = tombstones;
         self.schema = schema(self.kind, tombstones);
         self
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     fn of(kind: Kind) -> Self {
@@ -195,6 +199,13 @@ impl StructuredValue for PrimitiveValue {
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
         visitor.scalar(self.scalar.clone())
+    }
+}
+
+impl Fields for PrimitiveValue {
+    /// A value without parts has no fields.
+    fn field(&self, _: &FieldPath) -> Option<FieldValue<'_>> {
+        None
     }
 }
 

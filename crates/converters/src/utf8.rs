@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 use aqueduct_core::{
-    BytesRow, Converted, Converter, FieldValue, Fingerprint, JsonRow, Poison, PoisonReason, Record,
-    StructuredValue, ValueVisitor,
+    BytesRow, Converted, Converter, DataType, FieldValue, Fingerprint, JsonRow, Poison, PoisonReason, Record,
+    Schema, StructuredValue, ValueVisitor,
 };
 use bytes::Bytes;
 
@@ -101,7 +102,14 @@ impl fmt::Debug for Text {
     }
 }
 
+/// All texts have one schema.
+static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| Arc::new(Schema::new(DataType::String)));
+
 impl StructuredValue for Text {
+    fn schema(&self) -> Option<&Arc<Schema>> {
+        Some(&SCHEMA)
+    }
+
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
         visitor.scalar(FieldValue::Str(self.as_str().into()))
     }

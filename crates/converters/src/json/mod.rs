@@ -168,6 +168,26 @@ impl JsonRow for JsonValue {
     }
 }
 
+/// Whether the text is one document of at most `levels` levels.
+pub(crate) fn is_text(text: &[u8], levels: usize) -> bool {
+    struct Nobody;
+    impl ValueVisitor for Nobody {
+        fn scalar(&mut self, _: FieldValue<'_>) -> Result<(), Poison> {
+            Ok(())
+        }
+        fn begin(&mut self, _: Composite) -> Result<(), Poison> {
+            Ok(())
+        }
+        fn key(&mut self, _: &str) -> Result<(), Poison> {
+            Ok(())
+        }
+        fn end(&mut self) -> Result<(), Poison> {
+            Ok(())
+        }
+    }
+    visit_text(text, levels, &mut Nobody).is_ok()
+}
+
 /// Gives what the JSON text says to `visitor`, if it is one document of at most `levels` levels.
 pub(crate) fn visit_text(text: &[u8], levels: usize, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
     let malformed = |error: JsonError| Poison::new(PoisonReason::Malformed, error.to_string());
