@@ -11,6 +11,8 @@
 //! [`Poison`](aqueduct_core::Poison) whose detail names the byte and never shows the payload. A record without a
 //! value is a poison too, unless [`Tombstones::Skip`] says otherwise.
 //!
+//! The feature `registry` adds what converters with a schema registry are made of: the wire format, and a cache of parsed schemas.
+//!
 //! ```
 //! use aqueduct_converters::{Json, RawBytes, Tombstones};
 //! use aqueduct_core::{BatchBuilder, Converted, Converter, ConverterExt, Offset, Permit, Timestamp, TopicPartition};
@@ -64,6 +66,8 @@ mod json;
 mod messagepack;
 mod primitive;
 mod raw_bytes;
+#[cfg(feature = "registry")]
+pub mod registry;
 #[cfg(feature = "shape")]
 mod shape;
 #[cfg(any(feature = "cbor", feature = "messagepack"))]
