@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use aqueduct_core::{
-    Batch, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, Record, Replay, Schema,
-    StageError, StructuredValue, ValueVisitor, write_json,
+    Batch, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, Record, Replay,
+    Schema, StageError, StructuredValue, ValueVisitor, write_json,
 };
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::columns::WithColumns;
@@ -39,6 +39,9 @@ pub enum AnyValue {
     /// Of [`ConnectJson`](crate::ConnectJson).
     #[cfg(feature = "connect-json")]
     Connect(crate::ConnectValue),
+    /// Of [`JsonSchema`](crate::JsonSchema).
+    #[cfg(feature = "json-schema")]
+    JsonSchema(crate::JsonSchemaValue),
     /// Of [`Columns`](crate::Columns) around any of them.
     Columns(Box<WithColumns<AnyValue>>),
     /// Of a converter of the user's own, or of [`Serde`](crate::Serde).
@@ -79,6 +82,8 @@ impl AnyValue {
             Self::MessagePack(value) => value,
             #[cfg(feature = "connect-json")]
             Self::Connect(value) => value,
+            #[cfg(feature = "json-schema")]
+            Self::JsonSchema(value) => value,
             Self::Columns(value) => &**value,
             Self::Other(value) => &*value.0,
         }
@@ -107,6 +112,8 @@ impl Fields for AnyValue {
             Self::MessagePack(value) => value.field(path),
             #[cfg(feature = "connect-json")]
             Self::Connect(value) => value.field(path),
+            #[cfg(feature = "json-schema")]
+            Self::JsonSchema(value) => value.field(path),
             Self::Columns(value) => value.field(path),
             Self::Other(value) => value.0.field(path),
         }
@@ -120,6 +127,8 @@ impl JsonRow for AnyValue {
             Self::Text(value) => value.write_json(out),
             #[cfg(feature = "connect-json")]
             Self::Connect(value) => value.write_json(out),
+            #[cfg(feature = "json-schema")]
+            Self::JsonSchema(value) => value.write_json(out),
             Self::Other(value) => value.0.write_json(out),
             other => write_json(other, out),
         }
@@ -128,6 +137,8 @@ impl JsonRow for AnyValue {
     fn json_bytes(&self) -> Option<&Bytes> {
         match self {
             Self::Json(value) => value.json_bytes(),
+            #[cfg(feature = "json-schema")]
+            Self::JsonSchema(value) => value.json_bytes(),
             Self::Other(value) => value.0.json_bytes(),
             _ => None,
         }
@@ -167,6 +178,7 @@ from! {
     #[cfg(feature = "cbor")] Cbor(crate::CborValue)
     #[cfg(feature = "messagepack")] MessagePack(crate::MessagePackValue)
     #[cfg(feature = "connect-json")] Connect(crate::ConnectValue)
+    #[cfg(feature = "json-schema")] JsonSchema(crate::JsonSchemaValue)
 }
 
 impl<V: Into<AnyValue>> From<WithColumns<V>> for AnyValue {

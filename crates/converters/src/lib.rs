@@ -47,6 +47,8 @@ pub use columns::{Columns, ColumnsBuilder, ColumnsError, HeaderValues, WithColum
 #[cfg(feature = "connect-json")]
 pub use connect::{ConnectJson, ConnectValue};
 pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
+#[cfg(feature = "json-schema")]
+pub use json_schema::{JsonSchema, JsonSchemaValue};
 #[cfg(feature = "messagepack")]
 pub use messagepack::{MessagePack, MessagePackValue};
 pub use primitive::{Primitive, PrimitiveValue};
@@ -62,6 +64,8 @@ mod columns;
 #[cfg(feature = "connect-json")]
 mod connect;
 mod json;
+#[cfg(feature = "json-schema")]
+mod json_schema;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod primitive;

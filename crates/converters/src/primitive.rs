@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Converted, Converter, DataType, Field, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, PoisonReason, Record,
-    Schema, StructuredValue, ValueVisitor, write_json,
+    Converted, Converter, DataType, Field, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
+    PoisonReason, Record, Schema, StructuredValue, ValueVisitor, write_json,
 };
 
 use crate::tombstones::Tombstones;

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Batch, Converted, Converter, DataType, Fingerprint, FieldPath, Poison, PoisonReason, Record, Replay, StageError,
-    StructuredValue,
+    Batch, Converted, Converter, DataType, FieldPath, Fingerprint, Poison, PoisonReason, Record, Replay,
+    StageError, StructuredValue,
 };
 use async_trait::async_trait;
 
 use crate::any::{AnyValue, DynamicExt as _};
-pub use value::WithColumns;
 use schema::Schemas;
+pub use value::WithColumns;
 
 mod schema;
 mod value;
@@ -296,7 +296,10 @@ fn behind_first(path: &FieldPath) -> Option<FieldPath> {
 
 impl<C: fmt::Debug> fmt::Debug for Columns<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Columns").field("value", &self.value).field("layout", &self.layout).finish_non_exhaustive()
+        f.debug_struct("Columns")
+            .field("value", &self.value)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
     }
 }
 

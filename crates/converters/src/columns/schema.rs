@@ -102,8 +102,13 @@ fn put_together(layout: &Layout, value: &Schema, key: Option<&Arc<Schema>>) -> R
             HeaderValues::Text => DataType::String,
             HeaderValues::Simple => DataType::Json,
         };
-        let header = vec![Field::new(HEADER_KEY, DataType::String), Field::new(HEADER_VALUE, kind).nullable()];
-        column(&Some(name.clone()), DataType::List(Box::new(Field::new("", DataType::Struct(header)))), false);
+        let header =
+            vec![Field::new(HEADER_KEY, DataType::String), Field::new(HEADER_VALUE, kind).nullable()];
+        column(
+            &Some(name.clone()),
+            DataType::List(Box::new(Field::new("", DataType::Struct(header)))),
+            false,
+        );
     }
     let mut schema = Schema::new(DataType::Struct(fields));
     if let Some(name) = value.name() {

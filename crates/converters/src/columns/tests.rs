@@ -1,5 +1,6 @@
 use aqueduct_core::{
-    BatchBuilder, FieldValue, Fields, JsonRow, Offset, Permit, Schema, Timestamp, TopicPartition, ValueVisitor,
+    BatchBuilder, FieldValue, Fields, JsonRow, Offset, Permit, Schema, Timestamp, TopicPartition,
+    ValueVisitor,
 };
 
 use super::*;
@@ -45,7 +46,9 @@ const COLUMNS: &str = r#""topic":"orders","partition":3,"offset":42,"at":"1970-0
 #[test]
 fn columns_stand_beside_the_members() {
     let converter = all(Json::new()).build().unwrap();
-    let value = converted(&converter, Some(b"k"), Some(br#"{"a":{"b":1}}"#), &[("h", Some(b"x")), ("h", None)]).unwrap();
+    let value =
+        converted(&converter, Some(b"k"), Some(br#"{"a":{"b":1}}"#), &[("h", Some(b"x")), ("h", None)])
+            .unwrap();
     let headers = r#"[{"key":"h","value":"x"},{"key":"h","value":null}]"#;
     assert_eq!(json(&value), format!(r#"{{"a":{{"b":1}},{COLUMNS},"key":"k","headers":{headers}}}"#));
     let field = |path: &str| value.field(&FieldPath::parse(path).unwrap());

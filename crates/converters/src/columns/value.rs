@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Composite, DataType, FieldPath, FieldValue, Fields, JsonRow, NESTING_MAX, Offset, Poison, PoisonReason, Record,
-    Schema, StructuredValue, TimeUnit, Timestamp, TopicPartition, ValueVisitor, write_json,
+    Composite, DataType, FieldPath, FieldValue, Fields, JsonRow, NESTING_MAX, Offset, Poison, PoisonReason,
+    Record, Schema, StructuredValue, TimeUnit, Timestamp, TopicPartition, ValueVisitor, write_json,
 };
 
 use super::schema::{HEADER_KEY, HEADER_VALUE};
@@ -37,7 +37,9 @@ impl<V> WithColumns<V> {
         let mut headers = Vec::new();
         if let Some((_, values)) = &layout.headers {
             for (index, (name, value)) in record.headers().enumerate() {
-                if *values == HeaderValues::Text && value.is_some_and(|value| std::str::from_utf8(value).is_err()) {
+                if *values == HeaderValues::Text
+                    && value.is_some_and(|value| std::str::from_utf8(value).is_err())
+                {
                     let text = format!("header {index} is not valid utf-8; read headers as bytes");
                     return Err(Poison::new(PoisonReason::Malformed, text));
                 }
@@ -65,7 +67,11 @@ impl<V> WithColumns<V> {
 
     fn timestamp(&self) -> FieldValue<'static> {
         let unit = TimeUnit::Millis;
-        self.timestamp.millis().map_or(FieldValue::Null, |count| FieldValue::Timestamp { count, unit, utc: true })
+        self.timestamp.millis().map_or(FieldValue::Null, |count| FieldValue::Timestamp {
+            count,
+            unit,
+            utc: true,
+        })
     }
 
     fn topic(&self) -> FieldValue<'_> {
@@ -109,7 +115,11 @@ impl<V> WithColumns<V> {
     }
 }
 
-fn visit_header(value: Option<&[u8]>, values: HeaderValues, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+fn visit_header(
+    value: Option<&[u8]>,
+    values: HeaderValues,
+    visitor: &mut dyn ValueVisitor,
+) -> Result<(), Poison> {
     let Some(value) = value else { return visitor.scalar(FieldValue::Null) };
     match (values, std::str::from_utf8(value)) {
         (HeaderValues::Simple, Ok(text)) => {
@@ -136,7 +146,8 @@ impl<V: StructuredValue> StructuredValue for WithColumns<V> {
             visitor.key(nested)?;
             self.value.visit(&mut Inner { visitor, depth: 1 })?;
         } else {
-            let is_row = self.value.schema().is_none_or(|it| matches!(it.root().data_type(), DataType::Struct(_)));
+            let is_row =
+                self.value.schema().is_none_or(|it| matches!(it.root().data_type(), DataType::Struct(_)));
             // The schema has been looked through for members that are called as columns are.
             let names = self.schema.is_none().then_some(&*self.layout);
             let layout = &*self.layout;
@@ -267,7 +278,11 @@ impl<V: Fields> Fields for WithColumns<V> {
             };
         }
         if is(&layout.nested) {
-            return if rest.is_empty() { Some(FieldValue::Composite) } else { self.value.field(&behind_first(path)?) };
+            return if rest.is_empty() {
+                Some(FieldValue::Composite)
+            } else {
+                self.value.field(&behind_first(path)?)
+            };
         }
         if !layout.is_column(first) {
             return if layout.nested.is_none() { self.value.field(path) } else { None };

@@ -25,6 +25,7 @@ pub(crate) struct Shape {
 }
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "json-schema"), expect(dead_code, reason = "kinds that only JSON Schema has"))]
 pub(crate) enum Kind {
     Bool,
     /// A whole number from `min` to `max`.
@@ -71,6 +72,7 @@ pub(crate) enum Kind {
 
 /// How an entry of a map stands in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "json-schema"), expect(dead_code, reason = "kinds that only JSON Schema has"))]
 pub(crate) enum Pairs {
     /// `[key, value]`.
     Lists,
