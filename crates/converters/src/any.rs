@@ -42,6 +42,9 @@ pub enum AnyValue {
     /// Of [`JsonSchema`](crate::JsonSchema).
     #[cfg(feature = "json-schema")]
     JsonSchema(crate::JsonSchemaValue),
+    /// Of [`Protobuf`](crate::Protobuf).
+    #[cfg(feature = "protobuf")]
+    Protobuf(crate::ProtobufValue),
     /// Of [`Columns`](crate::Columns) around any of them.
     Columns(Box<WithColumns<AnyValue>>),
     /// Of a converter of the user's own, or of [`Serde`](crate::Serde).
@@ -84,6 +87,8 @@ impl AnyValue {
             Self::Connect(value) => value,
             #[cfg(feature = "json-schema")]
             Self::JsonSchema(value) => value,
+            #[cfg(feature = "protobuf")]
+            Self::Protobuf(value) => value,
             Self::Columns(value) => &**value,
             Self::Other(value) => &*value.0,
         }
@@ -114,6 +119,8 @@ impl Fields for AnyValue {
             Self::Connect(value) => value.field(path),
             #[cfg(feature = "json-schema")]
             Self::JsonSchema(value) => value.field(path),
+            #[cfg(feature = "protobuf")]
+            Self::Protobuf(value) => value.field(path),
             Self::Columns(value) => value.field(path),
             Self::Other(value) => value.0.field(path),
         }
@@ -179,6 +186,7 @@ from! {
     #[cfg(feature = "messagepack")] MessagePack(crate::MessagePackValue)
     #[cfg(feature = "connect-json")] Connect(crate::ConnectValue)
     #[cfg(feature = "json-schema")] JsonSchema(crate::JsonSchemaValue)
+    #[cfg(feature = "protobuf")] Protobuf(crate::ProtobufValue)
 }
 
 impl<V: Into<AnyValue>> From<WithColumns<V>> for AnyValue {

@@ -52,6 +52,8 @@ pub use json_schema::{JsonSchema, JsonSchemaValue};
 #[cfg(feature = "messagepack")]
 pub use messagepack::{MessagePack, MessagePackValue};
 pub use primitive::{Primitive, PrimitiveValue};
+#[cfg(feature = "protobuf")]
+pub use protobuf::{Protobuf, ProtobufError, ProtobufValue};
 pub use raw_bytes::RawBytes;
 pub use tombstones::Tombstones;
 pub use typed::{Serde, Typed};
@@ -68,7 +70,12 @@ mod json;
 mod json_schema;
 #[cfg(feature = "messagepack")]
 mod messagepack;
+mod nobody;
+#[cfg(any(feature = "protobuf", feature = "shape"))]
+mod owned;
 mod primitive;
+#[cfg(feature = "protobuf")]
+mod protobuf;
 mod raw_bytes;
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 pub use validate::{JsonError, NESTING_MAX};
 
+use crate::nobody::Nobody;
 use crate::tombstones::Tombstones;
 use compact::compact_into;
 use outline::Outline;
@@ -170,21 +171,6 @@ impl JsonRow for JsonValue {
 
 /// Whether the text is one document of at most `levels` levels.
 pub(crate) fn is_text(text: &[u8], levels: usize) -> bool {
-    struct Nobody;
-    impl ValueVisitor for Nobody {
-        fn scalar(&mut self, _: FieldValue<'_>) -> Result<(), Poison> {
-            Ok(())
-        }
-        fn begin(&mut self, _: Composite) -> Result<(), Poison> {
-            Ok(())
-        }
-        fn key(&mut self, _: &str) -> Result<(), Poison> {
-            Ok(())
-        }
-        fn end(&mut self) -> Result<(), Poison> {
-            Ok(())
-        }
-    }
     visit_text(text, levels, &mut Nobody).is_ok()
 }
 

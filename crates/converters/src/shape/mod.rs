@@ -5,8 +5,10 @@
 
 use std::fmt;
 
-use aqueduct_core::{FieldValue, Literal};
+use aqueduct_core::Literal;
 use hashbrown::HashMap;
+
+use crate::owned::into_static;
 
 pub(crate) use self::lookup::field;
 pub(crate) use self::walk::{check, visit};
@@ -121,24 +123,6 @@ impl Shape {
         let scalar = scalar::read(&self.kind, text.as_bytes()).ok()?;
         into_static(scalar).map(Literal::Scalar)
     }
-}
-
-fn into_static(value: FieldValue<'_>) -> Option<FieldValue<'static>> {
-    Some(match value {
-        FieldValue::Null => FieldValue::Null,
-        FieldValue::Bool(it) => FieldValue::Bool(it),
-        FieldValue::I64(it) => FieldValue::I64(it),
-        FieldValue::F32(it) => FieldValue::F32(it),
-        FieldValue::F64(it) => FieldValue::F64(it),
-        FieldValue::Decimal(it) => FieldValue::Decimal(it.into_owned()),
-        FieldValue::Str(it) => FieldValue::Str(it.into_owned().into()),
-        FieldValue::Bytes(it) => FieldValue::Bytes(it.into_owned().into()),
-        FieldValue::Uuid(it) => FieldValue::Uuid(it),
-        FieldValue::Date(it) => FieldValue::Date(it),
-        FieldValue::Time { count, unit } => FieldValue::Time { count, unit },
-        FieldValue::Timestamp { count, unit, utc } => FieldValue::Timestamp { count, unit, utc },
-        _ => return None,
-    })
 }
 
 impl fmt::Display for Kind {

@@ -8,6 +8,7 @@ use super::{Kind, Members, Pairs, Shape, scalar};
 use crate::json;
 use crate::json::lookup::skip_value;
 use crate::json::text::{skip_space, skip_string};
+use crate::nobody::Nobody;
 
 /// Gives `text`, a valid JSON document, to `visitor` as what `shape` makes of it.
 pub(crate) fn visit(shape: &Shape, text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
@@ -296,26 +297,5 @@ impl fmt::Display for Place<'_> {
             Self::Member(parent, name) => write!(f, "{parent}.{name}"),
             Self::Element(parent, index) => write!(f, "{parent}[{index}]"),
         }
-    }
-}
-
-/// Looks at nothing: the walk itself checks.
-struct Nobody;
-
-impl ValueVisitor for Nobody {
-    fn scalar(&mut self, _: FieldValue<'_>) -> Result<(), Poison> {
-        Ok(())
-    }
-
-    fn begin(&mut self, _: Composite) -> Result<(), Poison> {
-        Ok(())
-    }
-
-    fn key(&mut self, _: &str) -> Result<(), Poison> {
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), Poison> {
-        Ok(())
     }
 }

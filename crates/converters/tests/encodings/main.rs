@@ -1,4 +1,13 @@
-//! The other encodings, as nobody should send them.
+//! The other encodings, as nobody should send them, and all of them behind one type.
 
-#[cfg(all(test, feature = "cbor", feature = "messagepack", feature = "connect-json"))]
+#[cfg(all(
+    test,
+    feature = "cbor",
+    feature = "connect-json",
+    feature = "json-schema",
+    feature = "messagepack",
+    feature = "protobuf"
+))]
 mod decoders;
+#[cfg(all(test, feature = "cbor", feature = "connect-json", feature = "messagepack"))]
+mod dynamic;
