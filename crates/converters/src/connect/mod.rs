@@ -153,7 +153,10 @@ impl fmt::Debug for ConnectValue {
     /// Never prints a payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let schema = self.schema().map(ToString::to_string);
-        f.debug_struct("ConnectValue").field("len", &self.payload.len()).field("schema", &schema).finish()
+        f.debug_struct("ConnectValue")
+            .field("len", &self.payload.len())
+            .field("schema", &schema)
+            .finish_non_exhaustive()
     }
 }
 

@@ -87,9 +87,8 @@ fn kind(text: &Text) -> Result<(Kind, DataType), Poison> {
         ("bytes", Some("Decimal")) => {
             let parameter =
                 |name: &str| text.parameters.as_ref().and_then(|it| it.get(name)).map(|it| it.parse::<u32>());
-            let scale = match parameter("scale") {
-                Some(Ok(scale @ 0..=SCALE_MAX)) => scale,
-                _ => return Err(refused("a decimal needs the parameter \"scale\", from 0 to 76")),
+            let Some(Ok(scale @ 0..=SCALE_MAX)) = parameter("scale") else {
+                return Err(refused("a decimal needs the parameter \"scale\", from 0 to 76"));
             };
             let precision = match parameter("connect.decimal.precision") {
                 Some(Ok(precision)) if precision >= scale => precision,

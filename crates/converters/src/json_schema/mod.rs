@@ -146,7 +146,10 @@ impl fmt::Debug for JsonSchemaValue {
     /// Never prints a payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let schema = self.schema().map(ToString::to_string);
-        f.debug_struct("JsonSchemaValue").field("len", &self.text.len()).field("schema", &schema).finish()
+        f.debug_struct("JsonSchemaValue")
+            .field("len", &self.text.len())
+            .field("schema", &schema)
+            .finish_non_exhaustive()
     }
 }
 

@@ -49,7 +49,7 @@ impl<'a> Lookup<'a> {
         let index = message.members.iter().position(|member| *member.name == **name)?;
         let member = message.members.get(index)?;
         match (member.presence, rest.split_first()) {
-            (Presence::Repeated, None) | (Presence::Map, None) => Some(FieldValue::Composite),
+            (Presence::Repeated | Presence::Map, None) => Some(FieldValue::Composite),
             (Presence::Repeated, Some(_)) => None,
             (Presence::Map, Some((key, rest))) => self.entry(message, index, member, bytes, key, rest),
             _ => self.singular(message, index, member, bytes, rest),

@@ -7,6 +7,7 @@ use aqueduct_core::{FieldValue, Poison, PoisonReason};
 use super::plan::{Member, Message, Names, Scalar};
 use super::walk::{last as last_of, micros, places_of, seconds, unfit};
 use super::wire::{Wire, WireType, malformed};
+use crate::owned::into_static;
 
 /// How one value of the kind is encoded.
 pub(super) fn wire_type(kind: &Scalar) -> WireType {
@@ -38,7 +39,8 @@ pub(super) fn one<'b>(member: &Member, wire: WireType, content: &'b [u8]) -> Res
         Scalar::Enum(ref names) => {
             Ok(FieldValue::Str(Cow::Owned(name(names, Wire::new(content).varint()?).into_owned())))
         }
-        _ => read(&member.kind, &mut Wire::new(content)).map(owned),
+        _ => read(&member.kind, &mut Wire::new(content))
+            .map(|value| into_static(value).unwrap_or(FieldValue::Null)),
     }
 }
 
@@ -173,16 +175,4 @@ fn name(names: &Names, number: u64) -> Cow<'_, str> {
 
 fn by_number(names: &Names, number: i32) -> Cow<'_, str> {
     names.by_number.get(&number).map_or_else(|| Cow::Owned(number.to_string()), |name| Cow::Borrowed(&**name))
-}
-
-/// Numbers and truth values borrow nothing.
-fn owned(value: FieldValue<'_>) -> FieldValue<'static> {
-    match value {
-        FieldValue::I64(it) => FieldValue::I64(it),
-        FieldValue::U64(it) => FieldValue::U64(it),
-        FieldValue::F32(it) => FieldValue::F32(it),
-        FieldValue::F64(it) => FieldValue::F64(it),
-        FieldValue::Bool(it) => FieldValue::Bool(it),
-        _ => FieldValue::Null,
-    }
 }

@@ -17,8 +17,11 @@ use crate::registry::{RegisteredSchema, SchemaKind};
 #[derive(Debug)]
 pub(super) struct FileTypes {
     file: FileDescriptor,
-    plans: ArcSwap<Vec<(Box<[u32]>, Result<Arc<Plan>, Poison>)>>,
+    plans: ArcSwap<Vec<Planned>>,
 }
+
+/// The indexes of a message type, and its plan.
+type Planned = (Box<[u32]>, Result<Arc<Plan>, Poison>);
 
 impl FileTypes {
     pub(super) fn registered(schema: &RegisteredSchema) -> Result<Self, String> {

@@ -337,7 +337,7 @@ fn types_that_cannot_be_used_say_why() {
     assert!(proto(&bomb, "M0").contains("more than 10000 fields"));
     let comments =
         "syntax = \"proto3\"; /* {{{{ */ // [[[[\n message M { string s = 1 [json_name = \"{{{\"]; }";
-    Protobuf::proto(&comments, "M").unwrap();
+    Protobuf::proto(comments, "M").unwrap();
     let pool = descriptor(SMALL, "M").parent_pool().encode_to_vec();
     Protobuf::descriptor_set(&pool, "M").unwrap();
     assert!(Protobuf::descriptor_set(&pool, "N").unwrap_err().to_string().contains("no message"));

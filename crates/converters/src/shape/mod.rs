@@ -84,7 +84,7 @@ pub(crate) enum Pairs {
 
 #[derive(Debug)]
 pub(crate) struct Members {
-    members: Vec<(Box<str>, Shape)>,
+    list: Vec<(Box<str>, Shape)>,
     by_name: HashMap<Box<str>, usize>,
     /// Whether other members are refused.
     closed: bool,
@@ -95,7 +95,7 @@ impl Members {
     pub(crate) fn new(members: Vec<(Box<str>, Shape)>, closed: bool) -> Option<Self> {
         let by_name: HashMap<_, _> =
             (0..).zip(&members).map(|(index, (name, _))| (name.clone(), index)).collect();
-        (by_name.len() == members.len()).then_some(Self { members, by_name, closed })
+        (by_name.len() == members.len()).then_some(Self { list: members, by_name, closed })
     }
 
     fn get(&self, name: &str) -> Option<&Shape> {
@@ -104,11 +104,11 @@ impl Members {
 
     /// The member, which is probably the one at `guess`.
     fn find(&self, name: &str, guess: usize) -> Option<(usize, &Shape)> {
-        let index = match self.members.get(guess) {
+        let index = match self.list.get(guess) {
             Some((expected, _)) if **expected == *name => guess,
             _ => *self.by_name.get(name)?,
         };
-        self.members.get(index).map(|(_, shape)| (index, shape))
+        self.list.get(index).map(|(_, shape)| (index, shape))
     }
 }
 

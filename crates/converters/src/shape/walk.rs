@@ -110,8 +110,8 @@ impl Walk<'_, '_> {
             walk.visitor.key(&name)?;
             walk.value(shape, at, &place)
         })?;
-        if seen.count < members.members.len() {
-            for (index, (name, shape)) in members.members.iter().enumerate() {
+        if seen.count < members.list.len() {
+            for (index, (name, shape)) in members.list.iter().enumerate() {
                 if seen.contains(index) || (shape.nullable && shape.default.is_none()) {
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! The other encodings, as nobody should send them, and all of them behind one type.
 
+#[cfg(test)]
 #[cfg(all(
-    test,
     feature = "cbor",
     feature = "connect-json",
     feature = "json-schema",
@@ -9,5 +9,6 @@
     feature = "protobuf"
 ))]
 mod decoders;
-#[cfg(all(test, feature = "cbor", feature = "connect-json", feature = "messagepack"))]
+#[cfg(test)]
+#[cfg(all(feature = "cbor", feature = "connect-json", feature = "messagepack"))]
 mod dynamic;
