@@ -61,6 +61,7 @@
 //! | --- | --- |
 //! | `converters` (default) | [`convert`] |
 //! | `partitioners` (default) | [`partition`] |
+//! | `avro` | [`convert`] with Avro: a schema registry's wire format, single objects, one schema for all |
 //! | `locales` | names of months and days in paths in other languages than English: [`ByTime::locale`] |
 //! | `kafka` | [`kafka`], with TLS and SASL; builds librdkafka, needs a C toolchain and OpenSSL's headers |
 //! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
@@ -74,6 +75,9 @@
 // A curated list already; naming it again here would only let the two differ.
 pub use aqueduct_core::*;
 
+#[cfg(feature = "avro")]
+#[doc(no_inline)]
+pub use aqueduct_converters::{Avro, AvroValue};
 #[cfg(feature = "converters")]
 #[doc(no_inline)]
 pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
@@ -110,6 +114,8 @@ pub mod prelude {
         PoisonBreaker, RecordTime, Report, Schedule, any,
     };
 
+    #[cfg(feature = "avro")]
+    pub use aqueduct_converters::{Avro, AvroValue};
     #[cfg(feature = "converters")]
     pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
     #[cfg(feature = "files")]

@@ -30,6 +30,9 @@ pub enum AnyValue {
     Json(JsonValue),
     /// Of [`Primitive`](crate::Primitive).
     Primitive(PrimitiveValue),
+    /// Of [`Avro`](crate::Avro).
+    #[cfg(feature = "avro")]
+    Avro(crate::AvroValue),
     /// Of [`Cbor`](crate::Cbor).
     #[cfg(feature = "cbor")]
     Cbor(crate::CborValue),
@@ -79,6 +82,8 @@ impl AnyValue {
             Self::Text(value) => value,
             Self::Json(value) => value,
             Self::Primitive(value) => value,
+            #[cfg(feature = "avro")]
+            Self::Avro(value) => value,
             #[cfg(feature = "cbor")]
             Self::Cbor(value) => value,
             #[cfg(feature = "messagepack")]
@@ -111,6 +116,8 @@ impl Fields for AnyValue {
         match self {
             Self::Bytes(_) | Self::Text(_) | Self::Primitive(_) => None,
             Self::Json(value) => value.field(path),
+            #[cfg(feature = "avro")]
+            Self::Avro(value) => value.field(path),
             #[cfg(feature = "cbor")]
             Self::Cbor(value) => value.field(path),
             #[cfg(feature = "messagepack")]
@@ -132,6 +139,8 @@ impl JsonRow for AnyValue {
         match self {
             Self::Json(value) => value.write_json(out),
             Self::Text(value) => value.write_json(out),
+            #[cfg(feature = "avro")]
+            Self::Avro(value) => value.write_json(out),
             #[cfg(feature = "connect-json")]
             Self::Connect(value) => value.write_json(out),
             #[cfg(feature = "json-schema")]
@@ -182,6 +191,7 @@ macro_rules! from {
 }
 from! {
     Bytes(Bytes) Text(Text) Json(JsonValue) Primitive(PrimitiveValue)
+    #[cfg(feature = "avro")] Avro(crate::AvroValue)
     #[cfg(feature = "cbor")] Cbor(crate::CborValue)
     #[cfg(feature = "messagepack")] MessagePack(crate::MessagePackValue)
     #[cfg(feature = "connect-json")] Connect(crate::ConnectValue)

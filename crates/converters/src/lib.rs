@@ -1,15 +1,26 @@
 //! Converters: from a record's bytes to a value.
 //!
-//! | Converter    | Value         | Copies                          | As JSON lines | As bytes | Fields by path |
-//! |--------------|---------------|---------------------------------|---------------|----------|----------------|
-//! | [`RawBytes`] | [`bytes::Bytes`] | nothing                      | no            | yes      | no             |
-//! | [`Utf8`]     | [`Text`]      | nothing                         | a string      | yes      | no             |
-//! | [`Json`]     | [`JsonValue`] | only documents on several lines | as it came    | yes      | yes            |
-//! | [`Serde<T>`] | [`Typed<T>`]  | builds a `T`                    | what `T` writes | no     | if `T` has them |
+//! | Converter    | Value         | Copies                          | As JSON lines | As bytes | Fields by path | Schema |
+//! |--------------|---------------|---------------------------------|---------------|----------|----------------|--------|
+//! | [`RawBytes`] | [`bytes::Bytes`] | nothing                      | no            | yes      | no             | bytes |
+//! | [`Utf8`]     | [`Text`]      | nothing                         | a string      | yes      | no             | text |
+//! | [`Json`]     | [`JsonValue`] | only documents on several lines | as it came    | yes      | yes            | none |
+//! | [`Serde<T>`] | [`Typed<T>`]  | builds a `T`                    | what `T` writes | no     | if `T` has them | none |
+//! | [`Primitive`] | [`PrimitiveValue`] | nothing                   | a number      | no       | no             | its kind |
+//! | [`Columns`] around any | [`WithColumns`] | the headers, if asked for | yes     | no       | yes            | the value's, and the columns' |
+//! | `Avro` (feature `avro`) | `AvroValue` | nothing                | yes           | the datum | yes           | the writer's or the reader's |
+//! | `Cbor` (feature `cbor`) | `CborValue` | nothing                | yes           | yes      | yes            | none |
+//! | `ConnectJson` (feature `connect-json`) | `ConnectValue` | as `Json` | yes     | no       | yes            | the envelope's |
+//! | `JsonSchema` (feature `json-schema`) | `JsonSchemaValue` | as `Json` | as it came | no   | yes            | the registry's |
+//! | `MessagePack` (feature `messagepack`) | `MessagePackValue` | nothing | yes     | yes      | yes            | none |
+//! | `Protobuf` (feature `protobuf`) | `ProtobufValue` | nothing     | yes           | the message | yes         | the message type's |
+//!
+//! Every value goes through formats of columns as a [`StructuredValue`](aqueduct_core::StructuredValue). [`AnyValue`] is all of them
+//! in one type, for programs that choose a converter at run time.
 //!
 //! All of them are pure: the same record always gives the same value. A record that cannot be read is a
 //! [`Poison`](aqueduct_core::Poison) whose detail names the byte and never shows the payload. A record without a
-//! value is a poison too, unless [`Tombstones::Skip`] says otherwise.
+//! value is a poison too, unless [`Tombstones`] says otherwise: left out, or a row of null.
 //!
 //! The feature `registry` adds what converters with a schema registry are made of: the wire format, and a cache of parsed schemas.
 //!
@@ -41,6 +52,8 @@
 //! ```
 
 pub use any::{AnyValue, Dynamic, DynamicExt, OtherValue};
+#[cfg(feature = "avro")]
+pub use avro::{Avro, AvroBuilder, AvroConfigError, AvroSchemaError, AvroValue};
 #[cfg(feature = "cbor")]
 pub use cbor::{Cbor, CborValue};
 pub use columns::{Columns, ColumnsBuilder, ColumnsError, HeaderValues, WithColumns};
@@ -60,6 +73,8 @@ pub use typed::{Serde, Typed};
 pub use utf8::{Text, Utf8};
 
 mod any;
+#[cfg(feature = "avro")]
+mod avro;
 #[cfg(feature = "cbor")]
 mod cbor;
 mod columns;

@@ -13,15 +13,20 @@
 //! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
+pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
-pub use format::{Delimited, Format, JsonLines, RawBytes, Row};
+pub use format::{
+    BuildError, BuiltRows, Delimited, Encoded, Encoder, FileBuilder, FileEncoder, FileKind, FileOutline,
+    Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
+};
 pub use keys::{KeyError, KeyTemplate};
-pub use letters::{DirectoryDeadLetters, LetterError, Letters, StoredLetter, read_letters};
+pub use letters::{DirectoryDeadLetters, LetterError, Letters, read_letters};
 pub use registry::{PartitionRegistry, StoredPartition};
 pub use sink::{ObjectOptions, ObjectSink, OptionError};
 pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
 
+mod beside;
 mod checksum;
 mod claim;
 mod compress;

@@ -43,7 +43,7 @@ impl Tls {
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|_| vec![RegistryConfigError::Identity { file: "rustls".to_owned() }])?
+            .map_err(|_| vec![RegistryConfigError::Client])?
             .with_root_certificates(roots);
         match identity {
             Some((chain, Some(key), file)) => builder

@@ -27,7 +27,8 @@ use super::source::{SchemaAnswer, SchemaSource};
 ///
 /// # Memory
 /// It keeps [`CAPACITY`](Self::CAPACITY) schemas unless [told otherwise](Self::with_capacity), and throws out what was not used
-/// for longest. A batch with more than that makes it larger for as long as a lane has the batch in hand.
+/// for longest. A batch with more than that makes it larger for as long as a lane has the batch in hand. A lane that has gone keeps
+/// its latest batch's until it comes back: nobody says that it has gone.
 ///
 /// # What may differ when records are read again
 /// A schema that is there is there for good. One that is *not* there may be registered a moment later, by a producer that writes

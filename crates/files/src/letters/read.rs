@@ -5,28 +5,12 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use aqueduct_core::{Offset, OwnedRecord, TopicPartition};
+use aqueduct_core::{Offset, StoredLetter, TopicPartition};
 
 use super::{LetterError, letter_files, line};
 
 /// A line without an end is not read into memory whole.
 const LINE_MAX: u64 = 1 << 30;
-
-/// A letter as it was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoredLetter {
-    /// The record, whole.
-    pub record: OwnedRecord,
-    /// The pipeline that could not process it.
-    pub pipeline: String,
-    /// Where it failed; see [`PoisonStage::as_str`](aqueduct_core::PoisonStage::as_str).
-    pub stage: String,
-    /// Why; see [`PoisonReason::as_str`](aqueduct_core::PoisonReason::as_str).
-    pub reason: String,
-    /// More about it.
-    pub detail: String,
-}
 
 /// The letters of a directory; made by [`read_letters`].
 #[derive(Debug)]

@@ -30,7 +30,9 @@ fn files(directory: &Path) -> usize {
 #[tokio::test]
 async fn a_letter_is_a_golden_line_and_reads_back() {
     let directory = tempfile::tempdir().unwrap();
-    let target = DirectoryDeadLetters::new(directory.path().join("made")).with_pipeline("orders");
+    let target = DirectoryDeadLetters::new(directory.path().join("made"))
+        .with_pipeline("orders")
+        .with_pipeline_version("7f3c2");
     target.check().await.unwrap();
     let directory = directory.path().join("made");
     assert_eq!(files(&directory), 0, "the check leaves nothing behind");
@@ -38,21 +40,30 @@ async fn a_letter_is_a_golden_line_and_reads_back() {
     let path = letter_files(&directory).unwrap().remove(0);
     assert_eq!(
         fs::read_to_string(&path).unwrap(),
-        "{\"version\":1,\"pipeline\":\"orders\",\"topic\":\"orders\",\"partition\":3,\"offset\":95403,\
+        "{\"version\":1,\"pipeline\":\"orders\",\"pipeline_version\":\"7f3c2\",\"topic\":\"orders\",\"partition\":3,\"offset\":95403,\
          \"timestamp\":{\"create\":1764000000000},\"stage\":\"convert\",\"reason\":\"malformed\",\
-         \"detail\":\"the end is missing\",\"key\":null,\"value\":{\"text\":\"{\"},\
+         \"detail\":\"the end is missing\",\"preview\":\"{\",\"key\":null,\"value\":{\"text\":\"{\"},\
          \"headers\":[[\"h\",{\"base64\":\"/w==\"}],[\"none\",null]]}\n"
     );
     let read: Vec<_> = read_letters(&directory).unwrap().map(Result::unwrap).collect();
     let expected = letter(95_403);
     assert_eq!((&read[0].record, read.len()), (&expected.record, 1));
     assert_eq!((read[0].stage.as_str(), read[0].reason.as_str()), ("convert", "malformed"));
+    assert_eq!((read[0].pipeline.as_str(), read[0].pipeline_version.as_str()), ("orders", "7f3c2"));
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     }
+}
+
+/// As it was written before letters named the pipeline's version.
+#[test]
+fn an_old_line_stays_readable() {
+    let old = br#"{"version":1,"pipeline":"orders","topic":"orders","partition":3,"offset":7,"timestamp":null,"stage":"convert","reason":"malformed","detail":"x","key":null,"value":{"text":"{"},"headers":[]}"#;
+    let read = line::read(old).unwrap();
+    assert_eq!((read.record.offset, read.pipeline_version.as_str()), (Offset::new(7), ""));
 }
 
 /// A send that was applied and not answered comes again; a process that dies in a line leaves it torn.
@@ -179,7 +190,8 @@ proptest! {
         };
         let poison = Poison::new(PoisonReason::Rejected, detail.clone());
         let mut out = Vec::new();
-        line::write(&DeadLetter { record: record.clone(), stage: PoisonStage::Target, poison }, "p", &mut out).unwrap();
+        let letter = DeadLetter { record: record.clone(), stage: PoisonStage::Target, poison };
+        line::write(&letter, &line::Writer::default(), &mut out).unwrap();
         prop_assert_eq!(out.iter().position(|byte| *byte == b'\n'), Some(out.len() - 1));
         let read = line::read(&out[..out.len() - 1]).unwrap();
         prop_assert_eq!((read.record, read.detail), (record, detail));

@@ -7,6 +7,8 @@ use aqueduct_core::{Class, ErrorChain, StageError};
 use aqueduct_schema_registry::testkit::{RegistryFault, TestRegistry};
 use aqueduct_schema_registry::{RegistryBuilder, RegistryClient, RegistryError};
 
+use proptest::prelude::*;
+
 use super::support::{TEXT, avro, builder, cause, client, known};
 
 async fn one() -> TestRegistry {
@@ -224,4 +226,34 @@ async fn one_clients_lookups_do_not_wait_for_each_other() {
     }
     assert!(matches!(client.schema(1.into()).await.unwrap(), SchemaAnswer::Known(_)));
     stalled.abort();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Nobody is trusted: whatever is answered is an answer or an error, and only one answer means that there is no schema.
+    #[test]
+    fn any_answer_is_read_or_refused(
+        status in 200_u16..600,
+        body in prop_oneof![
+            any::<String>(),
+            Just(r#"{"error_code": 40403}"#.to_owned()),
+            Just(r#"{"schema": "x", "error_code": 40403}"#.to_owned()),
+            Just("[".repeat(100_000)),
+            (1_usize..6).prop_map(|cut| r#"{"schema":"x"}"#[cut..].to_owned()),
+        ],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let registry = one().await;
+            registry.always(Some(RegistryFault::Body(status, body.clone())));
+            let client = builder(&registry).attempts(1).build().unwrap();
+            match client.schema(1.into()).await {
+                Ok(SchemaAnswer::Unknown) => assert!(status == 404 && body.contains("40403"), "{status} {body}"),
+                Ok(SchemaAnswer::Known(_)) => assert!((200..300).contains(&status) && body.contains("schema")),
+                Ok(SchemaAnswer::Unreadable(reason)) => panic!("{reason}"),
+                Err(error) => assert_ne!(error.class(), Class::Fenced),
+            }
+        });
+    }
 }
