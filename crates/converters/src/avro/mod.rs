@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use aqueduct_core::{
-    Batch, Converted, Converter, Fingerprint, Poison, PoisonReason, Record, SkipReason, StageError,
-};
+use aqueduct_core::{Batch, Converted, Converter, Fingerprint, Poison, PoisonReason, Record, StageError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -122,13 +120,13 @@ impl Converter for Avro {
     }
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<AvroValue>, Poison> {
-        let Some(bytes) = self.tombstones.value_bytes(record)? else {
-            return Ok(Converted::Skip(SkipReason::Tombstone));
+        let Some(bytes) = record.value_bytes() else {
+            return self.tombstones.absent(AvroValue::null);
         };
         let value = match &self.schemas {
             Schemas::Registry { framing, cache } => {
                 let Some(framed) = framing.split(record)? else {
-                    return Ok(Converted::Skip(SkipReason::Tombstone));
+                    return self.tombstones.absent(AvroValue::null);
                 };
                 let payload = framed.payload().len();
                 cache.read(record.lane(), framed.id(), |plan| self.value(plan, &bytes, payload))?

@@ -1,15 +1,16 @@
 //! A datum that was found sound.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aqueduct_core::{
-    BytesRow, FieldPath, FieldValue, Fields, JsonRow, JsonText, Poison, Schema, StructuredValue, ValueVisitor,
+    BytesRow, DataType, FieldPath, FieldValue, Fields, JsonRow, JsonText, Poison, Schema, StructuredValue,
+    ValueVisitor,
 };
 use bytes::Bytes;
 
 use super::cursor::Cursor;
-use super::plan::Plan;
+use super::plan::{Op, OpId, Plan, Scalar, Show, Wire};
 use super::walk;
 
 /// One Avro datum: its bytes as they were written, and how they are read.
@@ -41,6 +42,15 @@ pub struct AvroValue {
 impl AvroValue {
     pub(super) fn new(bytes: Bytes, plan: Arc<Plan>) -> Self {
         Self { bytes, plan }
+    }
+
+    /// What stands for a tombstone: null, without a schema.
+    pub(super) fn null() -> Self {
+        static NULL: LazyLock<Arc<Plan>> = LazyLock::new(|| {
+            let ops = vec![Op::Scalar(Scalar { wire: Wire::Null, show: Show::Null })];
+            Arc::new(Plan { ops, root: OpId(0), schema: Arc::new(Schema::new(DataType::Null)) })
+        });
+        Self { bytes: Bytes::new(), plan: Arc::clone(&NULL) }
     }
 
     /// The datum, without what framed it.
@@ -79,7 +89,8 @@ impl Fields for AvroValue {
 
 impl StructuredValue for AvroValue {
     fn schema(&self) -> Option<&Arc<Schema>> {
-        Some(&self.plan.schema)
+        // What is nothing but null declares no columns.
+        (*self.plan.schema.root().data_type() != DataType::Null).then_some(&self.plan.schema)
     }
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {

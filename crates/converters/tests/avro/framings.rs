@@ -204,7 +204,7 @@ async fn the_converter_is_pure() {
     let value = |bytes: &[u8]| record(ScriptedRecord::new(bytes.to_vec()).key("k"));
     let registry = Avro::with_registry(FixedSchemas::new().with(7, SchemaKind::Avro, ORDER)).build().unwrap();
     check_converter(&registry, &[value(b"\0\0\0\0\x07\x02"), value(b"\0\0\0\0\x08\x02")]).await;
-    for tombstones in [Tombstones::Poison, Tombstones::Skip] {
+    for tombstones in [Tombstones::Poison, Tombstones::Skip, Tombstones::Null] {
         let one = Avro::fixed(ORDER).tombstones(tombstones).build().unwrap();
         check_converter(&one, &[value(b"\x02"), value(b"\x02\x02"), value(b"")]).await;
     }
