@@ -238,7 +238,7 @@ impl Group {
         let mut packer = Packer::new(&self.assembly, buffers.take(room))?;
         let mut ends = Vec::with_capacity(rows.bodies.len());
         for body in &rows.bodies {
-            if !packer.put(&body.bytes)? || !packer.end()? {
+            if !packer.end(&body.bytes)? {
                 return Err(io::Error::other("a body is larger than its bound").into());
             }
             ends.push((body.object, packer.filled));
@@ -270,7 +270,7 @@ impl Group {
     fn build(&self, id: u32, object: &Object, rows: &[u8], to: &mut Packer) -> Result<bool, ReadError> {
         let failed = |error| ReadError::Build { object: id, error };
         let Some(mut file) = self.assembly.open(id, object).map_err(failed)? else {
-            return Ok(to.put(rows)? && to.end()?);
+            return Ok(to.end(rows)?);
         };
         let most = object.outline().chunk_bytes();
         let mut rest = rows;
@@ -286,7 +286,7 @@ impl Group {
             rest = after;
         }
         file.finish().map_err(failed)?;
-        Ok(to.put(file.ready())? && to.end()?)
+        Ok(to.end(file.ready())?)
     }
 }
 
@@ -321,29 +321,39 @@ impl Packer {
         }
         while !bytes.is_empty() {
             let (now, after) = bytes.split_at(bytes.len().min(PIECE - self.piece.len()));
-            // A whole piece is not copied first.
-            if now.len() == PIECE {
-                if !self.compress(now)? {
-                    return Ok(false);
-                }
-            } else {
-                self.piece.extend_from_slice(now);
-                if self.piece.len() == PIECE && !self.compress_rest()? {
-                    return Ok(false);
-                }
+            self.piece.extend_from_slice(now);
+            if self.piece.len() == PIECE && !self.compress_rest()? {
+                return Ok(false);
             }
             bytes = after;
         }
         Ok(true)
     }
 
-    /// Ends the body at hand; answers whether there was room.
-    fn end(&mut self) -> io::Result<bool> {
-        // A body without bytes is a file of its codec too.
-        let fits =
-            self.compressor.is_none() || (self.piece.is_empty() && self.begun) || self.compress_rest()?;
+    /// Ends the body at hand with its last bytes; answers whether there was room.
+    fn end(&mut self, last: &[u8]) -> io::Result<bool> {
+        let fits = self.put_last(last)?;
         self.begun = false;
         Ok(fits)
+    }
+
+    fn put_last(&mut self, last: &[u8]) -> io::Result<bool> {
+        if self.compressor.is_none() {
+            return self.put(last);
+        }
+        if !self.piece.is_empty() {
+            return Ok(self.put(last)? && (self.piece.is_empty() || self.compress_rest()?));
+        }
+        // Nothing waits, so nothing has to be copied. A body without bytes is a file of its codec too.
+        if last.is_empty() && !self.begun {
+            return self.compress(last);
+        }
+        for piece in last.chunks(PIECE) {
+            if !self.compress(piece)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Forgets the body at hand.
