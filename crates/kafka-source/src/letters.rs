@@ -166,10 +166,9 @@ impl Reader {
         let deadline = Instant::now() + connect::PATIENCE;
         let mut reader = Self { consumer, brokers, topic, open: BTreeMap::new() };
         loop {
-            let asked = reader.find_ends(connect::attempt(deadline));
-            // Errors come as events, which somebody has to take.
+            let Err(error) = reader.find_ends(connect::attempt(deadline))? else { return Ok(reader) };
+            // Errors come as events, which somebody has to take. Nothing is assigned, so no letter is among them.
             let event = reader.consumer.poll(Duration::from_millis(50)).and_then(Result::err);
-            let Err(error) = asked? else { return Ok(reader) };
             let reason = last_error.get();
             if let Some(refused) =
                 reason.as_ref().and_then(|reason| connect::refusal(&reader.brokers, "", reason))
