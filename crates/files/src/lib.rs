@@ -15,7 +15,10 @@
 
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
-pub use format::{Delimited, Format, JsonLines, RawBytes, Row};
+pub use format::{
+    BuildError, BuiltRows, Delimited, Encoded, Encoder, FileBuilder, FileEncoder, FileKind, FileOutline,
+    Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
+};
 pub use keys::{KeyError, KeyTemplate};
 pub use letters::{DirectoryDeadLetters, LetterError, Letters, StoredLetter, read_letters};
 pub use registry::{PartitionRegistry, StoredPartition};

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use crate::compress::{Compression, LevelError};
-use crate::format::Format;
+use crate::format::{FileKind, Format};
 use crate::keys::{KeyError, KeyTemplate};
 use crate::registry::{PartitionRegistry, Registration};
 use crate::target::{ObjectTarget, TargetLimits};
-use crate::writer::{Buffers, ObjectWriter, RowStyle, Workspaces};
+use crate::writer::{Buffers, ObjectStyle, ObjectWriter, Workspaces};
 
 /// Writes records as rows of objects in a store.
 ///
@@ -23,11 +23,13 @@ use crate::writer::{Buffers, ObjectWriter, RowStyle, Workspaces};
 /// **Exactly once** on a store with conditional creation: a replay after a crash makes the same keys with the same
 /// rows, meets what is there already, verifies it by its metadata, and creates the rest. A key taken by anything else
 /// is an [`ObjectConflict`](crate::ObjectConflict): nothing is overwritten.
-pub struct ObjectSink<F, O>(Arc<SinkParts<F, O>>);
+pub struct ObjectSink<F, O> {
+    format: Arc<F>,
+    parts: Arc<SinkParts<O>>,
+}
 
 /// What the writers of a sink share.
-pub(crate) struct SinkParts<F, O> {
-    pub(crate) format: F,
+pub(crate) struct SinkParts<O> {
     pub(crate) target: Arc<O>,
     pub(crate) options: Arc<ObjectOptions>,
     pub(crate) requests: Arc<Semaphore>,
@@ -37,44 +39,46 @@ pub(crate) struct SinkParts<F, O> {
 
 impl<F, O> Clone for ObjectSink<F, O> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { format: Arc::clone(&self.format), parts: Arc::clone(&self.parts) }
     }
 }
 
 impl<F, O> std::fmt::Debug for ObjectSink<F, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ObjectSink").field("options", &self.0.options).finish_non_exhaustive()
+        f.debug_struct("ObjectSink").field("options", &self.parts.options).finish_non_exhaustive()
     }
 }
 
-impl<F, O: ObjectTarget> ObjectSink<F, O> {
+impl<F: FileKind, O: ObjectTarget> ObjectSink<F, O> {
     /// Puts the parts together.
     ///
     /// # Errors
     /// Every [`OptionError`] there is, at once.
     pub fn new(format: F, target: O, options: ObjectOptions) -> Result<Self, Vec<OptionError>> {
-        let problems = options.problems(&target.limits());
+        let problems = options.problems(&format, &target.limits());
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self(Arc::new(SinkParts {
-            format,
+        let parts = Arc::new(SinkParts {
             target: Arc::new(target),
             requests: Arc::new(Semaphore::new(options.requests)),
             options: Arc::new(options),
             workspaces: Workspaces::default(),
             buffers: Arc::default(),
-        })))
+        });
+        Ok(Self { format: Arc::new(format), parts })
     }
+}
 
+impl<F, O> ObjectSink<F, O> {
     /// The store.
     pub fn target(&self) -> &O {
-        &self.0.target
+        &self.parts.target
     }
 
     /// The options.
     pub fn options(&self) -> &ObjectOptions {
-        &self.0.options
+        &self.parts.options
     }
 }
 
@@ -133,6 +137,17 @@ pub enum OptionError {
     /// In the compression level.
     #[error(transparent)]
     Level(#[from] LevelError),
+    /// Files that are compressed inside would be compressed again.
+    #[error(
+        "compression is {}, but {extension} files are compressed inside; leave it out and choose the format's own codec",
+        .codec.name()
+    )]
+    Compressed {
+        /// The option's value.
+        codec: Compression,
+        /// The format's extension.
+        extension: String,
+    },
     /// The size of objects.
     #[error(
         "target_object_bytes is {bytes}; it must be at least 1 and at most {max}, what the store takes in parts of this size"
@@ -214,10 +229,14 @@ impl ObjectOptions {
         self
     }
 
-    /// Everything that is wrong for a store with these limits; empty if nothing is.
-    pub fn problems(&self, limits: &TargetLimits) -> Vec<OptionError> {
+    /// Everything that is wrong for files of this format in a store with these limits; empty if nothing is.
+    pub fn problems(&self, format: &(impl FileKind + ?Sized), limits: &TargetLimits) -> Vec<OptionError> {
         let mut problems: Vec<OptionError> = self.keys.problems().into_iter().map(OptionError::Key).collect();
         problems.extend(self.compression.check_level(self.compression_level).err().map(OptionError::Level));
+        if format.is_compressed() && self.compression != Compression::None {
+            let extension = format.extension().to_owned();
+            problems.push(OptionError::Compressed { codec: self.compression, extension });
+        }
         let parts = (limits.part_bytes_min, limits.part_bytes_max);
         if self.part_bytes < parts.0 || self.part_bytes > parts.1 {
             problems.push(OptionError::PartBytes { bytes: self.part_bytes, min: parts.0, max: parts.1 });
@@ -241,41 +260,41 @@ where
     O: ObjectTarget,
 {
     async fn check(&self) -> Result<(), StageError> {
-        self.0.target.check().await
+        self.parts.target.check().await
     }
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
-        let parts = &self.0;
+        let Self { format, parts } = self;
         let codec = parts.options.compression;
-        let content_type = codec.content_type().unwrap_or_else(|| parts.format.content_type());
-        let style = RowStyle {
-            terminator: parts.format.terminator().to_vec(),
-            extension: format!("{}{}", parts.format.extension(), codec.extension()),
+        let content_type = codec.content_type().unwrap_or_else(|| format.content_type());
+        let style = ObjectStyle {
+            extension: format!("{}{}", format.extension(), codec.extension()),
             content_type: content_type.to_owned(),
         };
         let named = parts.options.keys.check_lane(&at.lane, &style.extension);
         named.map_err(|error| StageError::fatal("begin", error))?;
-        Ok(Begun::Fill(Box::new(ObjectWriter::new(Arc::clone(parts), style, at))))
+        let writer = ObjectWriter::new(Arc::clone(parts), format.encoder(), style, at);
+        Ok(Begun::Fill(Box::new(writer)))
     }
 
     fn capabilities(&self) -> SinkCapabilities {
         let mut capabilities = SinkCapabilities::redo();
-        if self.0.options.keys.names_the_end() {
+        if self.parts.options.keys.names_the_end() {
             // A claim is on a name. Cut elsewhere, the same records have another one, and nothing is met there.
             capabilities.weakness = Some(
                 "keys hold the end offset, so records that are read again from an older mark may get other keys",
             );
         }
-        if !self.0.target.limits().conditional_create {
+        if !self.parts.target.limits().conditional_create {
             capabilities.weakness = Some("the store cannot create an object only if its key is free");
         }
         capabilities
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        let options = &self.0.options;
+        let options = &self.parts.options;
         parts.put("files", LAYOUT_VERSION);
-        self.0.format.fingerprint(parts);
+        self.format.fingerprint(parts);
         parts.put("compression", options.compression.name());
         options.keys.fingerprint(parts);
         parts.put("object-bytes", options.target_object_bytes);

@@ -1,4 +1,4 @@
-//! A store in memory whose faults are scripted.
+//! A store in memory whose faults are scripted, and files without a segment around them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,34 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::checksum::Crc;
+use crate::format::{BuildError, FRAME, FileBuilder, FileOutline, Rows, frame};
 use crate::target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+
+/// Builds the file of `rows`, as a segment does: in chunks of whole rows.
+///
+/// # Errors
+/// What the builder says.
+pub fn build_file(
+    builder: &dyn FileBuilder,
+    shape: u32,
+    rows: &[impl AsRef<[u8]>],
+) -> Result<Vec<u8>, BuildError> {
+    let lengths = rows.iter().map(|row| FRAME + row.as_ref().len());
+    let row_max = lengths.clone().max().unwrap_or_default();
+    let outline = FileOutline::new(shape, rows.len() as u64, lengths.sum::<usize>() as u64, row_max);
+    let mut encoder = builder.open(&outline)?;
+    let (mut out, mut chunk) = (Vec::new(), Vec::new());
+    for row in rows {
+        if chunk.len() + FRAME + row.as_ref().len() > outline.chunk_bytes() {
+            encoder.write(Rows::new(&chunk), &mut out)?;
+            chunk.clear();
+        }
+        frame(row.as_ref(), &mut chunk);
+    }
+    encoder.write(Rows::new(&chunk), &mut out)?;
+    encoder.finish(&mut out)?;
+    Ok(out)
+}
 
 /// A store in memory. It checks what S3 checks: request checksums, part sizes and numbers, free keys.
 #[derive(Debug)]

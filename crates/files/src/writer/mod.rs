@@ -4,15 +4,18 @@
 //! append   encode; note row and object                      rows.rs     no copy
 //! spill    group by object into one block, write it         index.rs    the one copy in memory
 //! stage    write the rest of the index                                  nothing is visible
-//! publish  read each object's runs, verify, (compress),     read.rs     buffers paid before they exist
+//! publish  read each object's runs, verify,                 read.rs     buffers paid before they exist
+//!          (build its file, compress it),                   assemble.rs
 //!          create the objects                               publish.rs, upload.rs
 //! ```
 
+mod assemble;
 mod buffers;
 mod index;
 mod publish;
 mod read;
 mod rows;
+mod stream;
 mod upload;
 
 use std::io;
@@ -24,32 +27,34 @@ use aqueduct_core::{
 };
 use async_trait::async_trait;
 
+use self::assemble::Assembly;
 use self::index::IndexTail;
 use self::publish::Plan;
-use self::rows::{Objects, PendingBytes, Workspace};
-use crate::format::{Format, Row};
+use self::rows::{Framing, Objects, PendingBytes, Workspace};
+use crate::format::{Encoder, ROW_MAX, Row};
 use crate::sink::SinkParts;
 use crate::target::ObjectTarget;
 
 pub(crate) use self::buffers::Buffers;
 pub(crate) use self::rows::Workspaces;
 
-/// What a format adds around rows, asked once per segment.
+/// How a segment's objects present themselves.
 #[derive(Clone, Debug)]
-pub(crate) struct RowStyle {
-    pub(crate) terminator: Vec<u8>,
+pub(crate) struct ObjectStyle {
     /// With the compression's own.
     pub(crate) extension: String,
     pub(crate) content_type: String,
 }
 
 /// See the module.
-pub(crate) struct ObjectWriter<F, O> {
-    sink: Arc<SinkParts<F, O>>,
+pub(crate) struct ObjectWriter<T, O> {
+    sink: Arc<SinkParts<O>>,
     lane: TopicPartition,
     layout: u64,
     pinned: bool,
-    style: RowStyle,
+    encoder: Encoder<T>,
+    framing: Framing,
+    style: ObjectStyle,
     memory: Pool,
     offload: Offload,
     /// Dropped with everything in it once the objects are visible.
@@ -66,17 +71,25 @@ pub(crate) struct ObjectWriter<F, O> {
     published: Option<Published>,
 }
 
-impl<F, O> ObjectWriter<F, O> {
-    /// The longest row, in bytes; far above what a broker takes.
-    const ROW_MAX: usize = 1 << 30;
-
-    pub(crate) fn new(sink: Arc<SinkParts<F, O>>, style: RowStyle, at: SegmentStart) -> Self {
+impl<T, O> ObjectWriter<T, O> {
+    pub(crate) fn new(
+        sink: Arc<SinkParts<O>>,
+        encoder: Encoder<T>,
+        style: ObjectStyle,
+        at: SegmentStart,
+    ) -> Self {
         let target_bytes = sink.options.target_object_bytes;
+        let framing = match &encoder {
+            Encoder::Joined { terminator, .. } => Framing::Terminator(terminator.clone()),
+            Encoder::Built(_) => Framing::Length,
+        };
         Self {
             sink,
             lane: at.lane,
             layout: at.layout,
             pinned: at.pinned.is_some(),
+            encoder,
+            framing,
             style,
             memory: at.memory,
             offload: at.scratch.offload(),
@@ -110,8 +123,12 @@ impl<F, O> ObjectWriter<F, O> {
             }
             match &mut self.workspace {
                 Some(workspace) if !workspace.is_empty() => {
-                    let terminator = &self.style.terminator;
-                    self.objects.build_block(workspace, terminator, self.rows_written, &mut self.index_tail);
+                    self.objects.build_block(
+                        workspace,
+                        &self.framing,
+                        self.rows_written,
+                        &mut self.index_tail,
+                    );
                     self.unwritten = Some(std::mem::take(&mut workspace.block));
                 }
                 _ => return Ok(()),
@@ -192,18 +209,17 @@ async fn discard(offload: Offload, files: impl Send + 'static) {
 }
 
 #[async_trait]
-impl<T, F, O> SegmentWriter<T> for ObjectWriter<F, O>
+impl<T, O> SegmentWriter<T> for ObjectWriter<T, O>
 where
     T: Send + 'static,
-    F: Format<T>,
     O: ObjectTarget,
 {
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         let workspace = self.workspace.get_or_insert_with(|| self.sink.workspaces.take());
         let start = workspace.scratch.len();
-        let encoded = self.sink.format.encode(&envelope, &mut workspace.scratch);
-        let checked = encoded.and_then(|row| {
-            let (row, length) = match row {
+        let encoded = self.encoder.rows().encode(&envelope, &mut workspace.scratch);
+        let checked = encoded.and_then(|encoded| {
+            let (row, length) = match encoded.row {
                 Row::Shared(bytes) => {
                     let length = bytes.len();
                     (PendingBytes::Shared(bytes), length)
@@ -213,8 +229,8 @@ where
                     (PendingBytes::Scratch { start, end }, end - start)
                 }
             };
-            if length > Self::ROW_MAX {
-                let detail = format!("a row of {length} bytes, {} is the most", Self::ROW_MAX);
+            if length > ROW_MAX {
+                let detail = format!("a row of {length} bytes, {ROW_MAX} is the most");
                 return Err(Poison::new(PoisonReason::TooLarge, detail));
             }
             if !self.objects.knows(envelope.route) {
@@ -223,11 +239,11 @@ where
                     .map_err(|error| Poison::new(PoisonReason::InvalidRoute, error.to_string()))?;
                 self.objects.add_route(envelope.route, route);
             }
-            Ok((row, length + self.style.terminator.len()))
+            Ok((row, length + self.framing.length(), encoded.shape))
         });
         match checked {
-            Ok((row, length)) => {
-                self.objects.push(envelope.route, envelope.record.offset(), row, length, workspace);
+            Ok((row, length, shape)) => {
+                self.objects.push((envelope.route, shape), envelope.record.offset(), row, length, workspace);
                 Ok(())
             }
             Err(poison) => {
@@ -251,12 +267,17 @@ where
             self.workspace = None;
             let (routes, objects) = self.objects.take();
             let (sink, rows, index) = (&self.sink, self.rows.take(), self.index.take());
+            let builder = match &mut self.encoder {
+                Encoder::Joined { .. } => None,
+                Encoder::Built(rows) => Some(rows.finish()),
+            };
             let spooled = read::Spooled { rows, index, index_length: self.index_tail.written() };
             let segment = publish::Segment {
                 lane: self.lane.clone(),
                 layout: self.layout,
                 pinned: self.pinned,
                 style: self.style.clone(),
+                assembly: Assembly::new(builder, &sink.options),
                 memory: self.memory.clone(),
                 offload: self.offload,
             };

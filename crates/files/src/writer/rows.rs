@@ -1,5 +1,6 @@
 //! Rows on their way to the spool, and the objects they make.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use aqueduct_core::{Offset, RouteId};
@@ -7,16 +8,49 @@ use bytes::Bytes;
 
 use super::index::IndexTail;
 use crate::checksum::Crc;
+use crate::format::{FRAME, FileOutline, frame};
+
+/// What is around each row in the spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// This follows it: what is spooled is what is stored.
+    Terminator(Bytes),
+    /// Its length is in front of it, for the format that builds a file of it.
+    Length,
+}
+
+impl Framing {
+    /// Bytes it adds to a row.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Terminator(terminator) => terminator.len(),
+            Self::Length => FRAME,
+        }
+    }
+
+    fn put(&self, row: &[u8], block: &mut Vec<u8>) {
+        match self {
+            Self::Terminator(terminator) => {
+                block.extend_from_slice(row);
+                block.extend_from_slice(terminator);
+            }
+            Self::Length => frame(row, block),
+        }
+    }
+}
 
 /// One object of a segment. A fixed size, however many rows it has.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     pub(super) route: u32,
+    pub(super) shape: u32,
     pub(super) first: Offset,
     pub(super) last: Offset,
     pub(super) rows: u64,
-    /// Bytes of the rows with terminators.
+    /// Bytes of the rows as they are framed.
     pub(super) bytes: u64,
+    /// Of the largest of them.
+    pub(super) row_max: u32,
     /// Checksum of those, as far as they are in a block.
     pub(super) crc: Crc,
     /// The object's rows in the batch at hand: a list through [`Workspace::rows`], empty if `head` is `NONE`.
@@ -24,10 +58,19 @@ pub(super) struct Object {
     tail: u32,
 }
 
-/// A route, and its object that still grows.
+impl Object {
+    /// What a format is told of the file.
+    pub(super) fn outline(&self) -> FileOutline {
+        let row_max = usize::try_from(self.row_max).unwrap_or(usize::MAX);
+        FileOutline::new(self.shape, self.rows, self.bytes, row_max)
+    }
+}
+
+/// A route, and its object that still grows: the one of the shape its last row had.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) path: Box<str>,
+    shape: u32,
     open: u32,
 }
 
@@ -37,6 +80,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Objects {
     routes: Vec<Option<Route>>,
+    /// Objects that still grow and are not their route's [`open`](Route::open) one, by route and shape.
+    aside: HashMap<(u32, u32), u32>,
     all: Vec<Object>,
     target_bytes: u64,
     bytes: u64,
@@ -44,7 +89,7 @@ pub(super) struct Objects {
 
 impl Objects {
     pub(super) fn new(target_bytes: u64) -> Self {
-        Self { routes: Vec::new(), all: Vec::new(), target_bytes, bytes: 0 }
+        Self { routes: Vec::new(), aside: HashMap::new(), all: Vec::new(), target_bytes, bytes: 0 }
     }
 
     pub(super) fn knows(&self, route: RouteId) -> bool {
@@ -56,15 +101,15 @@ impl Objects {
             self.routes.resize(route.index() + 1, None);
         }
         if let Some(slot) = self.routes.get_mut(route.index()) {
-            *slot = Some(Route { path: path.into(), open: NONE });
+            *slot = Some(Route { path: path.into(), shape: 0, open: NONE });
         }
     }
 
-    /// Puts the next row into its object: the route's open one, or a new one if that would get larger than an object
-    /// should be. Only the rows decide, so a replay cuts at the same row, however the records are batched.
+    /// Puts the next row into its object: the open one of its route and shape, or a new one if that would get larger than an
+    /// object should be. Only the rows decide, so a replay cuts at the same row, however the records are batched.
     pub(super) fn push(
         &mut self,
-        route: RouteId,
+        (route, shape): (RouteId, u32),
         offset: Offset,
         row: PendingBytes,
         length: usize,
@@ -74,6 +119,14 @@ impl Objects {
         let Some(Some(known)) = self.routes.get_mut(route.index()) else {
             return;
         };
+        let route = number(route.index());
+        if known.shape != shape {
+            if known.open != NONE {
+                self.aside.insert((route, known.shape), known.open);
+            }
+            (known.shape, known.open) = (shape, self.aside.remove(&(route, shape)).unwrap_or(NONE));
+        }
+        let row_max = number(length);
         let length = length as u64;
         let fits = self
             .all
@@ -82,11 +135,13 @@ impl Objects {
         if !fits {
             known.open = number(self.all.len());
             self.all.push(Object {
-                route: number(route.index()),
+                route,
+                shape,
                 first: offset,
                 last: offset,
                 rows: 0,
                 bytes: 0,
+                row_max: 0,
                 crc: Crc::EMPTY,
                 head: NONE,
                 tail: NONE,
@@ -99,6 +154,7 @@ impl Objects {
         object.last = offset;
         object.rows += 1;
         object.bytes += length;
+        object.row_max = object.row_max.max(row_max);
         self.bytes += length;
         let index = number(workspace.rows.len());
         workspace.rows.push(PendingRow { row, next: NONE });
@@ -116,7 +172,7 @@ impl Objects {
     pub(super) fn build_block(
         &mut self,
         workspace: &mut Workspace,
-        terminator: &[u8],
+        framing: &Framing,
         position: u64,
         index: &mut IndexTail,
     ) {
@@ -130,13 +186,11 @@ impl Objects {
             let start = block.len();
             let mut next = object.head;
             while let Some(pending) = rows.get(next as usize) {
-                match &pending.row {
-                    PendingBytes::Shared(bytes) => block.extend_from_slice(bytes),
-                    PendingBytes::Scratch { start, end } => {
-                        block.extend_from_slice(scratch.get(*start..*end).unwrap_or_default());
-                    }
-                }
-                block.extend_from_slice(terminator);
+                let row = match &pending.row {
+                    PendingBytes::Shared(bytes) => bytes,
+                    PendingBytes::Scratch { start, end } => scratch.get(*start..*end).unwrap_or_default(),
+                };
+                framing.put(row, block);
                 next = pending.next;
             }
             (object.head, object.tail) = (NONE, NONE);
@@ -155,6 +209,7 @@ impl Objects {
 
     /// Hands routes and objects over; the number of bytes stays.
     pub(super) fn take(&mut self) -> (Vec<Option<Route>>, Vec<Object>) {
+        self.aside = HashMap::new();
         (std::mem::take(&mut self.routes), std::mem::take(&mut self.all))
     }
 }

@@ -13,6 +13,7 @@ use aqueduct_core::{
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod built;
 mod damage;
 mod leftovers;
 mod partitions;
@@ -129,8 +130,8 @@ fn sink(target: &Arc<MemoryTarget>, options: ObjectOptions) -> TestSink {
     ObjectSink::new(JsonLines::new(), Arc::clone(target), options).unwrap()
 }
 
-async fn begin(sink: &TestSink, at: SegmentStart) -> Box<dyn SegmentWriter<Value>> {
-    match Sink::<Value>::begin(sink, at).await.unwrap() {
+async fn begin(sink: &impl Sink<Value>, at: SegmentStart) -> Box<dyn SegmentWriter<Value>> {
+    match sink.begin(at).await.unwrap() {
         Begun::Fill(writer) => writer,
         Begun::AlreadyPublished(_) => panic!("this sink redoes"),
     }

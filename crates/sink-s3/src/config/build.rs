@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use aqueduct_files::{KeyTemplate, ObjectSink, ObjectTarget};
+use aqueduct_files::{FileKind, KeyTemplate, ObjectSink, ObjectTarget};
 use aws_sdk_s3::Client;
 use secrecy::ExposeSecret;
 
@@ -13,7 +13,7 @@ use crate::proxy::Proxy;
 use crate::sink::S3Sink;
 use crate::target::S3Target;
 
-impl<F> S3SinkBuilder<F> {
+impl<F: FileKind> S3SinkBuilder<F> {
     /// Builds the sink. Asks the environment for what is not configured, and nobody else: whether the bucket exists
     /// and lets us in is seen when the pipeline starts.
     ///
@@ -34,7 +34,8 @@ impl<F> S3SinkBuilder<F> {
             // A builder with problems may name an endpoint nobody should talk to.
             None if !problems.is_empty() => {
                 let limits = aqueduct_files::TargetLimits::default();
-                problems.extend(options.problems(&limits).into_iter().map(S3ConfigError::Files));
+                problems
+                    .extend(options.problems(&self.format, &limits).into_iter().map(S3ConfigError::Files));
                 return Err(S3ConfigErrors(problems));
             }
             None => {
@@ -65,7 +66,8 @@ impl<F> S3SinkBuilder<F> {
                 S3ConfigErrors(problems.into_iter().map(S3ConfigError::Files).collect())
             });
         }
-        problems.extend(options.problems(&target.limits()).into_iter().map(S3ConfigError::Files));
+        problems
+            .extend(options.problems(&self.format, &target.limits()).into_iter().map(S3ConfigError::Files));
         Err(S3ConfigErrors(problems))
     }
 
