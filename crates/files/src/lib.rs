@@ -14,7 +14,15 @@
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
+#[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
+pub use columns::UnknownMembers;
 pub use compress::{Compression, LevelError};
+#[cfg(feature = "avro")]
+pub use format::avro::{AvroCompression, AvroFiles};
+#[cfg(feature = "csv")]
+pub use format::csv::Csv;
+#[cfg(feature = "parquet")]
+pub use format::parquet::{Parquet, ParquetCompression};
 pub use format::{
     BuildError, BuiltRows, Delimited, Encoded, Encoder, FileBuilder, FileEncoder, FileKind, FileOutline,
     Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
@@ -27,12 +35,16 @@ pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Par
 
 mod checksum;
 mod claim;
+#[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
+mod columns;
 mod compress;
 mod format;
 mod keys;
 mod letters;
 mod registry;
 mod sink;
+#[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
+mod tape;
 mod target;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

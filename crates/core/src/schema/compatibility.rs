@@ -51,9 +51,7 @@ impl Compatibility {
         match self {
             Self::None => source == target,
             Self::Backward | Self::Forward => source.check_projection(target).is_ok(),
-            Self::Full => {
-                source.check_projection(target).is_ok() && target.check_projection(source).is_ok()
-            }
+            Self::Full => source.check_projection(target).is_ok() && target.check_projection(source).is_ok(),
         }
     }
 }
@@ -112,12 +110,16 @@ impl DataType {
     pub fn projected_branches(&self, target: &Self) -> Option<Vec<usize>> {
         let (Self::Union(from), Self::Union(to)) = (self, target) else { return None };
         let of = |branch: &Field| {
-            let fits = |other: &Field| project_type(branch.data_type(), other.data_type(), &mut Vec::new()).is_ok();
+            let fits =
+                |other: &Field| project_type(branch.data_type(), other.data_type(), &mut Vec::new()).is_ok();
             let same = |other: &&Field| other.name() == branch.name() && fits(other);
             to.iter()
                 .position(|other| same(&other) && other.data_type() == branch.data_type())
                 .or_else(|| to.iter().position(|other| same(&other)))
-                .or_else(|| to.iter().position(|other| other.name().is_empty() == branch.name().is_empty() && fits(other)))
+                .or_else(|| {
+                    to.iter()
+                        .position(|other| other.name().is_empty() == branch.name().is_empty() && fits(other))
+                })
         };
         from.iter().map(of).collect()
     }
@@ -167,9 +169,7 @@ fn project_fields(from: &[Field], to: &[Field], path: &mut Vec<String>) -> Resul
 }
 
 fn promotes(from: &DataType, to: &DataType) -> bool {
-    use DataType::{
-        Decimal, Enum, Float32, Float64, Int8, Int16, Int32, Int64, String, UInt32, UInt64,
-    };
+    use DataType::{Decimal, Enum, Float32, Float64, Int8, Int16, Int32, Int64, String, UInt32, UInt64};
     match (from, to) {
         (Int8, Int16 | Int32 | Int64 | Float32 | Float64)
         | (Int16, Int32 | Int64 | Float32 | Float64)

@@ -277,7 +277,7 @@ where
                 layout: self.layout,
                 pinned: self.pinned,
                 style: self.style.clone(),
-                assembly: Assembly::new(builder, &sink.options),
+                assembly: Assembly::new(builder, &sink.options, &self.memory),
                 memory: self.memory.clone(),
                 offload: self.offload,
             };

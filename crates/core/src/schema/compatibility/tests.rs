@@ -46,10 +46,7 @@ fn fields_may_come_with_a_default_or_null_and_may_go() {
     let default = Literal::Scalar(FieldValue::Str("-".into()));
     assert!(old.check_projection(&new(note().with_default(default.clone()))).is_ok());
     let error = old.check_projection(&new(note())).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "note: it is absent, and has neither a default nor null in the target"
-    );
+    assert_eq!(error.to_string(), "note: it is absent, and has neither a default nor null in the target");
     let nullable = new(note().nullable());
     assert_eq!(nullable.check_projection(&new(note())).unwrap_err().path(), "note");
     assert!(nullable.check_projection(&new(note().with_default(default))).is_ok());
@@ -76,11 +73,8 @@ fn what_is_nested_is_projected_too() {
 fn branches_go_to_the_branch_that_is_most_like_them() {
     let branch = |data_type| Field::new("", data_type);
     let from = DataType::Union(vec![branch(DataType::String), branch(DataType::Int32)]);
-    let to = DataType::Union(vec![
-        branch(DataType::Int64),
-        branch(DataType::Int32),
-        branch(DataType::String),
-    ]);
+    let to =
+        DataType::Union(vec![branch(DataType::Int64), branch(DataType::Int32), branch(DataType::String)]);
     assert_eq!(from.projected_branches(&to), Some(vec![2, 1]));
     assert_eq!(to.projected_branches(&from), None);
     assert!(one(from.clone()).check_projection(&one(to.clone())).is_ok());
