@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use aqueduct_core::Pool;
 use bytes::Bytes;
 
 use super::buffers::Buffers;
@@ -20,7 +21,7 @@ use super::read::{self, Bodies, Body, GROUP_OVERHEAD, ReadError, Spooled};
 use super::rows::Object;
 use crate::checksum::Crc;
 use crate::compress::{Compression, Compressor, PIECE};
-use crate::format::{BuildError, FileBuilder, FileEncoder, Rows, whole_rows};
+use crate::format::{BuildError, FileBuilder, FileEncoder, FileOutline, Rows, whole_rows};
 use crate::sink::ObjectOptions;
 
 /// What happens to the rows of a segment's objects on their way to the target.
@@ -30,6 +31,8 @@ pub(super) struct Assembly {
     builders: Arc<[Option<Arc<dyn FileBuilder>>]>,
     codec: Compression,
     level: i32,
+    /// What a file should make do with, in bytes.
+    memory: usize,
 }
 
 impl fmt::Debug for Assembly {
@@ -39,8 +42,23 @@ impl fmt::Debug for Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(builders: Vec<Option<Arc<dyn FileBuilder>>>, options: &ObjectOptions) -> Self {
-        Self { builders: builders.into(), codec: options.compression, level: options.compression_level }
+    pub(super) fn new(
+        builders: Vec<Option<Arc<dyn FileBuilder>>>,
+        options: &ObjectOptions,
+        memory: &Pool,
+    ) -> Self {
+        // Two files at a time, with room for what is sent.
+        let memory = usize::try_from(memory.capacity() / 4).unwrap_or(usize::MAX);
+        Self {
+            builders: builders.into(),
+            codec: options.compression,
+            level: options.compression_level,
+            memory,
+        }
+    }
+
+    fn outline(&self, object: &Object) -> FileOutline {
+        object.outline().with_memory(self.memory)
     }
 
     fn builder(&self, id: u32) -> Option<&Arc<dyn FileBuilder>> {
@@ -75,7 +93,7 @@ impl Assembly {
         let Some(builder) = self.builder(id) else {
             return Ok(None);
         };
-        let file = object.outline();
+        let file = self.outline(object);
         let ready = Vec::with_capacity(file.chunk_bytes());
         Ok(Some(BuiltFile { encoder: Some(builder.open(&file)?), ready, taken: 0 }))
     }
@@ -88,7 +106,7 @@ impl Assembly {
     /// Memory of the object's file while it is built, in bytes: the encoder's, and the rows and the output of a call.
     pub(super) fn build_bytes(&self, id: u32, object: &Object) -> usize {
         let Some(builder) = self.builder(id) else { return 0 };
-        let file = object.outline();
+        let file = self.outline(object);
         builder.workspace(&file).saturating_add(2 * file.chunk_bytes())
     }
 
