@@ -70,6 +70,7 @@
 //! | `kafka` | [`kafka`], with TLS and SASL; builds librdkafka, needs a C toolchain and OpenSSL's headers |
 //! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
 //! | `s3` | [`s3`] and [`files`] |
+//! | `schema-registry` | [`schema_registry`]: the client that converters ask for the schemas of records |
 //! | `files` | [`files`]: formats, compression, keys, for any store of objects |
 //! | `testkit` | `testkit`: an in-memory source and sink, scripted faults, and the suite a sink of your own must pass |
 //!
@@ -111,6 +112,9 @@ pub use aqueduct_kafka_source::{GroupProtocol, KafkaDeadLetters, KafkaSource, Sa
 #[cfg(feature = "partitioners")]
 #[doc(no_inline)]
 pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn, chain};
+#[cfg(feature = "schema-registry")]
+#[doc(no_inline)]
+pub use aqueduct_schema_registry::RegistryClient;
 #[cfg(feature = "s3")]
 #[doc(no_inline)]
 pub use aqueduct_sink_s3::S3Sink;
@@ -123,6 +127,8 @@ pub use aqueduct_files as files;
 pub use aqueduct_kafka_source as kafka;
 #[cfg(feature = "partitioners")]
 pub use aqueduct_partitioners as partition;
+#[cfg(feature = "schema-registry")]
+pub use aqueduct_schema_registry as schema_registry;
 #[cfg(feature = "s3")]
 pub use aqueduct_sink_s3 as s3;
 
@@ -159,6 +165,8 @@ pub mod prelude {
     };
     #[cfg(feature = "partitioners")]
     pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn, chain};
+    #[cfg(feature = "schema-registry")]
+    pub use aqueduct_schema_registry::RegistryClient;
     #[cfg(feature = "s3")]
     pub use aqueduct_sink_s3::S3Sink;
 }

@@ -22,12 +22,16 @@ pub use pipeline::{
     PublishedSegment, Unset,
 };
 pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
+pub use redrive::{
+    LetterFilter, LetterSource, Redrive, RedriveError, RedriveReport, RepairBatch, RepairRow, RepairSink,
+    Repaired, StillPoison, UnfinishedRepair, UnreadableLetter,
+};
 pub use rotate::{
     Any, Cut, CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, RotationPolicy, Schedule,
     SegmentStats, any,
 };
 pub use row::{BytesRow, JsonRow};
-pub use schema::{DataType, Field, Literal, Schema};
+pub use schema::{Compatibility, DataType, Field, Incompatible, Literal, Schema};
 pub use sink::{
     Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink,
     SinkCapabilities, Staged,
@@ -55,6 +59,7 @@ mod observe;
 mod partition;
 mod pipeline;
 mod record;
+mod redrive;
 mod rotate;
 mod row;
 mod schema;

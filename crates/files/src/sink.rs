@@ -18,7 +18,7 @@ use crate::writer::{Buffers, ObjectStyle, ObjectWriter, Stream, Workspaces};
 ///
 /// While a segment fills, its rows go to scratch disk, grouped by object; memory does not grow with records, routes or
 /// objects beyond about a hundred bytes per object. At the cut each object's rows are read back, verified against the
-/// checksum taken when they were appended, compressed, and sent: in one request if it is small, in parts, several at
+/// checksum taken when they were appended, built into a file where they are not one already, compressed, and sent: in one request if it is small, in parts, several at
 /// once, if it is large.
 ///
 /// **Exactly once** on a store with conditional creation: a replay after a crash makes the same keys with the same
@@ -103,7 +103,7 @@ pub struct ObjectOptions {
     pub compression: Compression,
     /// [`Compression::DEFAULT_LEVEL`] by default.
     pub compression_level: i32,
-    /// Bytes of rows, with terminators and before compression, at which a route's next object begins. 256 MiB by
+    /// Bytes of rows as spooled, before files are built and compressed, at which a route's next object begins. 256 MiB by
     /// default. Part of the layout: it decides names.
     pub target_object_bytes: u64,
     /// The size of the parts of large objects, in bytes. 8 MiB by default; less where the memory budget is small, but
@@ -245,7 +245,8 @@ impl ObjectOptions {
     ///
     /// Such an object holds the same records in the same order as the object whose name it has, so line N is the key of row N,
     /// and both end where one of them reaches [`target_object_bytes`](Self::target_object_bytes). It is created, claimed and
-    /// recognised like any other. Part of the layout.
+    /// recognised like any other; until the segment's end is committed it may be there without the other, or the other without
+    /// it. Part of the layout.
     #[must_use]
     pub fn with_record_keys(mut self, keys: RecordKeys) -> Self {
         self.record_keys = Some(keys);
@@ -365,4 +366,4 @@ where
 }
 
 /// Changes when this crate decides names, object boundaries or row bytes otherwise than before.
-const LAYOUT_VERSION: &str = "1";
+pub(crate) const LAYOUT_VERSION: &str = "1";

@@ -7,6 +7,7 @@ use aqueduct_core::{DeadLetter, DeadLetterSink, PoisonStage, StageError, Timesta
 use async_trait::async_trait;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -70,7 +71,7 @@ impl KafkaDeadLetters {
         }
     }
 
-    fn headers(&self, letter: &DeadLetter) -> OwnedHeaders {
+    pub(crate) fn headers(&self, letter: &DeadLetter) -> OwnedHeaders {
         let record = &letter.record;
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + OURS);
         for (name, value) in &record.headers {
@@ -228,12 +229,26 @@ impl Probe {
     }
 }
 
-/// Where the producer's log lines and error events go.
-struct LetterContext {
+/// Where log lines and error events of letters' clients go.
+pub(crate) struct LetterContext {
     last_error: LastError,
     #[cfg(feature = "oauthbearer")]
     tokens: Option<std::sync::Arc<dyn crate::oauth::OAuthTokens>>,
 }
+
+impl LetterContext {
+    pub(crate) fn new(last_error: LastError, connection: &Connection) -> Self {
+        #[cfg(not(feature = "oauthbearer"))]
+        let _ = connection;
+        Self {
+            last_error,
+            #[cfg(feature = "oauthbearer")]
+            tokens: connection.tokens(),
+        }
+    }
+}
+
+impl ConsumerContext for LetterContext {}
 
 impl ClientContext for LetterContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = cfg!(feature = "oauthbearer");
@@ -307,11 +322,7 @@ impl KafkaDeadLettersBuilder {
         let mut config = self.connection.client_config(DEFAULTS);
         config.set("enable.idempotence", "true").set("acks", "all");
         let last_error = LastError::default();
-        let created = config.create_with_context(LetterContext {
-            last_error: last_error.clone(),
-            #[cfg(feature = "oauthbearer")]
-            tokens: self.connection.tokens(),
-        });
+        let created = config.create_with_context(LetterContext::new(last_error.clone(), &self.connection));
         let producer = created.map_err(|error| {
             ConfigError::single(ConfigProblem::Refused {
                 name: "combination".to_owned(),
@@ -344,7 +355,7 @@ fn connect_stage(stage: PoisonStage) -> &'static str {
 /// Our headers, behind the record's own.
 const OURS: usize = 20;
 /// The first of them.
-const FIRST: &str = "__connect.errors.topic";
+pub(crate) const FIRST: &str = "__connect.errors.topic";
 
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "aqueduct-dead-letters"),

@@ -19,9 +19,11 @@ use aqueduct_core::{
 use async_trait::async_trait;
 
 mod line;
+mod object;
 mod read;
 
-pub use read::{Letters, read_letters};
+pub use object::{ObjectDeadLetters, ObjectLetters};
+pub use read::{DirectoryLetters, Letters, read_letters};
 
 const EXTENSION: &str = "jsonl";
 

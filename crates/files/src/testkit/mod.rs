@@ -10,7 +10,12 @@ use bytes::Bytes;
 
 use crate::checksum::Crc;
 use crate::format::{BuildError, FRAME, FileBuilder, FileOutline, Rows, frame};
-use crate::target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+use crate::target::{
+    Completion, Creation, ObjectHead, ObjectMeta, ObjectRead, ObjectTarget, Part, TargetLimits, Upload,
+};
+
+/// Keys of one answer to a listing: few, so that lists have several.
+const PAGE_KEYS: usize = 7;
 
 /// Builds the file of `rows`, as a segment does: in chunks of whole rows.
 ///
@@ -84,6 +89,8 @@ pub enum Call {
     Abort,
     Head,
     ListUploads,
+    List,
+    Get,
 }
 
 /// What goes wrong with a call.
@@ -335,6 +342,29 @@ impl ObjectTarget for MemoryTarget {
         self.call(Call::ListUploads, key, |state| {
             let of_key = state.uploads.iter().filter(|(_, open)| open.key == key);
             Ok(of_key.map(|(id, open)| Upload { key: open.key.clone(), id: id.clone() }).collect())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl ObjectRead for MemoryTarget {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, StageError> {
+        self.call(Call::List, prefix, |state| {
+            let keys = state.objects.keys().filter(|key| key.starts_with(prefix));
+            let keys = keys.filter(|key| after.is_none_or(|after| key.as_str() > after));
+            Ok(keys.take(PAGE_KEYS).cloned().collect())
+        })
+        .await
+    }
+
+    async fn get(&self, key: &str, most: u64) -> Result<Option<Bytes>, StageError> {
+        self.call(Call::Get, key, |state| match state.objects.get(key) {
+            Some(object) if object.bytes.len() as u64 > most => {
+                let what = format!("{key} has {} bytes, at most {most} are read", object.bytes.len());
+                Err(StageError::fatal("memory target", what))
+            }
+            found => Ok(found.map(|object| object.bytes.clone())),
         })
         .await
     }
