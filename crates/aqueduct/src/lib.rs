@@ -66,6 +66,9 @@
 //! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
 //! | `s3` | [`s3`] and [`files`] |
 //! | `files` | [`files`]: formats, compression, keys, for any store of objects |
+//! | `parquet` | Parquet files: `Parquet` |
+//! | `avro` | Avro object container files: `AvroFiles` |
+//! | `csv` | comma-separated values: `Csv` |
 //! | `testkit` | `testkit`: an in-memory source and sink, scripted faults, and the suite a sink of your own must pass |
 //!
 //! Features only add. Nothing here installs a logger, a metrics exporter or a runtime: logs go through `tracing`,
@@ -77,9 +80,18 @@ pub use aqueduct_core::*;
 #[cfg(feature = "converters")]
 #[doc(no_inline)]
 pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
+#[cfg(feature = "csv")]
+#[doc(no_inline)]
+pub use aqueduct_files::Csv;
+#[cfg(feature = "avro")]
+#[doc(no_inline)]
+pub use aqueduct_files::{AvroCompression, AvroFiles};
 #[cfg(feature = "files")]
 #[doc(no_inline)]
 pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
+#[cfg(feature = "parquet")]
+#[doc(no_inline)]
+pub use aqueduct_files::{Parquet, ParquetCompression};
 #[cfg(feature = "kafka")]
 #[doc(no_inline)]
 pub use aqueduct_kafka_source::{GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls};
@@ -112,8 +124,14 @@ pub mod prelude {
 
     #[cfg(feature = "converters")]
     pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
+    #[cfg(feature = "csv")]
+    pub use aqueduct_files::Csv;
+    #[cfg(feature = "avro")]
+    pub use aqueduct_files::{AvroCompression, AvroFiles};
     #[cfg(feature = "files")]
     pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
+    #[cfg(feature = "parquet")]
+    pub use aqueduct_files::{Parquet, ParquetCompression};
     #[cfg(feature = "kafka")]
     pub use aqueduct_kafka_source::{
         GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls,

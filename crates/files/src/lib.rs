@@ -10,6 +10,8 @@
 //! ```
 //!
 //! - Rows are spooled in their final bytes, so a cut costs reading and sending, no encoding.
+//! - Files with columns, a header or a footer are built at the cut: `Parquet`, `AvroFiles` and `Csv`, behind the features
+//!   `parquet`, `avro` and `csv`. Their rows wait as the values' events, until the schema of their segment is known.
 //! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 

@@ -188,7 +188,7 @@ impl Plan {
 
     /// Notes how the unions of `source`, the schema with this number, become those of this plan, which is of `target`.
     pub(crate) fn note_branches(&mut self, number: u32, source: &Schema, target: &Schema) {
-        let root = if self.wrapped { 1 } else { 0 };
+        let root = u32::from(self.wrapped);
         self.note_below(number, source.root().data_type(), target.root().data_type(), root);
     }
 

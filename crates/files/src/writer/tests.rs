@@ -14,6 +14,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 mod built;
+#[cfg(all(feature = "parquet", feature = "avro", feature = "csv"))]
+mod columns;
 mod damage;
 mod leftovers;
 mod partitions;
