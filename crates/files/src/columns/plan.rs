@@ -304,6 +304,7 @@ impl Plan {
     }
 
     /// The most bytes the cells of a row take, if it has so many bytes on tape. A guess from above, not from below.
+    #[cfg(any(feature = "parquet", feature = "avro"))]
     pub(crate) fn largest_row(&self, row_bytes: usize) -> usize {
         let lists =
             self.nodes.iter().enumerate().filter(|(_, node)| matches!(node.kind, Kind::List | Kind::Map));
