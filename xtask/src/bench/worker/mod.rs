@@ -1,5 +1,6 @@
 //! The measured processes: a bare poll loop, and the pipeline. Each prints JSON lines and judges itself by `/proc`.
 
+mod bare;
 mod ladder;
 mod put;
 
@@ -22,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use xtask::process::{Process, Usage};
 
+use self::bare::BareArguments;
+pub(crate) use self::bare::Conversion;
 pub(crate) use self::ladder::Until;
 use self::ladder::{Blind, Discard, Unpublished};
 use self::put::PutArguments;
@@ -57,6 +60,8 @@ pub(crate) enum WorkerCommand {
     Pipeline(PipelineArguments),
     /// Puts objects with nothing but the SDK
     Put(PutArguments),
+    /// Decodes and encodes in memory, with nothing around it
+    Bare(BareArguments),
 }
 
 /// How a case's objects are compressed.
@@ -137,6 +142,9 @@ impl WorkerCommand {
             }
             Self::Pipeline(arguments) => arguments.run().await,
             Self::Put(arguments) => say(&Line::Done(arguments.run().await?)),
+            Self::Bare(arguments) => {
+                say(&Line::Done(tokio::task::spawn_blocking(|| arguments.run()).await??))
+            }
         }
     }
 }
