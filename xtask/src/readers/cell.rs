@@ -89,7 +89,23 @@ impl Cell {
         members.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// Where `found` is another value than this, and how; none if it is the same.
+    /// Whether a number of a text format is this number: a text has no kinds, only digits.
+    fn is_spelled(&self, found: &Self) -> bool {
+        let text = match found {
+            Self::Number(text) => text.clone(),
+            Self::Int(whole) => whole.to_string(),
+            _ => return false,
+        };
+        match self {
+            Self::F64(bits) => text.parse().is_ok_and(|it: f64| it.to_bits() == *bits),
+            Self::F32(bits) => text.parse().is_ok_and(|it: f32| it.to_bits() == *bits),
+            Self::Decimal(digits) => *digits == text,
+            _ => false,
+        }
+    }
+
+    /// Where `found` is another value than this, and how; none if it is the same. Numbers as text has them are compared by what
+    /// they say.
     pub fn difference(&self, found: &Self) -> Option<String> {
         match (self, found) {
             (Self::Record(ours), Self::Record(theirs)) | (Self::Map(ours), Self::Map(theirs)) => {
@@ -101,7 +117,7 @@ impl Cell {
                     Some(format!("[{index}]{}", ours.difference(theirs)?))
                 })
             }
-            _ if self == found => None,
+            _ if self == found || self.is_spelled(found) => None,
             _ => Some(format!(": expected {self}, found {found}")),
         }
     }
@@ -273,6 +289,9 @@ mod tests {
         assert!(told(json!({"a": {"b": [1]}, "c": null})).starts_with(".a.b: "));
         assert!(told(json!({"a": {"b": [1, {"$num": "1.0"}]}})).contains(r#"missing ["c"]"#));
         assert!(Cell::f64(0.0).difference(&Cell::f64(-0.0)).is_some());
+        assert_eq!(Cell::f64(-0.0).difference(&Cell::Number("-0.0".to_owned())), None);
+        assert!(Cell::f64(0.1).difference(&Cell::Number("0.1000000000000001".to_owned())).is_some());
+        assert!(Cell::Decimal("1.50".to_owned()).difference(&Cell::Number("1.5".to_owned())).is_some());
         assert!(Cell::Map(Vec::new()).difference(&Cell::Record(Vec::new())).is_some());
     }
 }
