@@ -167,6 +167,20 @@ def read_duckdb(path):
         return {codec for (codec,) in codecs}, ", ".join(f"{name} {kind}" for name, kind, *_ in described)
 
 
+def read_events(pattern):
+    """One row for all Parquet files that match: how many of the load's events they hold, and whether each is in its place."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as db:
+        counts = db.execute(
+            """select count(*), count(distinct seq), min(seq), max(seq), count_if(partition <> seq % 4),
+               count_if(length(crc) <> 8 or request.trace_id is null) from read_parquet(?)""",
+            [pattern],
+        ).fetchone()
+        yield dict(zip(["rows", "distinct", "first", "last", "misplaced", "broken"], counts))
+        return set(), ""
+
+
 # Avro.
 
 
@@ -374,7 +388,7 @@ def read_raw(data):
     yield {"$bytes": data.hex()}
 
 
-FILES = {"arrow": read_arrow, "duckdb": read_duckdb, "fastavro": read_fastavro}
+FILES = {"arrow": read_arrow, "duckdb": read_duckdb, "events": read_events, "fastavro": read_fastavro}
 TEXTS = {"jsonl": read_jsonl, "json": read_json, "csv": read_csv, "lines": read_lines, "raw": read_raw}
 
 

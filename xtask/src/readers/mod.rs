@@ -30,6 +30,8 @@ pub enum Reader {
     Arrow,
     /// Parquet by `DuckDB`.
     DuckDb,
+    /// Many Parquet files of the load's events by `DuckDB`, the path being a pattern: one row of counts.
+    Events,
     /// Avro object containers by fastavro.
     FastAvro,
     /// One JSON value a line.

@@ -41,6 +41,12 @@ pub(crate) enum Values {
     Bytes,
     /// Validates them as JSON and stores JSON lines.
     Json,
+    /// Stores Avro as Parquet with Snappy.
+    AvroToParquet,
+    /// Stores JSON as Parquet with Snappy.
+    JsonToParquet,
+    /// Stores Avro as JSON lines.
+    AvroToJson,
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,6 +184,7 @@ impl PipelineArguments {
             (_, Until::Lane) => self.pipeline(RawBytes::new(), ByKafkaPartition, Discard).await,
             (Values::Bytes, _) => self.whole(RawBytes::new(), hourly, Delimited::lines()).await,
             (Values::Json, _) => self.whole(Json::new(), hourly, JsonLines::new()).await,
+            (Values::AvroToParquet | Values::JsonToParquet | Values::AvroToJson, _) => todo!(),
         }
     }
 

@@ -193,3 +193,6 @@ pub(super) fn letters(topic: &Topic, combination: &Combination) -> BTreeMap<(i32
     };
     topic.iter().filter_map(|(place, sent)| Some((*place, reason(sent)?))).collect()
 }
+
+#[cfg(test)]
+mod tests;

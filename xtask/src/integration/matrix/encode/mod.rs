@@ -1,7 +1,11 @@
 //! The producers' side: how values become bytes, by encoders that are not ours, what of a value the bytes still say, and the
 //! converter that is to read them. One entry of [`ENCODINGS`] for each.
 
+mod avro;
+mod cbor;
 mod json;
+mod messagepack;
+mod typed;
 
 use anyhow::Result;
 use aqueduct::partition::TimeFormat;
@@ -85,6 +89,45 @@ fn as_bytes(value: &Cell) -> Cell {
 mod tests {
     use super::super::truth::Place;
     use super::*;
+
+    fn values() -> impl Iterator<Item = Cell> {
+        (0..200).map(|seq| Place { seed: 7, partition: 1, seq }.value())
+    }
+
+    /// The encoders' own libraries read back what they have written.
+    #[test]
+    fn encoders_lose_nothing_that_is_said_to_be_carried() {
+        let schema = apache_avro::Schema::parse_str(avro::SCHEMA).unwrap();
+        let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+        let mut avro_seen = std::collections::BTreeSet::new();
+        for value in values() {
+            let bytes = avro::datum(&value).unwrap();
+            let read = reader.read_value(&mut bytes.as_slice()).unwrap();
+            assert!(avro_seen.insert(format!("{read:?}")));
+            // Maps come in any order.
+            assert_eq!(avro::registered(&value).unwrap().len(), bytes.len() + 5);
+            assert_eq!(avro::single_object(&value).unwrap().len(), bytes.len() + 10);
+
+            let bytes = cbor::encode(&value).unwrap();
+            let read: ciborium::Value = ciborium::from_reader(bytes.as_slice()).unwrap();
+            assert_eq!(read.as_map().unwrap().len(), value_members(&value));
+
+            let bytes = messagepack::encode(&value).unwrap();
+            let read: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
+                rmp_serde::from_slice(&bytes).unwrap();
+            assert_eq!(read.len(), value_members(&value));
+
+            let bytes = typed::encode(&value).unwrap();
+            let read: typed::Event = serde_json::from_slice(&bytes).unwrap();
+            let again: serde_json::Value = serde_json::to_value(read).unwrap();
+            assert_eq!(again.as_object().unwrap().len(), value_members(&value));
+        }
+    }
+
+    fn value_members(value: &Cell) -> usize {
+        let Cell::Record(members) = value else { panic!("{value}") };
+        members.len()
+    }
 
     #[test]
     fn every_value_has_bytes_that_say_which_it_is() {
