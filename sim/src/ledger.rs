@@ -76,6 +76,10 @@ impl Ledger {
         if kind != Some(Kind::Poison) {
             self.violate(format!("I10: a letter of {partition}@{offset}, which is {kind:?}"));
         }
+        let pinned = |(start, end): &(i64, i64)| *start <= offset && offset < *end;
+        if !self.intents.get(&partition).is_some_and(|intents| intents.iter().any(pinned)) {
+            self.violate(format!("I6: a letter of {partition}@{offset}, which is in no intent"));
+        }
         self.letters.insert((partition, offset));
     }
 

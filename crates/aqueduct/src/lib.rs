@@ -61,10 +61,12 @@
 //! | --- | --- |
 //! | `converters` (default) | [`convert`] |
 //! | `partitioners` (default) | [`partition`] |
+//! | `avro` | [`convert`] with Avro: a schema registry's wire format, single objects, one schema for all |
 //! | `locales` | names of months and days in paths in other languages than English: [`ByTime::locale`] |
 //! | `kafka` | [`kafka`], with TLS and SASL; builds librdkafka, needs a C toolchain and OpenSSL's headers |
 //! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
 //! | `s3` | [`s3`] and [`files`] |
+//! | `schema-registry` | [`schema_registry`]: the client that converters ask for the schemas of records |
 //! | `files` | [`files`]: formats, compression, keys, for any store of objects |
 //! | `testkit` | `testkit`: an in-memory source and sink, scripted faults, and the suite a sink of your own must pass |
 //!
@@ -74,6 +76,9 @@
 // A curated list already; naming it again here would only let the two differ.
 pub use aqueduct_core::*;
 
+#[cfg(feature = "avro")]
+#[doc(no_inline)]
+pub use aqueduct_converters::{Avro, AvroValue};
 #[cfg(feature = "converters")]
 #[doc(no_inline)]
 pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
@@ -86,6 +91,9 @@ pub use aqueduct_kafka_source::{GroupProtocol, KafkaDeadLetters, KafkaSource, Sa
 #[cfg(feature = "partitioners")]
 #[doc(no_inline)]
 pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn, chain};
+#[cfg(feature = "schema-registry")]
+#[doc(no_inline)]
+pub use aqueduct_schema_registry::RegistryClient;
 #[cfg(feature = "s3")]
 #[doc(no_inline)]
 pub use aqueduct_sink_s3::S3Sink;
@@ -98,6 +106,8 @@ pub use aqueduct_files as files;
 pub use aqueduct_kafka_source as kafka;
 #[cfg(feature = "partitioners")]
 pub use aqueduct_partitioners as partition;
+#[cfg(feature = "schema-registry")]
+pub use aqueduct_schema_registry as schema_registry;
 #[cfg(feature = "s3")]
 pub use aqueduct_sink_s3 as s3;
 
@@ -110,6 +120,8 @@ pub mod prelude {
         PoisonBreaker, RecordTime, Report, Schedule, any,
     };
 
+    #[cfg(feature = "avro")]
+    pub use aqueduct_converters::{Avro, AvroValue};
     #[cfg(feature = "converters")]
     pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
     #[cfg(feature = "files")]
@@ -120,6 +132,8 @@ pub mod prelude {
     };
     #[cfg(feature = "partitioners")]
     pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn, chain};
+    #[cfg(feature = "schema-registry")]
+    pub use aqueduct_schema_registry::RegistryClient;
     #[cfg(feature = "s3")]
     pub use aqueduct_sink_s3::S3Sink;
 }

@@ -1,15 +1,28 @@
 //! Converters: from a record's bytes to a value.
 //!
-//! | Converter    | Value         | Copies                          | As JSON lines | As bytes | Fields by path |
-//! |--------------|---------------|---------------------------------|---------------|----------|----------------|
-//! | [`RawBytes`] | [`bytes::Bytes`] | nothing                      | no            | yes      | no             |
-//! | [`Utf8`]     | [`Text`]      | nothing                         | a string      | yes      | no             |
-//! | [`Json`]     | [`JsonValue`] | only documents on several lines | as it came    | yes      | yes            |
-//! | [`Serde<T>`] | [`Typed<T>`]  | builds a `T`                    | what `T` writes | no     | if `T` has them |
+//! | Converter    | Value         | Copies                          | As JSON lines | As bytes | Fields by path | Schema |
+//! |--------------|---------------|---------------------------------|---------------|----------|----------------|--------|
+//! | [`RawBytes`] | [`bytes::Bytes`] | nothing                      | no            | yes      | no             | bytes |
+//! | [`Utf8`]     | [`Text`]      | nothing                         | a string      | yes      | no             | text |
+//! | [`Json`]     | [`JsonValue`] | only documents on several lines | as it came    | yes      | yes            | none |
+//! | [`Serde<T>`] | [`Typed<T>`]  | builds a `T`                    | what `T` writes | no     | if `T` has them | none |
+//! | [`Primitive`] | [`PrimitiveValue`] | nothing                   | a number      | no       | no             | its kind |
+//! | [`Columns`] around any | [`WithColumns`] | the headers, if asked for | yes     | no       | yes            | the value's, and the columns' |
+//! | `Avro` (feature `avro`) | `AvroValue` | nothing                | yes           | the datum | yes           | the writer's or the reader's |
+//! | `Cbor` (feature `cbor`) | `CborValue` | nothing                | yes           | yes      | yes            | none |
+//! | `ConnectJson` (feature `connect-json`) | `ConnectValue` | as `Json` | yes     | no       | yes            | the envelope's |
+//! | `JsonSchema` (feature `json-schema`) | `JsonSchemaValue` | as `Json` | as it came | no   | yes            | the registry's |
+//! | `MessagePack` (feature `messagepack`) | `MessagePackValue` | nothing | yes     | yes      | yes            | none |
+//! | `Protobuf` (feature `protobuf`) | `ProtobufValue` | nothing     | yes           | the message | yes         | the message type's |
+//!
+//! Every value goes through formats of columns as a [`StructuredValue`](aqueduct_core::StructuredValue). [`AnyValue`] is all of them
+//! in one type, for programs that choose a converter at run time.
 //!
 //! All of them are pure: the same record always gives the same value. A record that cannot be read is a
 //! [`Poison`](aqueduct_core::Poison) whose detail names the byte and never shows the payload. A record without a
-//! value is a poison too, unless [`Tombstones::Skip`] says otherwise.
+//! value is a poison too, unless [`Tombstones`] says otherwise: left out, or a row of null.
+//!
+//! The feature `registry` adds what converters with a schema registry are made of: the wire format, and a cache of parsed schemas.
 //!
 //! ```
 //! use aqueduct_converters::{Json, RawBytes, Tombstones};
@@ -38,14 +51,53 @@
 //! ]);
 //! ```
 
+pub use any::{AnyValue, Dynamic, DynamicExt, OtherValue};
+#[cfg(feature = "avro")]
+pub use avro::{Avro, AvroBuilder, AvroConfigError, AvroSchemaError, AvroValue};
+#[cfg(feature = "cbor")]
+pub use cbor::{Cbor, CborValue};
+pub use columns::{Columns, ColumnsBuilder, ColumnsError, HeaderValues, WithColumns};
+#[cfg(feature = "connect-json")]
+pub use connect::{ConnectJson, ConnectValue};
 pub use json::{Json, JsonError, JsonValue, NESTING_MAX};
+#[cfg(feature = "json-schema")]
+pub use json_schema::{JsonSchema, JsonSchemaValue};
+#[cfg(feature = "messagepack")]
+pub use messagepack::{MessagePack, MessagePackValue};
+pub use primitive::{Primitive, PrimitiveValue};
+#[cfg(feature = "protobuf")]
+pub use protobuf::{Protobuf, ProtobufError, ProtobufValue};
 pub use raw_bytes::RawBytes;
 pub use tombstones::Tombstones;
 pub use typed::{Serde, Typed};
 pub use utf8::{Text, Utf8};
 
+mod any;
+#[cfg(feature = "avro")]
+mod avro;
+#[cfg(feature = "cbor")]
+mod cbor;
+mod columns;
+#[cfg(feature = "connect-json")]
+mod connect;
 mod json;
+#[cfg(feature = "json-schema")]
+mod json_schema;
+#[cfg(feature = "messagepack")]
+mod messagepack;
+mod nobody;
+#[cfg(any(feature = "protobuf", feature = "shape"))]
+mod owned;
+mod primitive;
+#[cfg(feature = "protobuf")]
+mod protobuf;
 mod raw_bytes;
+#[cfg(feature = "registry")]
+pub mod registry;
+#[cfg(feature = "shape")]
+mod shape;
+#[cfg(any(feature = "cbor", feature = "messagepack"))]
+mod tokens;
 mod tombstones;
 mod typed;
 mod utf8;

@@ -1,6 +1,6 @@
 //! Values as they are.
 
-use aqueduct_core::{Converted, Converter, Fingerprint, Poison, Record, SkipReason};
+use aqueduct_core::{Converted, Converter, Fingerprint, Poison, Record};
 use bytes::Bytes;
 
 use crate::tombstones::Tombstones;
@@ -31,8 +31,10 @@ impl Converter for RawBytes {
     type Output = Bytes;
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<Bytes>, Poison> {
-        let value = self.tombstones.value_bytes(record)?;
-        Ok(value.map_or(Converted::Skip(SkipReason::Tombstone), Converted::Emit))
+        match record.value_bytes() {
+            Some(value) => Ok(Converted::Emit(value)),
+            None => self.tombstones.absent_without_null(),
+        }
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
@@ -42,7 +44,7 @@ impl Converter for RawBytes {
 
 #[cfg(test)]
 mod tests {
-    use aqueduct_core::{BytesRow, PoisonReason};
+    use aqueduct_core::{BytesRow, PoisonReason, SkipReason};
 
     use super::*;
     use crate::tests::{convert, fingerprint};

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use aqueduct_core::{Poison, PoisonReason, Record};
-use bytes::Bytes;
+use aqueduct_core::{Converted, Poison, PoisonReason, SkipReason};
 
 /// What a converter makes of a tombstone: a record whose value is absent, which compacted topics use for "deleted".
 ///
@@ -16,29 +15,43 @@ pub enum Tombstones {
     Poison,
     /// Left out and counted.
     Skip,
+    /// A value that is null: a row of `null`, or one whose columns are all null. With [`Columns`](crate::Columns) its key and
+    /// position are still there, so that the deletion can be followed.
+    ///
+    /// Bytes and text have no null: [`RawBytes`](crate::RawBytes) and [`Utf8`](crate::Utf8) make it a poison.
+    Null,
 }
 
 impl Tombstones {
-    /// The record's value; `None` if it is to be skipped.
-    #[inline]
-    pub(crate) fn value_bytes(self, record: &Record<'_>) -> Result<Option<Bytes>, Poison> {
-        match record.value_bytes() {
-            None => self.absent().map(|()| None),
-            value => Ok(value),
-        }
-    }
-
-    /// Whether an absent value is fine.
+    /// What becomes of a record without a value; `null` is the value that is null.
     #[cold]
-    pub(crate) fn absent(self) -> Result<(), Poison> {
+    pub(crate) fn absent<T>(self, null: impl FnOnce() -> T) -> Result<Converted<T>, Poison> {
         match self {
             Self::Poison => Err(Poison::new(
                 PoisonReason::NullValue,
                 "the record has no value (a tombstone); `tombstones(Tombstones::Skip)` leaves such records out",
             )),
-            Self::Skip => Ok(()),
+            Self::Skip => Ok(Converted::Skip(SkipReason::Tombstone)),
+            Self::Null => Ok(Converted::Emit(null())),
         }
     }
+
+    /// The same where no value is null.
+    #[cold]
+    pub(crate) fn absent_without_null<T>(self) -> Result<Converted<T>, Poison> {
+        match self.absent(|| ())? {
+            Converted::Skip(reason) => Ok(Converted::Skip(reason)),
+            Converted::Emit(()) => Err(without_null()),
+        }
+    }
+}
+
+#[cold]
+fn without_null() -> Poison {
+    Poison::new(
+        PoisonReason::NullValue,
+        "the record has no value (a tombstone), and plain bytes and text have no null",
+    )
 }
 
 impl fmt::Display for Tombstones {
@@ -46,6 +59,7 @@ impl fmt::Display for Tombstones {
         f.write_str(match self {
             Self::Poison => "poison",
             Self::Skip => "skip",
+            Self::Null => "null",
         })
     }
 }

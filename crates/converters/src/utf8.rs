@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 use aqueduct_core::{
-    BytesRow, Converted, Converter, Fingerprint, JsonRow, Poison, PoisonReason, Record, SkipReason,
+    BytesRow, Converted, Converter, DataType, FieldValue, Fingerprint, JsonRow, Poison, PoisonReason, Record,
+    Schema, StructuredValue, ValueVisitor,
 };
 use bytes::Bytes;
 
@@ -34,8 +36,8 @@ impl Converter for Utf8 {
     type Output = Text;
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<Text>, Poison> {
-        let Some(bytes) = self.tombstones.value_bytes(record)? else {
-            return Ok(Converted::Skip(SkipReason::Tombstone));
+        let Some(bytes) = record.value_bytes() else {
+            return self.tombstones.absent_without_null();
         };
         match std::str::from_utf8(&bytes) {
             Ok(_) => Ok(Converted::Emit(Text(bytes))),
@@ -100,6 +102,19 @@ impl fmt::Debug for Text {
     }
 }
 
+/// All texts have one schema.
+static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| Arc::new(Schema::new(DataType::String)));
+
+impl StructuredValue for Text {
+    fn schema(&self) -> Option<&Arc<Schema>> {
+        Some(&SCHEMA)
+    }
+
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        visitor.scalar(FieldValue::Str(self.as_str().into()))
+    }
+}
+
 impl JsonRow for Text {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
         serde_json::to_writer(out, self.as_str())
@@ -115,6 +130,7 @@ impl BytesRow for Text {
 
 #[cfg(test)]
 mod tests {
+    use aqueduct_core::SkipReason;
     use proptest::prelude::*;
 
     use super::*;

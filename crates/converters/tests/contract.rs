@@ -15,7 +15,7 @@ fn friendly_records() -> Vec<OwnedRecord> {
 #[tokio::test]
 async fn every_converter_is_pure() {
     let records = friendly_records();
-    for tombstones in [Tombstones::Poison, Tombstones::Skip] {
+    for tombstones in [Tombstones::Poison, Tombstones::Skip, Tombstones::Null] {
         check_converter(&RawBytes::new().tombstones(tombstones), &records).await;
         check_converter(&Utf8::new().tombstones(tombstones), &records).await;
         check_converter(&Json::new().tombstones(tombstones), &records).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::batch::Batch;
-use crate::error::{Poison, PoisonReason, StageError};
+use crate::error::{Poison, PoisonPart, PoisonReason, StageError};
 use crate::fingerprint::Fingerprint;
 use crate::partition::Replay;
 use crate::record::Record;
@@ -310,7 +310,8 @@ impl<K: Converter, V: Converter> Converter for KeyedConverter<K, V> {
     }
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<Self::Output>, Poison> {
-        let key = match self.key.convert(&record.key_as_value())? {
+        let key = self.key.convert(&record.key_as_value());
+        let key = match key.map_err(|poison| poison.in_part(PoisonPart::Key))? {
             Converted::Emit(key) => key,
             Converted::Skip(reason) => return Ok(Converted::Skip(reason)),
         };

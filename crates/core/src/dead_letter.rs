@@ -21,12 +21,44 @@ pub struct DeadLetter {
     pub poison: Poison,
 }
 
+impl DeadLetter {
+    /// Most bytes of the value that a [`preview`](Self::preview) shows.
+    pub const PREVIEW_BYTES: usize = 64;
+
+    /// The first bytes of the value as printable ASCII, for whoever looks through letters: what is not printable, and the
+    /// backslash, is escaped (`\\`, `\n`, `\xff`). `None` if there is no value.
+    pub fn preview(&self) -> Option<String> {
+        let value = self.record.value.as_deref()?;
+        let shown = value.get(..Self::PREVIEW_BYTES).unwrap_or(value);
+        Some(shown.escape_ascii().to_string())
+    }
+}
+
+/// A letter as it was stored, read back from wherever it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLetter {
+    /// The record, whole.
+    pub record: OwnedRecord,
+    /// The pipeline that could not process it.
+    pub pipeline: String,
+    /// The version of that pipeline, as its owner calls it; empty if nobody said.
+    pub pipeline_version: String,
+    /// Where it failed; see [`PoisonStage::as_str`].
+    pub stage: String,
+    /// Why; see [`PoisonReason::as_str`](crate::PoisonReason::as_str).
+    pub reason: String,
+    /// More about it.
+    pub detail: String,
+}
+
 /// Stores dead letters.
 ///
 /// # Contract
-/// `send` returns once the letters are durable: the lane commits past them only then. Delivery is at least once (a
-/// crash between `send` and the commit sends them again), so a letter carries its identity. If the target is down the
-/// error is `Retry` and the lane waits; nothing is skipped.
+/// `send` returns once the letters are durable: the lane publishes and commits past them only then. It is called when the
+/// intent of their segment is committed, which says which offsets are *not* letters: a record that has a letter is never
+/// stored live as well, not even by a corrected version of the pipeline. Only a row that the target refuses while it publishes is
+/// decided later. Delivery is at least once (a crash between the intent and the end sends letters again, the same ones), so
+/// a letter carries its identity. If the target is down the error is `Retry` and the lane waits; nothing is skipped.
 ///
 /// ```
 /// use aqueduct_core::{DeadLetter, DeadLetterSink, StageError};
@@ -63,7 +95,7 @@ pub enum OnPoison {
     Stop,
     /// The record is counted and not stored.
     Skip,
-    /// The record goes to the dead letters, durably, before its offset is committed.
+    /// The record goes to the dead letters, durably, before anything of its segment is visible and its offset is committed.
     DeadLetter(Arc<dyn DeadLetterSink>),
 }
 
@@ -177,4 +209,40 @@ pub struct Rejected {
     pub offset: Offset,
     /// Why.
     pub poison: Poison,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::error::PoisonReason;
+    use crate::record::{Timestamp, TopicPartition};
+
+    #[test]
+    fn a_preview_is_short_and_printable_whatever_the_value() {
+        let preview = |value: Option<&[u8]>| {
+            let record = OwnedRecord {
+                lane: TopicPartition::new("t", 0),
+                offset: Offset::ZERO,
+                timestamp: Timestamp::None,
+                key: None,
+                value: value.map(Bytes::copy_from_slice),
+                headers: Vec::new(),
+            };
+            let poison = Poison::new(PoisonReason::Malformed, "");
+            DeadLetter { record, stage: PoisonStage::Convert, poison }.preview()
+        };
+        assert_eq!(preview(None), None);
+        assert_eq!(preview(Some(b"")), Some(String::new()));
+        assert_eq!(preview(Some(b"{\"a\\\n\xff\xc3\xa9")).unwrap(), r#"{\"a\\\n\xff\xc3\xa9"#);
+        for length in [63, 64, 65, 1 << 20] {
+            assert_eq!(preview(Some(&vec![b'x'; length])).unwrap().len(), length.min(64));
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        for chunk in all.chunks(64) {
+            let shown = preview(Some(chunk)).unwrap();
+            assert!(shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{shown}");
+        }
+    }
 }

@@ -204,8 +204,12 @@ impl fmt::Display for PoisonReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PoisonStage {
-    /// The converter.
+    /// The converter, reading the value.
     Convert,
+    /// The converter, reading the key.
+    ConvertKey,
+    /// The converter, reading a header.
+    ConvertHeader,
     /// The partitioner.
     Partition,
     /// The sink's encoder.
@@ -219,6 +223,8 @@ impl PoisonStage {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Convert => "convert",
+            Self::ConvertKey => "convert-key",
+            Self::ConvertHeader => "convert-header",
             Self::Partition => "partition",
             Self::Encode => "encode",
             Self::Target => "target",
@@ -232,12 +238,36 @@ impl fmt::Display for PoisonStage {
     }
 }
 
+/// The part of a record in which a converter found its poison.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PoisonPart {
+    /// The value, or the record as a whole.
+    #[default]
+    Value,
+    /// The key.
+    Key,
+    /// A header.
+    Header,
+}
+
+impl PoisonPart {
+    /// The stage of a record that a converter could not read, in this part of it.
+    pub(crate) fn stage(self) -> PoisonStage {
+        match self {
+            Self::Value => PoisonStage::Convert,
+            Self::Key => PoisonStage::ConvertKey,
+            Self::Header => PoisonStage::ConvertHeader,
+        }
+    }
+}
+
 /// What is wrong with one *record*. Cannot be retried, cannot stop a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Poison {
     reason: PoisonReason,
     detail: String,
+    part: PoisonPart,
 }
 
 impl Poison {
@@ -256,7 +286,20 @@ impl Poison {
             }
             detail.truncate(end);
         }
-        Self { reason, detail }
+        Self { reason, detail, part: PoisonPart::Value }
+    }
+
+    /// Says in which part of the record it was found, so that its letter does: [`KeyedConverter`](crate::KeyedConverter) does
+    /// for keys, a converter of yours that reads headers may.
+    #[must_use]
+    pub fn in_part(mut self, part: PoisonPart) -> Self {
+        self.part = part;
+        self
+    }
+
+    /// In which part of the record it was found.
+    pub fn part(&self) -> PoisonPart {
+        self.part
     }
 
     /// Why, as a closed set.

@@ -80,16 +80,16 @@ table! {
     CutMidStage = "cut.mid_stage",
     /// The segment is staged.
     CutStaged = "cut.staged",
-    /// Letters are to be sent.
-    LettersBeforeSend = "letters.before_send",
-    /// Letters are stored; the lane does not know.
-    LettersSent = "letters.sent",
-    /// The segment is staged and its letters are sent; the publisher does not have it.
+    /// The segment is staged; the publisher does not have it.
     CutBeforeHandOver = "cut.before_hand_over",
     /// The intent is not written down.
     IntentBeforeCommit = "intent.before_commit",
-    /// The intent is written down; nothing is visible.
+    /// The intent is written down; nothing is visible and no letter sent.
     IntentCommitted = "intent.committed",
+    /// The intent is written down; its letters are to be sent.
+    LettersBeforeSend = "letters.before_send",
+    /// Letters are stored; the lane does not know.
+    LettersSent = "letters.sent",
     /// An object that fits into one request is not sent.
     ObjectBeforeCreate = "object.before_create",
     /// An object is visible; nothing has noted it.

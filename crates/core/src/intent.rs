@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! phase 1   commit(start, intent)   the cut is written down; the commit is also the fence
-//! phase 2   publish                 objects become visible, idempotently
+//! phase 2   letters, publish        letters become durable, objects visible, idempotently
 //! phase 3   commit(end)             or commit(end, intent of the next segment): one commit serves as both
 //! ```
 //!
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use crate::fingerprint::Fingerprint;
 use crate::record::{Offset, OffsetRange};
 
-/// A cut that is written down before anything of it becomes visible.
+/// A cut that is written down before anything of it becomes visible, row or letter.
 ///
 /// A new owner that finds one reproduces exactly `range`, so that names and contents match whatever the clock, a
 /// shutdown or a rebalance did.
@@ -31,9 +31,9 @@ pub struct Intent {
     pub range: OffsetRange,
     /// The layout that decided names and contents.
     pub fingerprint: Fingerprint,
-    /// Number of rows stored.
+    /// Number of rows stored; 0 for a segment of nothing but letters.
     pub rows: u64,
-    /// Hash of the offsets stored (see [`OffsetsHash`]); a replay that stores others stops before it publishes.
+    /// Hash of the offsets stored (see [`OffsetsHash`]); a replay that stores others stops before it publishes or sends a letter.
     pub offsets_hash: u64,
     /// When the segment was opened, in ms since the Unix epoch: what wall-clock layouts read instead of a clock.
     pub opened_at_ms: i64,
@@ -86,6 +86,11 @@ impl Mark {
     /// A mark without an intent.
     pub fn at(next: Offset) -> Self {
         Self { next, intent: None }
+    }
+
+    /// A mark in front of the segment that the intent pins.
+    pub fn pinning(intent: Intent) -> Self {
+        Self { next: intent.range.start(), intent: Some(intent) }
     }
 
     /// The text to commit as offset metadata beside [`next`](Self::next).
@@ -185,6 +190,8 @@ fn decode_hex(text: &str) -> Option<Bytes> {
 pub struct OffsetsHash {
     state: u64,
     run: Option<OffsetRange>,
+    /// Hash of those that were refused after they had been taken; 0 if there are none.
+    refused: u64,
 }
 
 impl OffsetsHash {
@@ -195,23 +202,37 @@ impl OffsetsHash {
                 self.run = OffsetRange::new(run.start(), offset.next());
             }
             _ => {
-                self.state = self.finish();
+                self.state = self.taken();
                 self.run = OffsetRange::new(offset, offset.next());
             }
         }
     }
 
-    /// The hash of all offsets so far.
-    pub fn finish(&self) -> u64 {
-        let Some(run) = self.run else { return self.state };
-        let mut bytes = [0_u8; 24];
-        let (state, rest) = bytes.split_at_mut(8);
-        let (start, end) = rest.split_at_mut(8);
-        state.copy_from_slice(&self.state.to_le_bytes());
-        start.copy_from_slice(&run.start().get().to_le_bytes());
-        end.copy_from_slice(&run.end().get().to_le_bytes());
-        xxhash_rust::xxh3::xxh3_64(&bytes)
+    /// Takes one of them out again, whose row was refused after all. Those ascend too, among the ones of one stage.
+    pub fn refuse(&mut self, offset: Offset) {
+        self.refused = hash([self.refused, offset.get().cast_unsigned(), 1]);
     }
+
+    /// The hash of all offsets so far, without those that were refused.
+    pub fn finish(&self) -> u64 {
+        match self.refused {
+            0 => self.taken(),
+            refused => hash([self.taken(), refused, 2]),
+        }
+    }
+
+    fn taken(&self) -> u64 {
+        let Some(run) = self.run else { return self.state };
+        hash([self.state, run.start().get().cast_unsigned(), run.end().get().cast_unsigned()])
+    }
+}
+
+fn hash(words: [u64; 3]) -> u64 {
+    let mut bytes = [0_u8; 24];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
 #[cfg(test)]
@@ -262,6 +283,9 @@ mod tests {
                 let mut shorter = OffsetsHash::default();
                 offsets.iter().filter(|offset| *offset != last).for_each(|o| shorter.push(Offset::new(*o)));
                 prop_assert_ne!(hash.finish(), shorter.finish());
+                let mut refused = hash.clone();
+                refused.refuse(Offset::new(*last));
+                prop_assert_ne!(hash.finish(), refused.finish());
             }
         }
     }

@@ -4,8 +4,10 @@ pub use batch_sink::{BatchSink, Batched, Row, RowBatch};
 pub use budget::{Budget, InFlight, Permit, Pool};
 pub use clock::{Clock, SystemClock, from_unix_millis, unix_millis};
 pub use convert::{Converted, Converter, ConverterExt, Filter, KeyedConverter, Map, SkipReason, TryMap};
-pub use dead_letter::{DeadLetter, DeadLetterSink, OnPoison, PoisonBreaker, Rejected};
-pub use error::{BoxError, Class, Classify, ErrorChain, Poison, PoisonReason, PoisonStage, StageError};
+pub use dead_letter::{DeadLetter, DeadLetterSink, OnPoison, PoisonBreaker, Rejected, StoredLetter};
+pub use error::{
+    BoxError, Class, Classify, ErrorChain, Poison, PoisonPart, PoisonReason, PoisonStage, StageError,
+};
 pub use failpoint::Failpoint;
 #[cfg(feature = "failpoints")]
 pub use failpoint::{FailpointError, configure as configure_failpoints};
@@ -20,6 +22,10 @@ pub use pipeline::{
     PublishedSegment, Unset,
 };
 pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
+pub use redrive::{
+    LetterFilter, LetterSource, Redrive, RedriveError, RedriveReport, RepairBatch, RepairRow, RepairSink,
+    Repaired, StillPoison, UnfinishedRepair, UnreadableLetter,
+};
 pub use rotate::{
     Any, Cut, CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, RotationPolicy, Schedule,
     SegmentStats, any,
@@ -53,6 +59,7 @@ mod observe;
 mod partition;
 mod pipeline;
 mod record;
+mod redrive;
 mod rotate;
 mod row;
 mod schema;

@@ -20,7 +20,7 @@ use crate::spool::Scratch;
 /// A segment is a range of offsets of one partition. Its life, driven by the lane:
 ///
 /// ```text
-/// begin → [append… → spill]… → stage → (intent is committed) → publish → (end is committed)
+/// begin → [append… → spill]… → stage → (intent is committed, letters are durable) → publish → (end is committed)
 ///                 any time: abandon
 /// ```
 ///
@@ -31,7 +31,8 @@ use crate::spool::Scratch;
 ///   process may run it for the same [`Intent`].
 /// - **Redo or roll forward.** After a crash the new owner calls `begin` with the intent as `pinned`. A sink that
 ///   redoes answers [`Begun::Fill`]: the lane replays exactly the range, and `publish` finds what is already there. A
-///   sink that rolls forward finishes what the intent's token names and answers [`Begun::AlreadyPublished`].
+///   sink that rolls forward finishes what the intent's token names and answers [`Begun::AlreadyPublished`]. It is not
+///   told of an intent without a token: that segment is read again.
 /// - **Cancellation.** The lane may drop a future of `spill`, `stage` or `publish` at any await; the writer is then
 ///   only abandoned.
 ///
@@ -101,7 +102,7 @@ pub struct SegmentStart {
     pub lane: TopicPartition,
     /// The first offset of the segment.
     pub start: Offset,
-    /// The intent a former owner left, with the same start.
+    /// The intent a former owner left, with the same start, if something of it may be visible.
     pub pinned: Option<Intent>,
     /// When the segment was opened, in ms since the Unix epoch; a pinned intent's own if there is one.
     pub opened_at_ms: i64,
@@ -177,7 +178,8 @@ pub struct Envelope<'a, T> {
 pub struct Staged {
     /// The sink's own words in the intent; at most [`Intent::TOKEN_MAX`] bytes, empty for a sink that redoes.
     pub token: Bytes,
-    /// Records the encoder found to be impossible at the cut; their letters go out before the intent.
+    /// Records the encoder found to be impossible at the cut, the same ones whenever the segment is staged; they are no
+    /// rows in the intent, and their letters go out behind it.
     pub rejected: Vec<Rejected>,
 }
 
@@ -197,7 +199,7 @@ pub struct PublishedObject {
     pub key: String,
     /// From its first record's offset to the one after its last record's.
     pub range: OffsetRange,
-    /// Number of rows.
+    /// Number of rows; 0 for an object beside others that has none of its own.
     pub rows: u64,
     /// Bytes as stored.
     pub bytes: u64,

@@ -17,7 +17,7 @@
 //! recover   read the mark (next, intent?)      an intent: the segment [next, intent) has been cut before
 //! fill      read from next                     scratch only: a crash costs a re-read
 //! cut       [start, end)                       anywhere; at the intent's end if there is one
-//! phase 1   commit (start, intent: end)        the cut is written down, the offset has not moved
+//! phase 1   commit (start, intent: end)        the cut is written down, the offset has not moved; then letters go out
 //! phase 2   create the objects                 If-None-Match, the one with the first record first
 //!           412? HEAD: the same range is ours  anything else stops the lane
 //! phase 3   commit (end)                       or (end, intent: next end): also phase 1 of the next segment
@@ -64,8 +64,11 @@
 //! - *The intent's token.* The model re-does a segment; a sink that rolls forward ends in the same objects.
 //! - *Rounds of a rebalance.* A generation begins in one step. What a member may still do with the old one is in:
 //!   a commit on the wire is either written before that step or refused.
-//! - *Dead letters, retention, compaction, transactions, layout changes:* they stop a lane or shift offsets, they
-//!   do not change the order of the commits.
+//! - *Dead letters.* They go out between phase 1 and phase 2, so what holds of a segment's first object holds of its first
+//!   letter: no one but the owner of a committed intent sends it, and everybody who comes after finds the intent. That a
+//!   replay makes the same ones is what its comparison with the intent is for (`tests/pipeline/letters.rs`, the lane model).
+//! - *Retention, compaction, transactions, layout changes:* they stop a lane or shift offsets, they do not change the order
+//!   of the commits.
 //! - At most one PUT at a time is late, and refusals for the network's sake are not told from slow answers.
 //!
 //! # What it says

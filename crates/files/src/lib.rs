@@ -5,23 +5,36 @@
 //! implements [`ObjectTarget`], six calls around "create this object if its key is free".
 //!
 //! ```text
-//! record ─ Format ─▶ row ─┐ while the segment fills          ┌─ read back, verify ─ compress ─ put / parts ─▶ object
+//! record ─ Format ─▶ row ─┐ while the segment fills          ┌─ read back, verify ─ [build] ─ compress ─ put / parts ─▶ object
 //!                         └─▶ scratch disk, by object ─ cut ─┘
 //! ```
 //!
-//! - Rows are spooled in their final bytes, so a cut costs reading and sending, no encoding.
-//! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
+//! - Where a file is its rows (JSON lines, bytes) they are spooled in their final bytes, so a cut costs reading and sending, no
+//!   encoding. Files that are more than that are built at the cut by a [`FileBuilder`].
+//! - Inside a segment a route's rows are split into objects by their bytes and shapes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
+pub use aqueduct_core::StoredLetter;
+pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 pub use compress::{Compression, LevelError};
-pub use format::{Delimited, Format, JsonLines, RawBytes, Row};
+pub use format::{
+    BuildError, BuiltRows, Delimited, Encoded, Encoder, FileBuilder, FileEncoder, FileKind, FileOutline,
+    Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
+};
 pub use keys::{KeyError, KeyTemplate};
-pub use letters::{DirectoryDeadLetters, LetterError, Letters, StoredLetter, read_letters};
+pub use letters::{
+    DirectoryDeadLetters, DirectoryLetters, LetterError, Letters, ObjectDeadLetters, ObjectLetters,
+    read_letters,
+};
 pub use registry::{PartitionRegistry, StoredPartition};
+pub use repair::ObjectRepairs;
 pub use sink::{ObjectOptions, ObjectSink, OptionError};
-pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+pub use target::{
+    Completion, Creation, ObjectHead, ObjectMeta, ObjectRead, ObjectTarget, Part, TargetLimits, Upload,
+};
 
+mod beside;
 mod checksum;
 mod claim;
 mod compress;
@@ -29,6 +42,8 @@ mod format;
 mod keys;
 mod letters;
 mod registry;
+mod repair;
+mod retry;
 mod sink;
 mod target;
 #[cfg(any(test, feature = "testkit"))]

@@ -73,6 +73,41 @@ pub trait ObjectTarget: Send + Sync + 'static {
     }
 }
 
+/// Reading objects back: what an [`ObjectTarget`] need not do, and letters and repairs need.
+///
+/// # Contract
+/// - An object that was created, or seen by anybody, is listed and read from then on.
+/// - Nothing is changed.
+///
+/// # Errors
+/// [`StageError`] with its class.
+#[async_trait]
+pub trait ObjectRead: Send + Sync + 'static {
+    /// Some of the keys that begin with `prefix`, in ascending order of their bytes, the first of them behind `after`. None if
+    /// there are no more.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, StageError>;
+
+    /// The bytes of an object; `None` if there is none. One of more than `most` bytes is not read, and is an error that no
+    /// repetition helps.
+    async fn get(&self, key: &str, most: u64) -> Result<Option<Bytes>, StageError>;
+}
+
+macro_rules! forward_read {
+    ($($pointer:ident)*) => { $(
+        #[async_trait]
+        impl<O: ObjectRead + ?Sized> ObjectRead for $pointer<O> {
+            async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, StageError> {
+                (**self).list(prefix, after).await
+            }
+
+            async fn get(&self, key: &str, most: u64) -> Result<Option<Bytes>, StageError> {
+                (**self).get(key, most).await
+            }
+        }
+    )* };
+}
+forward_read!(Arc Box);
+
 macro_rules! forward_target {
     ($($pointer:ident)*) => { $(
         #[async_trait]

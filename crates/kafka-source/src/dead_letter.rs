@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use aqueduct_core::{DeadLetter, DeadLetterSink, PoisonStage, StageError};
+use aqueduct_core::{DeadLetter, DeadLetterSink, PoisonStage, StageError, Timestamp};
 use async_trait::async_trait;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -23,8 +24,17 @@ use crate::properties::{ConfigError, ConfigProblem, Owned};
 ///
 /// A letter is the record as it was (key, value, timestamp, headers) with two sets of headers behind its own:
 /// `__connect.errors.*` as Kafka Connect's sinks write them, so that existing tools read them, and
-/// `aqueduct.{topic,partition,offset,timestamp,stage,reason,detail}`, the record's identity and why it is here. No
-/// header holds configuration. A timestamp that the topic refuses is replaced by the time of sending; the header keeps it.
+/// `aqueduct.*`, the record's identity and why it is here:
+///
+/// | header | |
+/// | --- | --- |
+/// | `aqueduct.topic`, `.partition`, `.offset` | where the record was read |
+/// | `aqueduct.timestamp`, `.timestamp.type` | milliseconds since 1970, and whose clock: `create` or `log-append`; null without |
+/// | `aqueduct.stage`, `.reason`, `.detail` | where it failed and why |
+/// | `aqueduct.pipeline`, `.pipeline.version` | who could not process it; the version is your own text |
+/// | `aqueduct.preview` | the first bytes of the value in [printable form](DeadLetter::preview); null for a tombstone |
+///
+/// No header holds configuration. A timestamp that the topic refuses is replaced by the time of sending; the header keeps it.
 ///
 /// # Durability
 /// `send` returns once all in-sync replicas have every letter. A crash before the lane's commit sends letters again:
@@ -44,6 +54,7 @@ pub struct KafkaDeadLetters {
     topic: String,
     brokers: String,
     pipeline: String,
+    pipeline_version: String,
     producer: FutureProducer<LetterContext>,
     last_error: LastError,
     connection: Connection,
@@ -56,12 +67,13 @@ impl KafkaDeadLetters {
             connection: Connection::default(),
             topic: String::new(),
             pipeline: "aqueduct".to_owned(),
+            pipeline_version: String::new(),
         }
     }
 
-    fn headers(&self, letter: &DeadLetter) -> OwnedHeaders {
+    pub(crate) fn headers(&self, letter: &DeadLetter) -> OwnedHeaders {
         let record = &letter.record;
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 17);
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + OURS);
         for (name, value) in &record.headers {
             headers = headers.insert(Header { key: name, value: value.as_deref() });
         }
@@ -70,8 +82,14 @@ impl KafkaDeadLetters {
         let timestamp = record.timestamp.millis().map(|ms| ms.to_string());
         let reason = letter.poison.reason().as_str();
         let exception = format!("aqueduct.{reason}");
-        let ours: [(&str, Option<&str>); 16] = [
-            ("__connect.errors.topic", Some(record.lane.topic())),
+        let clock = match record.timestamp {
+            Timestamp::None => None,
+            Timestamp::Create(_) => Some("create"),
+            Timestamp::LogAppend(_) => Some("log-append"),
+        };
+        let preview = letter.preview();
+        let ours: [(&str, Option<&str>); OURS] = [
+            (FIRST, Some(record.lane.topic())),
             ("__connect.errors.partition", Some(&partition)),
             ("__connect.errors.offset", Some(&offset)),
             ("__connect.errors.connector.name", Some(&self.pipeline)),
@@ -84,9 +102,13 @@ impl KafkaDeadLetters {
             ("aqueduct.partition", Some(&partition)),
             ("aqueduct.offset", Some(&offset)),
             ("aqueduct.timestamp", timestamp.as_deref()),
+            ("aqueduct.timestamp.type", clock),
             ("aqueduct.stage", Some(letter.stage.as_str())),
             ("aqueduct.reason", Some(reason)),
             ("aqueduct.detail", Some(letter.poison.detail())),
+            ("aqueduct.pipeline", Some(&self.pipeline)),
+            ("aqueduct.pipeline.version", Some(&self.pipeline_version)),
+            ("aqueduct.preview", preview.as_deref()),
         ];
         for (key, value) in ours {
             headers = headers.insert(Header { key, value });
@@ -207,12 +229,26 @@ impl Probe {
     }
 }
 
-/// Where the producer's log lines and error events go.
-struct LetterContext {
+/// Where log lines and error events of letters' clients go.
+pub(crate) struct LetterContext {
     last_error: LastError,
     #[cfg(feature = "oauthbearer")]
     tokens: Option<std::sync::Arc<dyn crate::oauth::OAuthTokens>>,
 }
+
+impl LetterContext {
+    pub(crate) fn new(last_error: LastError, connection: &Connection) -> Self {
+        #[cfg(not(feature = "oauthbearer"))]
+        let _ = connection;
+        Self {
+            last_error,
+            #[cfg(feature = "oauthbearer")]
+            tokens: connection.tokens(),
+        }
+    }
+}
+
+impl ConsumerContext for LetterContext {}
 
 impl ClientContext for LetterContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = cfg!(feature = "oauthbearer");
@@ -242,6 +278,7 @@ pub struct KafkaDeadLettersBuilder {
     connection: Connection,
     topic: String,
     pipeline: String,
+    pipeline_version: String,
 }
 
 impl KafkaDeadLettersBuilder {
@@ -253,9 +290,15 @@ impl KafkaDeadLettersBuilder {
         self
     }
 
-    /// The name written as Connect's `connector.name`. Default: `aqueduct`.
+    /// The name written as `aqueduct.pipeline` and as Connect's `connector.name`. Default: `aqueduct`.
     pub fn pipeline(mut self, name: impl Into<String>) -> Self {
         self.pipeline = name.into();
+        self
+    }
+
+    /// The version of the pipeline, as you call it: a tag, a commit. Default: empty.
+    pub fn pipeline_version(mut self, version: impl Into<String>) -> Self {
+        self.pipeline_version = version.into();
         self
     }
 
@@ -279,11 +322,7 @@ impl KafkaDeadLettersBuilder {
         let mut config = self.connection.client_config(DEFAULTS);
         config.set("enable.idempotence", "true").set("acks", "all");
         let last_error = LastError::default();
-        let created = config.create_with_context(LetterContext {
-            last_error: last_error.clone(),
-            #[cfg(feature = "oauthbearer")]
-            tokens: self.connection.tokens(),
-        });
+        let created = config.create_with_context(LetterContext::new(last_error.clone(), &self.connection));
         let producer = created.map_err(|error| {
             ConfigError::single(ConfigProblem::Refused {
                 name: "combination".to_owned(),
@@ -294,6 +333,7 @@ impl KafkaDeadLettersBuilder {
             topic: self.topic,
             brokers: self.connection.brokers().to_owned(),
             pipeline: self.pipeline,
+            pipeline_version: self.pipeline_version,
             producer,
             last_error,
             connection: self.connection,
@@ -305,10 +345,17 @@ impl KafkaDeadLettersBuilder {
 fn connect_stage(stage: PoisonStage) -> &'static str {
     match stage {
         PoisonStage::Convert => "VALUE_CONVERTER",
+        PoisonStage::ConvertKey => "KEY_CONVERTER",
+        PoisonStage::ConvertHeader => "HEADER_CONVERTER",
         PoisonStage::Partition => "TRANSFORMATION",
         _ => "TASK_PUT",
     }
 }
+
+/// Our headers, behind the record's own.
+const OURS: usize = 20;
+/// The first of them.
+pub(crate) const FIRST: &str = "__connect.errors.topic";
 
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "aqueduct-dead-letters"),
@@ -333,7 +380,7 @@ const OWNED: &[Owned] = &[
 
 #[cfg(test)]
 mod tests {
-    use aqueduct_core::{Offset, OwnedRecord, Poison, PoisonReason, Timestamp, TopicPartition};
+    use aqueduct_core::{Offset, OwnedRecord, Poison, PoisonReason, TopicPartition};
     use bytes::Bytes;
     use proptest::prelude::*;
     use rdkafka::message::Headers as _;
@@ -349,6 +396,21 @@ mod tests {
         for topic in ["^all", "a b", "a\0", "\u{e9}", &"x".repeat(250)] {
             let error = KafkaDeadLetters::builder().brokers("b:1").topic(topic).build().unwrap_err();
             assert!(matches!(error.problems(), [ConfigProblem::Invalid { .. }]), "{error}");
+        }
+    }
+
+    #[test]
+    fn stages_have_the_names_that_connect_gives_them() {
+        let names = [
+            (PoisonStage::Convert, "VALUE_CONVERTER"),
+            (PoisonStage::ConvertKey, "KEY_CONVERTER"),
+            (PoisonStage::ConvertHeader, "HEADER_CONVERTER"),
+            (PoisonStage::Partition, "TRANSFORMATION"),
+            (PoisonStage::Encode, "TASK_PUT"),
+            (PoisonStage::Target, "TASK_PUT"),
+        ];
+        for (stage, name) in names {
+            assert_eq!(connect_stage(stage), name);
         }
     }
 
@@ -401,6 +463,9 @@ mod tests {
             headers: vec![(name, None)],
         };
         let poison = Poison::new(PoisonReason::Malformed, "");
-        assert_eq!(letters.headers(&DeadLetter { record, stage: PoisonStage::Convert, poison }).count(), 17);
+        assert_eq!(
+            letters.headers(&DeadLetter { record, stage: PoisonStage::Convert, poison }).count(),
+            OURS + 1
+        );
     }
 }

@@ -20,6 +20,7 @@
 pub use config::{GroupProtocol, KafkaSourceBuilder};
 pub use dead_letter::{KafkaDeadLetters, KafkaDeadLettersBuilder};
 pub use error::KafkaSourceError;
+pub use letters::{KafkaLetters, KafkaLettersBuilder};
 #[cfg(feature = "oauthbearer")]
 pub use oauth::{OAuthToken, OAuthTokens};
 pub use properties::{ConfigError, ConfigProblem};
@@ -42,6 +43,7 @@ mod error;
 mod flow;
 mod inbox;
 mod lanes;
+mod letters;
 mod marks;
 #[cfg(feature = "oauthbearer")]
 mod oauth;

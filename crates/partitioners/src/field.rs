@@ -1,20 +1,26 @@
 //! The layout of fields of the value.
 
+use std::fmt;
+
 use aqueduct_core::{
-    FieldPath, FieldValue, Fields, Fingerprint, Partitioner, Poison, PoisonReason, Record, RoutePath,
+    Decimal, FieldPath, FieldValue, Fields, Fingerprint, Partitioner, Poison, PoisonReason, Record, RoutePath,
 };
+use jiff::SignedDuration;
+use jiff::civil::Date;
 
 use crate::error::LayoutError;
 use crate::short_text::ShortText;
 
 /// One level `name=value` for each of one or more fields of the value.
 ///
-/// Text, truth values and whole numbers can be levels. Values are escaped: whatever a record holds, it stays one level
-/// below the topic. These are poisons, by default:
+/// Text, truth values, whole numbers, decimals, UUIDs and dates can be levels: `2021-06-28`,
+/// `6ba7b810-9dad-11d1-80b4-00c04fd430c8`, and decimals without zeros at their end, so that equal ones have one spelling. Values
+/// are escaped: whatever a record holds, it stays one level below the topic. These are poisons, by default:
 /// - a field that is absent or null ([`MissingField`](PoisonReason::MissingField)), unless
 ///   [`missing_as`](Self::missing_as) or [`with_default`](Self::with_default) gives it a place,
 /// - one that holds an object or array ([`InvalidField`](PoisonReason::InvalidField)), with the same exceptions,
-/// - a number with a fraction or beyond 64 bits, unless [`with_floats`](Self::with_floats) (`InvalidField`),
+/// - a float, or a number beyond 64 bits, unless [`with_floats`](Self::with_floats) (`InvalidField`),
+/// - a time, a timestamp, a duration or bytes (`InvalidField`): lay times out with [`ByTime`](crate::ByTime),
 /// - a value over [`RoutePath::LEVEL_MAX`] bytes ([`InvalidRoute`](PoisonReason::InvalidRoute)).
 ///
 /// A level is called after the innermost name of its path, because that is the name readers know the column by.
@@ -145,6 +151,7 @@ impl ByField {
         path: &mut RoutePath,
     ) -> Result<(), Poison> {
         let number: ShortText<NUMBER_MAX>;
+        let decimal: String;
         let spelled = match value {
             Some(FieldValue::Str(text)) => Ok(&**text),
             Some(FieldValue::Bool(true)) => Ok("true"),
@@ -162,8 +169,32 @@ impl ByField {
                 number = spell(float + 0.0, level)?;
                 Ok(number.as_str())
             }
-            Some(FieldValue::F64(_)) => {
+            Some(FieldValue::F32(float)) if self.floats && float.is_finite() => {
+                number = spell(float + 0.0, level)?;
+                Ok(number.as_str())
+            }
+            Some(FieldValue::F32(_) | FieldValue::F64(_)) => {
                 let what = "is not a whole number of 64 bits; `with_floats` takes such numbers";
+                return Err(poison(PoisonReason::InvalidField, level, what));
+            }
+            Some(FieldValue::Decimal(exact)) => {
+                decimal = spell_decimal(exact, level)?;
+                Ok(decimal.as_str())
+            }
+            Some(FieldValue::Uuid(bytes)) => {
+                number = spell(Hyphenated(bytes), level)?;
+                Ok(number.as_str())
+            }
+            Some(FieldValue::Date(days)) => {
+                number = spell(date(*days, level)?, level)?;
+                Ok(number.as_str())
+            }
+            Some(FieldValue::Time { .. } | FieldValue::Timestamp { .. } | FieldValue::Duration { .. }) => {
+                let what = "is a time, which is no level as it is; lay it out with `ByTime`";
+                return Err(poison(PoisonReason::InvalidField, level, what));
+            }
+            Some(FieldValue::Bytes(_)) => {
+                let what = "is bytes, which have no spelling as a level";
                 return Err(poison(PoisonReason::InvalidField, level, what));
             }
             None => Err((PoisonReason::MissingField, "is absent; `missing_as` gives such records a place")),
@@ -206,9 +237,42 @@ impl<T: Fields + ?Sized> Partitioner<T> for ByField {
     }
 }
 
-fn spell(number: impl std::fmt::Display, level: &Level) -> Result<ShortText<NUMBER_MAX>, Poison> {
+fn spell(number: impl fmt::Display, level: &Level) -> Result<ShortText<NUMBER_MAX>, Poison> {
     ShortText::of(number)
         .ok_or_else(|| poison(PoisonReason::InvalidField, level, "is a number of too many digits"))
+}
+
+/// Without zeros behind the last digit that counts.
+fn spell_decimal(exact: &Decimal<'_>, level: &Level) -> Result<String, Poison> {
+    // Before digits are made of it, which takes long of long ones.
+    if exact.unscaled().len() <= NUMBER_MAX && exact.scale() <= NUMBER_SCALE_MAX {
+        let mut text = exact.to_string();
+        if text.contains('.') {
+            text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+        }
+        if text.len() <= NUMBER_MAX {
+            return Ok(text);
+        }
+    }
+    Err(poison(PoisonReason::InvalidField, level, "is a number of too many digits"))
+}
+
+fn date(days: i32, level: &Level) -> Result<Date, Poison> {
+    let span = SignedDuration::from_hours(i64::from(days) * 24);
+    let date = Date::constant(1970, 1, 1).checked_add(span);
+    date.map_err(|_| poison(PoisonReason::InvalidField, level, "is a day that no calendar shows"))
+}
+
+struct Hyphenated<'a>(&'a [u8; 16]);
+
+impl fmt::Display for Hyphenated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            let hyphen = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{hyphen}{byte:02x}")?;
+        }
+        Ok(())
+    }
 }
 
 #[cold]
@@ -218,6 +282,8 @@ fn poison(reason: PoisonReason, level: &Level, what: &str) -> Poison {
 
 /// Longer numbers are no names.
 const NUMBER_MAX: usize = 40;
+/// Digits behind the point before zeros are cut off.
+const NUMBER_SCALE_MAX: u32 = 1_000;
 
 #[cfg(test)]
 mod tests;

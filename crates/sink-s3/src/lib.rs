@@ -13,7 +13,7 @@ pub use credentials::{AssumeRole, WebIdentity};
 pub use encryption::{CustomerKey, Encryption, KmsKey};
 pub use error::{Answer, At, S3Error};
 pub use proxy::Proxy;
-pub use sink::S3Sink;
+pub use sink::{S3DeadLetters, S3Sink};
 pub use target::S3Target;
 
 mod attributes;

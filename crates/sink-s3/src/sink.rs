@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aqueduct_core::{Begun, Fingerprint, SegmentStart, Sink, SinkCapabilities, StageError};
-use aqueduct_files::{Format, ObjectSink};
+use aqueduct_files::{Format, ObjectDeadLetters, ObjectSink};
 use async_trait::async_trait;
 
 use crate::config::{NoFormat, S3SinkBuilder};
@@ -28,6 +28,22 @@ use crate::target::S3Target;
 /// # }
 /// ```
 pub struct S3Sink<F>(ObjectSink<F, S3Target>);
+
+/// Dead letters in a bucket, and [`letters`](ObjectDeadLetters::letters) that reads them back.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use aqueduct_core::OnPoison;
+/// use aqueduct_sink_s3::S3Sink;
+///
+/// # async fn build() -> Result<(), aqueduct_sink_s3::S3ConfigErrors> {
+/// let letters = S3Sink::builder().bucket("archive").prefix("dead-letters").build_dead_letters().await?;
+/// let policy = OnPoison::DeadLetter(Arc::new(letters.with_pipeline("orders")));
+/// # drop(policy); Ok(())
+/// # }
+/// ```
+pub type S3DeadLetters = ObjectDeadLetters<S3Target>;
 
 impl S3Sink<NoFormat> {
     /// Starts the configuration.

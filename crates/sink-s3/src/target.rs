@@ -43,7 +43,8 @@ const LEFTOVER_PAGES: usize = 3;
 ///
 /// # Permissions
 /// `s3:PutObject`, `s3:GetObject` (to compare an object whose key is taken) and `s3:AbortMultipartUpload`, below the
-/// prefix; what [`ObjectAttributes`] ask for needs more, which they say. With `s3:ListBucket` a key that is free is told from
+/// prefix; what [`ObjectAttributes`] ask for needs more, which they say. Reading letters back and repairing need `s3:ListBucket`
+/// on the bucket. With `s3:ListBucket` a key that is free is told from
 /// one that may not be read; without it a store that cannot write conditionally cannot be used.
 ///
 /// # Uploads left behind
@@ -101,6 +102,7 @@ macro_rules! with_attributes {
 
 // Below the macros, which it uses.
 mod check;
+mod read;
 
 impl S3Target {
     /// Uses your own client, with whatever retries, timeouts and middleware it has. Set its

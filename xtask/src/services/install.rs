@@ -1,9 +1,10 @@
 //! The servers' programs: where they are kept, and how they get there on a fresh machine.
 //!
-//! Apache Kafka's jars come from Maven Central through `services/kafka/pom.xml`; `MinIO` is built by `go install` through the
-//! Go module proxy; the readers of object files are Python packages from `PyPI` (`readers/requirements.txt`) in an environment of
-//! their own. A program counts as present only when it is whole: jars are copied aside and moved into place in one
-//! step, a `minio` must hold the wanted version and run, and an environment says last of what it was made.
+//! Apache Kafka's jars come from Maven Central through `services/kafka/pom.xml`, and Apicurio Registry as the archive it is
+//! distributed in; `MinIO` is built by `go install` through the Go module proxy; the readers of object files are Python packages
+//! from `PyPI` (`readers/requirements.txt`) in an environment of their own. A program counts as present only when it is whole:
+//! jars are copied aside and moved into place in one step, a `minio` must hold the wanted version and run, and an environment
+//! says last of what it was made.
 
 use std::env;
 use std::ffi::OsStr;
@@ -20,6 +21,12 @@ pub const KAFKA_VERSION: &str = "4.3.1";
 
 /// The `MinIO` that is built. Its release tags are no semantic versions, so Go knows it by a pseudo-version.
 pub const MINIO_VERSION: &str = "v0.0.0-20260212201848-7aac2a2c5b7c";
+
+/// The release of Apicurio Registry that is brought up: the last one that runs on Java 17.
+pub const APICURIO_VERSION: &str = "3.0.9";
+
+/// Unpacks an archive without the parent's description, which not every repository has.
+const MAVEN_UNPACK: &str = "org.apache.maven.plugins:maven-dependency-plugin:2.8:unpack";
 
 const MINIO_PACKAGE: &str = "github.com/minio/minio";
 const KAFKA_POM: &str = include_str!("../../services/kafka/pom.xml");
@@ -42,6 +49,13 @@ const GO: Tool = Tool { name: "go", install: "Go 1.24 or newer (https://go.dev/d
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+}
+
+/// What it takes to run a schema registry.
+#[derive(Clone, Debug)]
+pub(super) struct RegistryProgram {
+    pub(super) java: PathBuf,
+    pub(super) jar: PathBuf,
 }
 
 /// What it takes to run a broker.
@@ -96,6 +110,37 @@ impl Cache {
         }
         let class_path = format!("{}:{}/*", home.display(), libs.display());
         Ok(KafkaProgram { java, class_path })
+    }
+
+    /// Makes sure that a schema registry can be run; downloads it if it is not here (about 110 MB).
+    pub(super) fn registry(&self) -> Result<RegistryProgram> {
+        let java = JAVA.locate()?;
+        let home = self.dir()?.join(format!("apicurio-{APICURIO_VERSION}"));
+        let jar = home.join(format!("apicurio-registry-app-{APICURIO_VERSION}-runner.jar"));
+        let _lock = self.lock("install.lock")?;
+        // Moved into place in one step: what is there is whole.
+        if jar.is_file() {
+            tracing::debug!(jar = %jar.display(), "apicurio registry is in the cache");
+            return Ok(RegistryProgram { java, jar });
+        }
+        let maven = MAVEN.locate()?;
+        let staging = home.with_extension("part");
+        remove_dir(&staging)?;
+        create_dir(&staging)?;
+        tracing::info!(
+            "fetching Apicurio Registry {APICURIO_VERSION} from Maven Central into {}",
+            home.display()
+        );
+        let mut unpack = Command::new(maven);
+        unpack.args(["--quiet", "--batch-mode", MAVEN_UNPACK]).current_dir(&staging);
+        unpack.arg(format!("-Dartifact=io.apicurio:apicurio-registry-app:{APICURIO_VERSION}:tar.gz:all"));
+        unpack.arg(format!("-DoutputDirectory={}", staging.display()));
+        run(&mut unpack, "is Maven Central reachable (~/.m2/settings.xml for a mirror or proxy)?")?;
+        remove_dir(&home)?;
+        fs::rename(&staging, &home)
+            .with_context(|| format!("cannot move the registry to {}", home.display()))?;
+        ensure!(jar.is_file(), "the archive held no {}", jar.display());
+        Ok(RegistryProgram { java, jar })
     }
 
     /// Makes sure that there is a `MinIO` to run; builds it if there is none (5 to 10 minutes on two cores).

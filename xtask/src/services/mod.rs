@@ -9,6 +9,7 @@ mod cluster;
 mod daemon;
 mod install;
 mod kafka;
+mod registry;
 mod s3;
 mod secured;
 
@@ -26,8 +27,9 @@ use crate::readers::Readers;
 pub use self::bucket::{Bucket, Listed, Upload};
 pub use self::certificates::Certificates;
 pub use self::cluster::Cluster;
-pub use self::install::{Cache, KAFKA_VERSION, MINIO_VERSION};
+pub use self::install::{APICURIO_VERSION, Cache, KAFKA_VERSION, MINIO_VERSION};
 pub use self::kafka::{Kafka, Topics};
+pub use self::registry::Registry;
 pub use self::s3::{Endpoint, S3};
 pub use self::secured::{Listeners, PASSWORD, USER};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use aqueduct::convert::JsonValue;
-use aqueduct::files::Delimited;
+use aqueduct::files::{Delimited, FileKind};
 use aqueduct::partition::TimeFormat;
 use aqueduct::{
     ByField, ByKafkaPartition, ByTime, Converter, ConverterExt as _, Guarantee, Idle, Json, JsonLines,
@@ -212,7 +212,7 @@ fn levels<T: 'static>(
     options.layout.iter().map(level).collect()
 }
 
-async fn sink<F: Clone>(options: &Options, format: F) -> Result<S3Sink<F>> {
+async fn sink<F: FileKind + Clone>(options: &Options, format: F) -> Result<S3Sink<F>> {
     let Endpoint { url, region, access_key, secret_key } = &options.endpoint;
     let SinkOptions { part_bytes, attempts, attempt_timeout_ms, abort_stale_uploads } = options.s3;
     let mut sink = S3Sink::builder()

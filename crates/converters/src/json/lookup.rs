@@ -20,7 +20,7 @@ pub(super) fn field<'a>(text: &'a [u8], outline: &Outline, path: &[String]) -> O
 }
 
 /// The same without an outline.
-pub(super) fn scan<'a>(text: &'a [u8], path: &[String]) -> Option<FieldValue<'a>> {
+pub(crate) fn scan<'a>(text: &'a [u8], path: &[String]) -> Option<FieldValue<'a>> {
     let mut value = text;
     for name in path {
         value = member(value, name)?;
@@ -29,7 +29,7 @@ pub(super) fn scan<'a>(text: &'a [u8], path: &[String]) -> Option<FieldValue<'a>
 }
 
 /// The text of the last member called `name`; `None` if `text` is not an object or has no such member.
-fn member<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(crate) fn member<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
     if text.first() != Some(&b'{') {
         return None;
     }
@@ -57,7 +57,7 @@ fn is_called(key: &[u8], name: &str) -> bool {
     key.len() > name.len() && key.contains(&b'\\') && unescape(key).is_some_and(|key| key == name)
 }
 
-fn skip_value(text: &[u8], at: usize) -> usize {
+pub(crate) fn skip_value(text: &[u8], at: usize) -> usize {
     match text.get(at) {
         Some(b'{' | b'[') => skip_container(text, at),
         _ => skip_scalar(text, at),
@@ -125,7 +125,7 @@ fn number(text: &str) -> Option<FieldValue<'_>> {
 }
 
 /// The number `text`, if it is a whole one of 64 bits as `serde_json` tells them: minus zero is none.
-pub(super) fn whole_number(text: &str) -> Option<FieldValue<'static>> {
+pub(crate) fn whole_number(text: &str) -> Option<FieldValue<'static>> {
     if text == "-0" {
         return None;
     }
@@ -133,7 +133,7 @@ pub(super) fn whole_number(text: &str) -> Option<FieldValue<'static>> {
 }
 
 /// The text that `inner`, a string's content between its quotes, stands for.
-pub(super) fn unescape(inner: &[u8]) -> Option<String> {
+pub(crate) fn unescape(inner: &[u8]) -> Option<String> {
     let mut quoted = Vec::with_capacity(inner.len() + 2);
     quoted.push(b'"');
     quoted.extend_from_slice(inner);

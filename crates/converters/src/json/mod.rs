@@ -3,24 +3,25 @@
 use std::fmt;
 
 use aqueduct_core::{
-    BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
-    PoisonReason, Record, SkipReason, StructuredValue, ValueVisitor,
+    BytesRow, Composite, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
+    PoisonReason, Record, StructuredValue, ValueVisitor,
 };
 use bytes::Bytes;
 
 pub use validate::{JsonError, NESTING_MAX};
 
+use crate::nobody::Nobody;
 use crate::tombstones::Tombstones;
 use compact::compact_into;
 use outline::Outline;
 use validate::validate;
 
 pub(crate) mod compact;
-mod lookup;
+pub(crate) mod lookup;
 mod outline;
-mod text;
+pub(crate) mod text;
 mod validate;
-mod visit;
+pub(crate) mod visit;
 
 /// Reads a value as one JSON document of any shape.
 ///
@@ -71,8 +72,8 @@ impl Converter for Json {
     type Output = JsonValue;
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<JsonValue>, Poison> {
-        let Some(bytes) = self.tombstones.value_bytes(record)? else {
-            return Ok(Converted::Skip(SkipReason::Tombstone));
+        let Some(bytes) = record.value_bytes() else {
+            return self.tombstones.absent(JsonValue::null);
         };
         match JsonValue::parse(bytes) {
             Ok(value) => Ok(Converted::Emit(value)),
@@ -111,6 +112,11 @@ impl JsonValue {
         // The members have moved; the second pass finds them again.
         let outline = validate(&compacted)?.outline;
         Ok(Self { bytes: compacted.into(), outline })
+    }
+
+    /// The document `null`, as what stands for a tombstone.
+    pub fn null() -> Self {
+        Self { bytes: Bytes::from_static(b"null"), outline: Outline::new() }
     }
 
     /// The document: one line of UTF-8.
@@ -160,6 +166,49 @@ impl JsonRow for JsonValue {
 
     fn json_bytes(&self) -> Option<&Bytes> {
         Some(&self.bytes)
+    }
+}
+
+/// Whether the text is one document of at most `levels` levels.
+pub(crate) fn is_text(text: &[u8], levels: usize) -> bool {
+    visit_text(text, levels, &mut Nobody).is_ok()
+}
+
+/// Gives what the JSON text says to `visitor`, if it is one document of at most `levels` levels.
+pub(crate) fn visit_text(text: &[u8], levels: usize, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+    let malformed = |error: JsonError| Poison::new(PoisonReason::Malformed, error.to_string());
+    let document = validate(text).map_err(malformed)?;
+    let text = text.get(document.span).unwrap_or_default();
+    visit::visit(text, &mut Bounded { visitor, levels, depth: 0 })
+}
+
+/// Passes events on as long as they do not nest too deeply.
+struct Bounded<'v> {
+    visitor: &'v mut dyn ValueVisitor,
+    levels: usize,
+    depth: usize,
+}
+
+impl ValueVisitor for Bounded<'_> {
+    fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison> {
+        self.visitor.scalar(value)
+    }
+
+    fn begin(&mut self, composite: Composite) -> Result<(), Poison> {
+        if self.depth == self.levels {
+            return Err(Poison::new(PoisonReason::TooLarge, "the value nests deeper than 128 levels"));
+        }
+        self.depth += 1;
+        self.visitor.begin(composite)
+    }
+
+    fn key(&mut self, name: &str) -> Result<(), Poison> {
+        self.visitor.key(name)
+    }
+
+    fn end(&mut self) -> Result<(), Poison> {
+        self.depth -= 1;
+        self.visitor.end()
     }
 }
 

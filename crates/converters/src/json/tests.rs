@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use aqueduct_core::SkipReason;
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -22,7 +22,7 @@ pub(super) fn plain_run(text: &[u8], mut at: usize, high: &mut u64) -> usize {
 
 /// The position after the closing quote of the string that opens at `at`, in text that is known to be valid.
 #[inline]
-pub(super) fn skip_string(text: &[u8], at: usize) -> usize {
+pub(crate) fn skip_string(text: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     loop {
         at = plain_run(text, at, &mut 0);
@@ -37,7 +37,7 @@ pub(super) fn skip_string(text: &[u8], at: usize) -> usize {
 
 /// The position of the first byte at or after `at` that is not whitespace.
 #[inline]
-pub(super) fn skip_space(text: &[u8], mut at: usize) -> usize {
+pub(crate) fn skip_space(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }

@@ -8,7 +8,7 @@ use super::lookup::{unescape, whole_number};
 use super::text::{skip_space, skip_string};
 
 /// Gives the document `text` to `visitor`, member by member, as it is spelled: nothing is sorted or left out.
-pub(super) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+pub(crate) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
     let mut at = skip_space(text, 0);
     // A bit per open object or array, the innermost lowest: whether it is an object. The validator bounds the levels.
     let (mut objects, mut depth) = (0_u128, 0_u32);

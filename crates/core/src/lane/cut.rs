@@ -40,9 +40,9 @@ where
             self.open = None;
             return Ok(());
         };
-        check_replay(open.pinned.as_ref(), open.stats.rows, open.hash.finish())?;
+        let mut refused = Vec::new();
         let token = if open.stats.rows > 0 {
-            let staged = persist!(
+            let mut staged = persist!(
                 &self.context,
                 match Failpoint::CutBeforeStage.check() {
                     Ok(()) => open.writer.stage(range).await,
@@ -50,24 +50,15 @@ where
                 }
             )?;
             Failpoint::CutStaged.reach();
-            // A replay refuses the same rows again; their letters went out before the intent was written down.
-            if open.pinned.is_none() {
-                if let Some(Rejected { offset, poison }) = staged.rejected.last() {
-                    let count = || self.window.refused(open.stats.records, staged.rejected.len() as u64);
-                    if let Some(error) = too_much(open, count, *offset, (PoisonStage::Encode, poison)) {
-                        return Err(error);
-                    }
+            staged.rejected.sort_by_key(|rejected| rejected.offset);
+            if let Some(Rejected { offset, poison }) = staged.rejected.last() {
+                let count = || self.window.refused(open.stats.records, staged.rejected.len() as u64);
+                if let Some(error) = too_much(open, count, *offset, (PoisonStage::Encode, poison)) {
+                    return Err(error);
                 }
-                let refused = Originals::letters(
-                    open.originals.as_ref(),
-                    &self.context,
-                    staged.rejected,
-                    PoisonStage::Encode,
-                    open.start,
-                );
-                open.letters.extend(refused.await?);
-                open.letters.sort_by_key(|letter| letter.record.offset);
             }
+            open.refused(&staged.rejected);
+            refused = Originals::settle(&self.context, staged.rejected, PoisonStage::Encode, open.start)?;
             if staged.token.len() > Intent::TOKEN_MAX {
                 return Err(LaneError::SinkContract { what: "its token is longer than Intent::TOKEN_MAX" });
             }
@@ -76,10 +67,7 @@ where
             open.writer.abandon().await;
             None
         };
-        let letters = std::mem::take(&mut open.letters);
-        let letters_sent = letters.len() as u64;
-        // Durable before the intent: once the cut is written down, nobody sends them again.
-        send_letters(&self.context, letters).await?;
+        check_replay(open.pinned.as_ref(), open.stats.rows, open.hash.finish())?;
         let Some(open) = self.open.take() else { return Ok(()) };
         tracing::debug!(lane = %self.context.lane, %range, rows = open.stats.rows, reason = reason.as_str(), "cut");
         Metric::Segments.add(&self.context.scope, &[("reason", reason.as_str())], 1);
@@ -88,32 +76,37 @@ where
         // begins where this one ends, and never inside of it.
         self.next = self.next.max(range.end());
         self.handed_over = range.end();
-        let item = match token {
-            None => Item::Frontier {
-                end: range.end(),
-                records: open.stats.records,
-                skipped: open.skips.total(),
-                letters: letters_sent,
-                slot: Some(open.slot),
-            },
-            Some(token) => Item::Segment(Box::new(StagedSegment {
+        let writer = token.is_some().then_some(open.writer);
+        // What was decided of a record must be written down before anybody can see it, be it a row or a letter.
+        let decided = writer.is_some() || !open.letters.is_empty() || open.pinned.is_some();
+        let item = if decided {
+            Item::Segment(Box::new(StagedSegment {
                 intent: Intent {
                     range,
                     fingerprint: self.context.fingerprint.clone(),
                     rows: open.stats.rows,
                     offsets_hash: open.hash.finish(),
                     opened_at_ms: open.opened_at_ms,
-                    token,
+                    token: token.unwrap_or_default(),
                 },
                 recovered: open.pinned.is_some(),
                 records: open.stats.records,
-                letters: letters_sent,
-                writer: open.writer,
+                letters: open.letters,
+                refused,
+                sent: 0,
+                writer,
                 originals: open.originals,
                 cut_at: Instant::now(),
                 _scratch: open.scratch,
                 _slot: open.slot,
-            })),
+            }))
+        } else {
+            Item::Frontier {
+                end: range.end(),
+                records: open.stats.records,
+                skipped: open.skips.total(),
+                slot: Some(open.slot),
+            }
         };
         self.hand_over(item).await
     }

@@ -69,8 +69,9 @@ pub enum LaneError {
     /// Reading a pending segment again gave other records than the first time.
     #[error(
         "offsets {range} were recorded with {expected_rows} rows, reading them again gave {found_rows} rows{}: \
-         compaction, retention or a changed converter; nothing was published now. Undo the change; or, if what is gone may \
-         be skipped, {}set the group's offset to {} and start with adopt_foreign_marks(true)",
+         compaction, retention or a changed converter; nothing was published or sent to the dead letters now. Undo the change, \
+         let finish_pending() end the segment, and make it again; or, if what is gone may be skipped, {}set the group's offset \
+         to {} and start with adopt_foreign_marks(true)",
         if .expected_rows == .found_rows { " at other offsets" } else { "" },
         first_remove(Some(.range)),
         .range.start()
@@ -82,6 +83,18 @@ pub enum LaneError {
         expected_rows: u64,
         /// Rows now.
         found_rows: u64,
+    },
+    /// Far more records of a pending segment cannot be processed than when it was cut.
+    #[error(
+        "offsets {range} were cut by a pipeline that sent fewer of their records to the dead letters: up to offset {offset} \
+         there are more than memory holds, and none was sent now. Run finish_pending() with the version and the poison policy \
+         that cut them first"
+    )]
+    PinnedLetters {
+        /// The pending segment.
+        range: OffsetRange,
+        /// The record for which there was no room.
+        offset: Offset,
     },
     /// The committed offset was set by another program.
     #[error(
@@ -120,6 +133,6 @@ pub enum LaneError {
 /// Adopting an offset forgets the cut: whatever an earlier attempt has made visible of it would be stored a second time.
 fn first_remove(pending: Option<&OffsetRange>) -> String {
     pending.map_or_else(String::new, |range| {
-        format!("remove the objects an earlier attempt has left of offsets {range}, ")
+        format!("remove the objects an earlier attempt has left of offsets {range} and its letters, ")
     })
 }

@@ -34,8 +34,10 @@ const SEGMENTS_IN_FLIGHT: usize = 2;
 const TICK: Duration = Duration::from_millis(200);
 /// How long a mark may lag behind records that store nothing.
 const FRONTIER_EVERY: Duration = Duration::from_secs(5);
-/// Dead letters of a segment wait in memory until its cut; this many bytes of them cut it.
+/// Dead letters of a segment wait in memory until its intent is written down; this many bytes of them cut it.
 const LETTER_BYTES_MAX: usize = 1 << 20;
+/// A pinned segment is not cut early. Whoever cut it had fewer letters than this, or another policy.
+const PINNED_LETTER_BYTES_MAX: usize = 16 * LETTER_BYTES_MAX;
 /// What a row may need on scratch beyond the record's own bytes: its share of the route directory, a delimiter.
 const ROW_OVERHEAD: u64 = 32;
 
@@ -69,7 +71,7 @@ enum Stopped {
     BatchEnd,
     Cut(CutReason),
     Poisoned(PoisonStage, Poison),
-    /// More poison than the breaker lets through.
+    /// More poison than the breaker, or the one who cut the segment, let through.
     Tripped(LaneError),
 }
 
@@ -107,7 +109,6 @@ where
             end: recovery.start,
             records: 0,
             skipped: 0,
-            letters: 0,
             slot: None,
         });
         if let Some(intent) = recovery.pinned {
@@ -261,6 +262,11 @@ where
                 Step::Poisoned(stage, poison) => {
                     if let Some(error) = too_much(open, || self.window.poisoned(), offset, (stage, &poison)) {
                         return Stopped::Tripped(error);
+                    }
+                    if let Some(intent) = &open.pinned
+                        && open.letter_bytes > PINNED_LETTER_BYTES_MAX
+                    {
+                        return Stopped::Tripped(LaneError::PinnedLetters { range: intent.range, offset });
                     }
                     if let Some((stage, poison)) = Self::poisoned(&self.context, open, &record, stage, poison)
                     {
@@ -416,7 +422,7 @@ where
         if self.next > self.handed_over {
             self.handed_over = self.next;
             let end = self.next;
-            self.hand_over(Item::Frontier { end, records: 0, skipped: 0, letters: 0, slot: None }).await?;
+            self.hand_over(Item::Frontier { end, records: 0, skipped: 0, slot: None }).await?;
         }
         Ok(())
     }

@@ -4,8 +4,8 @@
 //! recover   mark has an intent?  begin(pinned): already published → commit(end)
 //!                                               fill → replay to the intent's end, same count, same offsets
 //! fill      open → [convert → route → append]* → spill          (poison → letters)
-//! cut       stage → letters durable → hand over to the publisher
-//! publish   commit(start, intent) → publish → commit(end) → scratch and disk permits go
+//! cut       stage → hand over to the publisher, with the letters
+//! publish   commit(start, intent) → letters durable → publish → commit(end) → scratch and disk permits go
 //! ```
 //!
 //! Two tasks a lane: the *filler* (`fill`, `cut`) and the *publisher* (`publish`). Segment N publishes while N+1 fills;

@@ -2,7 +2,7 @@
 
 use crate::clock::{from_unix_millis, unix_millis};
 use crate::convert::SkipReason;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Rejected};
 use crate::error::StageError;
 use crate::intent::{Intent, OffsetsHash};
 use crate::partition::{RoutePath, RouteTable};
@@ -56,6 +56,10 @@ impl<T: Send + 'static> Open<T> {
     ) -> Result<Opened<T>, LaneError> {
         let opened_at_ms =
             pinned.as_ref().map_or_else(|| unix_millis(context.clock.now()), |intent| intent.opened_at_ms);
+        // Of a segment without rows, and of one whose token is not written down yet, the sink knows nothing.
+        let redoes = context.capabilities.redoes;
+        let known =
+            pinned.clone().filter(|intent| if redoes { intent.rows > 0 } else { !intent.token.is_empty() });
         let scratch = context.spool.scratch();
         let layout = context.fingerprint.digest();
         let begun = persist!(
@@ -63,7 +67,7 @@ impl<T: Send + 'static> Open<T> {
             sink.begin(SegmentStart {
                 lane: context.lane.clone(),
                 start,
-                pinned: pinned.clone(),
+                pinned: known.clone(),
                 opened_at_ms,
                 layout,
                 scratch: scratch.clone(),
@@ -73,7 +77,14 @@ impl<T: Send + 'static> Open<T> {
         )?;
         let writer = match begun {
             Begun::Fill(writer) => writer,
-            Begun::AlreadyPublished(published) => return Ok(Opened::AlreadyPublished(published)),
+            Begun::AlreadyPublished(published) if known.is_some() => {
+                return Ok(Opened::AlreadyPublished(published));
+            }
+            Begun::AlreadyPublished(_) => {
+                return Err(LaneError::SinkContract {
+                    what: "only a pinned segment can be published already",
+                });
+            }
         };
         let originals = if context.capabilities.rejects_late {
             let created = persist!(
@@ -100,6 +111,14 @@ impl<T: Send + 'static> Open<T> {
             scratch,
             slot,
         })))
+    }
+
+    /// Takes rows out again that the sink has refused; in order.
+    pub(super) fn refused(&mut self, rejected: &[Rejected]) {
+        for Rejected { offset, .. } in rejected {
+            self.stats.rows = self.stats.rows.saturating_sub(1);
+            self.hash.refuse(*offset);
+        }
     }
 }
 

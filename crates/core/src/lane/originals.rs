@@ -8,7 +8,6 @@
 //! ```
 
 use std::io;
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
@@ -77,25 +76,22 @@ impl Originals {
         Ok(())
     }
 
-    /// The letters of rows refused at `stage`, in offset order, or the error if the policy is to stop; their segment starts
-    /// at `start`.
-    pub(super) async fn letters(
-        originals: Option<&Self>,
-        context: &Arc<LaneContext>,
+    /// Applies the policy to rows refused at `stage`, in a segment that starts at `start`: those that are to become letters,
+    /// or the error if it is to stop.
+    pub(super) fn settle(
+        context: &LaneContext,
         rejected: Vec<Rejected>,
         stage: PoisonStage,
         start: Offset,
-    ) -> Result<Vec<DeadLetter>, LaneError> {
-        let Some(first) = rejected.first() else { return Ok(Vec::new()) };
+    ) -> Result<Vec<Rejected>, LaneError> {
+        let Some(first) = rejected.first() else { return Ok(rejected) };
         match &context.on_poison {
-            OnPoison::Stop => {
-                return Err(LaneError::Poisoned {
-                    offset: first.offset,
-                    stage,
-                    poison: first.poison.clone(),
-                    published: start,
-                });
-            }
+            OnPoison::Stop => Err(LaneError::Poisoned {
+                offset: first.offset,
+                stage,
+                poison: first.poison.clone(),
+                published: start,
+            }),
             OnPoison::Skip => {
                 let skipped = rejected.len() as u64;
                 context.totals.skipped.fetch_add(skipped, std::sync::atomic::Ordering::Relaxed);
@@ -104,10 +100,20 @@ impl Originals {
                     &[("reason", SkipReason::Poison.as_str())],
                     skipped,
                 );
-                return Ok(Vec::new());
+                Ok(Vec::new())
             }
-            OnPoison::DeadLetter(_) => {}
+            OnPoison::DeadLetter(_) => Ok(rejected),
         }
+    }
+
+    /// The letters of rows refused at `stage`, in offset order.
+    pub(super) async fn letters(
+        originals: Option<&Self>,
+        context: &LaneContext,
+        rejected: Vec<Rejected>,
+        stage: PoisonStage,
+    ) -> Result<Vec<DeadLetter>, LaneError> {
+        let Some(first) = rejected.first() else { return Ok(Vec::new()) };
         let Some(originals) = originals else {
             return Err(LaneError::UndeclaredRejection { offset: first.offset });
         };

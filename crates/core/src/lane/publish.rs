@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::dead_letter::{DeadLetter, Rejected};
 use crate::error::{PoisonStage, StageError};
 use crate::failpoint::Failpoint;
 use crate::intent::{Intent, Mark};
 use crate::observe::Metric;
 use crate::pipeline::PublishedSegment;
 use crate::record::Offset;
-use crate::sink::{CommitStyle, Published, SegmentWriter};
+use crate::sink::{CommitStyle, Published, SegmentWriter, SinkCapabilities};
 use crate::spool::Scratch;
 
 use super::backoff::persist;
@@ -26,7 +28,7 @@ use super::run::panic_message;
 /// What the filler hands over, in offset order.
 pub(super) enum Item<T: Send + 'static> {
     /// Only move the mark: nothing below `end` has to be stored any more.
-    Frontier { end: Offset, records: u64, skipped: u64, letters: u64, slot: Option<OwnedSemaphorePermit> },
+    Frontier { end: Offset, records: u64, skipped: u64, slot: Option<OwnedSemaphorePermit> },
     /// A former owner's segment turned out to be visible.
     Recovered { end: Offset, published: Published },
     /// Publish.
@@ -40,13 +42,48 @@ pub(super) struct StagedSegment<T: Send + 'static> {
     pub(super) intent: Intent,
     pub(super) recovered: bool,
     pub(super) records: u64,
-    pub(super) letters: u64,
-    pub(super) writer: Box<dyn SegmentWriter<T>>,
+    /// To be sent once the intent is written down.
+    pub(super) letters: Vec<DeadLetter>,
+    /// Rows refused at the cut, whose letters are still among the originals.
+    pub(super) refused: Vec<Rejected>,
+    /// Letters sent so far.
+    pub(super) sent: u64,
+    /// None if there is no row.
+    pub(super) writer: Option<Box<dyn SegmentWriter<T>>>,
     pub(super) originals: Option<Originals>,
     pub(super) cut_at: Instant,
     /// Held until the segment is done.
     pub(super) _scratch: Scratch,
     pub(super) _slot: OwnedSemaphorePermit,
+}
+
+impl<T: Send + 'static> StagedSegment<T> {
+    /// Whether the sink's token is kept back until the letters are durable: a new owner that finds it does not read the
+    /// segment again, and so would not come by them.
+    fn withholds_token(&self, capabilities: &SinkCapabilities) -> bool {
+        let has_letters = !self.letters.is_empty() || !self.refused.is_empty();
+        has_letters && !capabilities.redoes && !self.intent.token.is_empty()
+    }
+
+    /// What is written down before anything is sent anywhere.
+    fn first_intent(&self, capabilities: &SinkCapabilities) -> Intent {
+        let mut intent = self.intent.clone();
+        if self.withholds_token(capabilities) {
+            intent.token = Bytes::new();
+        }
+        intent
+    }
+
+    /// Sends the letters of everything that was poison before publication.
+    async fn send_letters(&mut self, context: &LaneContext) -> Result<(), LaneError> {
+        let refused = std::mem::take(&mut self.refused);
+        let mut letters = std::mem::take(&mut self.letters);
+        let originals = self.originals.as_ref();
+        letters.extend(Originals::letters(originals, context, refused, PoisonStage::Encode).await?);
+        letters.sort_by_key(|letter| letter.record.offset);
+        self.sent += letters.len() as u64;
+        send_letters(context, letters).await
+    }
 }
 
 /// The filler's end of the publisher.
@@ -160,11 +197,11 @@ impl<T: Send + 'static> Work<T> {
                 Some(Item::Barrier(done)) => {
                     done.send(()).ok();
                 }
-                Some(Item::Frontier { end, records, skipped, letters, slot }) => {
+                Some(Item::Frontier { end, records, skipped, slot }) => {
                     Failpoint::MarkBeforeCommit.reach();
                     commit(&self.context, Mark::at(end)).await?;
                     Failpoint::MarkCommitted.reach();
-                    tracing::trace!(lane = %self.context.lane, %end, skipped, letters, "nothing to store");
+                    tracing::trace!(lane = %self.context.lane, %end, skipped, "nothing to store");
                     self.durable(records);
                     drop(slot);
                 }
@@ -178,9 +215,9 @@ impl<T: Send + 'static> Work<T> {
                 Some(Item::Segment(segment)) => {
                     let style = self.context.capabilities.commit;
                     if style == CommitStyle::Intent && !intent_is_committed {
-                        let next = segment.intent.range.start();
                         Failpoint::IntentBeforeCommit.reach();
-                        commit(&self.context, Mark { next, intent: Some(segment.intent.clone()) }).await?;
+                        let intent = segment.first_intent(&self.context.capabilities);
+                        commit(&self.context, Mark::pinning(intent)).await?;
                         Failpoint::IntentCommitted.reach();
                     }
                     self.intent_is_pending(style == CommitStyle::Intent);
@@ -190,29 +227,38 @@ impl<T: Send + 'static> Work<T> {
         }
     }
 
-    /// Publishes one segment and commits its end. Answers whether that commit carried the next segment's intent.
+    /// Sends the letters of one segment whose intent is written down, publishes it and commits its end. Answers whether that
+    /// commit carried the next segment's intent.
     async fn segment(&mut self, segment: Box<StagedSegment<T>>) -> Result<bool, LaneError> {
         let segment = self.current.insert(segment);
+        let capabilities = &self.context.capabilities;
+        let withheld = segment.withholds_token(capabilities);
+        segment.send_letters(&self.context).await?;
+        if withheld && capabilities.commit == CommitStyle::Intent {
+            commit(&self.context, Mark::pinning(segment.intent.clone())).await?;
+        }
         if segment.recovered {
             Failpoint::RecoverBeforePublish.reach();
         }
-        let published = persist!(&self.context, segment.writer.publish().await)?;
-        Failpoint::PublishAfter.reach();
+        let published = match segment.writer.as_mut() {
+            Some(writer) => {
+                let published = persist!(&self.context, writer.publish().await)?;
+                Failpoint::PublishAfter.reach();
+                self.context.totals.object_visible(self.context.started.elapsed());
+                published
+            }
+            None => Published::default(),
+        };
         if segment.recovered {
             Failpoint::RecoverBeforeCommit.reach();
         }
-        self.context.totals.object_visible(self.context.started.elapsed());
-        let rejected = published.rejected.clone();
-        let letters = Originals::letters(
-            segment.originals.as_ref(),
-            &self.context,
-            rejected,
-            PoisonStage::Target,
-            segment.intent.range.start(),
-        )
-        .await?;
-        segment.letters += letters.len() as u64;
-        // Before the end is committed; these alone may be sent again after a crash.
+        let (rejected, start) = (published.rejected.clone(), segment.intent.range.start());
+        let rejected = Originals::settle(&self.context, rejected, PoisonStage::Target, start)?;
+        let letters =
+            Originals::letters(segment.originals.as_ref(), &self.context, rejected, PoisonStage::Target);
+        let letters = letters.await?;
+        segment.sent += letters.len() as u64;
+        // Before the end is committed.
         send_letters(&self.context, letters).await?;
         let end = segment.intent.range.end();
         if self.waiting.is_none() {
@@ -223,7 +269,7 @@ impl<T: Send + 'static> Work<T> {
                 if self.context.capabilities.commit == CommitStyle::Intent
                     && next.intent.range.start() == end =>
             {
-                Mark { next: end, intent: Some(next.intent.clone()) }
+                Mark::pinning(next.first_intent(&self.context.capabilities))
             }
             _ => Mark::at(end),
         };
@@ -240,6 +286,16 @@ impl<T: Send + 'static> Work<T> {
 
     fn done(&self, segment: &StagedSegment<T>, published: &Published) {
         let (totals, scope) = (&self.context.totals, &self.context.scope);
+        if segment.recovered {
+            totals.recovered.fetch_add(1, Ordering::Relaxed);
+            Metric::Recovered.add(scope, &[], 1);
+        }
+        self.durable(segment.records);
+        let (letters, recovered, range) = (segment.sent, segment.recovered, segment.intent.range);
+        if segment.writer.is_none() {
+            tracing::debug!(lane = %self.context.lane, %range, letters, recovered, "nothing to store but letters");
+            return;
+        }
         let objects = published.objects.len() as u64;
         let bytes = published.objects.iter().map(|object| object.bytes).sum();
         totals.segments.fetch_add(1, Ordering::Relaxed);
@@ -250,14 +306,8 @@ impl<T: Send + 'static> Work<T> {
         Metric::ObjectBytes.add(scope, &[], bytes);
         Metric::RowsPublished.add(scope, &[], segment.intent.rows);
         Metric::PublishSeconds.record(scope, segment.cut_at.elapsed().as_secs_f64());
-        if segment.recovered {
-            totals.recovered.fetch_add(1, Ordering::Relaxed);
-            Metric::Recovered.add(scope, &[], 1);
-        }
-        self.durable(segment.records);
         tracing::info!(
-            lane = %self.context.lane, range = %segment.intent.range, rows = segment.intent.rows, objects, bytes,
-            letters = segment.letters, recovered = segment.recovered, "published"
+            lane = %self.context.lane, %range, rows = segment.intent.rows, objects, bytes, letters, recovered, "published"
         );
         if let Some(hook) = &self.context.on_published {
             hook(&PublishedSegment {
@@ -286,7 +336,9 @@ impl<T: Send + 'static> Work<T> {
         let mut segment = self.current.take();
         loop {
             if let Some(mut segment) = segment.take() {
-                segment.writer.abandon().await;
+                if let Some(writer) = &mut segment.writer {
+                    writer.abandon().await;
+                }
                 abandoned += 1;
             }
             let next = match self.waiting.take() {

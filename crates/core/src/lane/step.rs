@@ -70,7 +70,7 @@ where
         let value = match stages.converter.convert(record) {
             Ok(Converted::Emit(value)) => value,
             Ok(Converted::Skip(reason)) => return Step::Skipped(reason),
-            Err(poison) => return Step::Poisoned(PoisonStage::Convert, poison),
+            Err(poison) => return Step::Poisoned(poison.part().stage(), poison),
         };
         open.path.clear();
         if let Err(poison) = stages.partitioner.route(record, &value, &mut open.path) {
@@ -106,7 +106,7 @@ where
         if let Some(originals) = &mut open.originals {
             persist!(&self.context, originals.spill().await)?;
         }
-        let rejected = persist!(
+        let mut rejected = persist!(
             &self.context,
             match Failpoint::SpillBefore.check() {
                 Ok(()) => open.writer.spill().await,
@@ -118,16 +118,17 @@ where
         if open.pinned.is_some() {
             Failpoint::RecoverMidReplay.reach();
         }
+        rejected.sort_by_key(|rejected| rejected.offset);
         if let Some(Rejected { offset, poison }) = rejected.last() {
             let count = || self.window.refused(taken, rejected.len() as u64);
             if let Some(error) = too_much(open, count, *offset, (PoisonStage::Target, poison)) {
                 return Err(error);
             }
         }
+        open.refused(&rejected);
         for Rejected { offset, poison } in rejected {
             let record = batch.iter().find(|record| record.offset() == offset);
             let Some(record) = record else { return Err(LaneError::UndeclaredRejection { offset }) };
-            open.stats.rows = open.stats.rows.saturating_sub(1);
             if let Some((stage, poison)) =
                 Self::poisoned(&self.context, open, &record, PoisonStage::Target, poison)
             {
@@ -151,8 +152,6 @@ where
                 tracing::debug!(lane = %context.lane, offset = %record.offset(), %stage, %poison, "skipping a record");
                 open.skips.add(SkipReason::Poison);
             }
-            // The first owner has sent the letters of a pinned segment before it wrote the cut down.
-            OnPoison::DeadLetter(_) if open.pinned.is_some() => {}
             OnPoison::DeadLetter(_) => {
                 open.letter_bytes += record.size() + size_of::<DeadLetter>();
                 open.letters.push(DeadLetter { record: record.to_owned(), stage, poison });

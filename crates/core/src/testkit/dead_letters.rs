@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::dead_letter::{DeadLetter, DeadLetterSink};
+use crate::dead_letter::{DeadLetter, DeadLetterSink, StoredLetter};
 use crate::error::StageError;
 use crate::record::TopicPartition;
+use crate::redrive::{LetterSource, UnreadableLetter};
 
 /// A [`DeadLetterSink`] that keeps what it is sent, in order. Clones share the letters. For faults wrap it in
 /// [`Faulty`](super::Faulty).
@@ -35,6 +36,11 @@ impl MemoryDeadLetters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The letters as they would be read back, of a pipeline that does not name itself.
+    pub fn source(&self) -> impl LetterSource + use<> {
+        Reader(self.letters().into_iter())
+    }
+
     /// The offsets of `lane`'s letters, in the order they were sent.
     pub fn offsets(&self, lane: &TopicPartition) -> Vec<i64> {
         let letters = self.letters();
@@ -43,6 +49,25 @@ impl MemoryDeadLetters {
             .filter(|letter| letter.record.lane == *lane)
             .map(|letter| letter.record.offset.get())
             .collect()
+    }
+}
+
+struct Reader(std::vec::IntoIter<DeadLetter>);
+
+#[async_trait]
+impl LetterSource for Reader {
+    async fn next(&mut self) -> Result<Option<Result<StoredLetter, UnreadableLetter>>, StageError> {
+        tokio::task::yield_now().await;
+        Ok(self.0.next().map(|DeadLetter { record, stage, poison }| {
+            Ok(StoredLetter {
+                record,
+                pipeline: String::new(),
+                pipeline_version: String::new(),
+                stage: stage.as_str().to_owned(),
+                reason: poison.reason().as_str().to_owned(),
+                detail: poison.detail().to_owned(),
+            })
+        }))
     }
 }
 

@@ -24,6 +24,7 @@ pub use member::ScriptedMember;
 pub use purity::{
     check_converter, check_fingerprints_differ, check_partitioner, fingerprint_of, hostile_records, record,
 };
+pub use repairs::MemoryRepairs;
 pub use secrets::{Canary, LogCapture, LogLine};
 pub use sink::MemorySink;
 pub use source::ScriptedSource;
@@ -39,6 +40,7 @@ mod fault;
 mod faulty;
 mod member;
 mod purity;
+mod repairs;
 mod secrets;
 mod sink;
 mod source;

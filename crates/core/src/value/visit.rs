@@ -1,10 +1,13 @@
 //! A value as a stream of events.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
 
 use super::{FieldValue, Keyed};
 use crate::error::Poison;
-use crate::schema::Schema;
+use crate::schema::{DataType, Schema};
 
 /// Values that formats can go through from the first field to the last: rows of Parquet, Avro, CSV or a table.
 ///
@@ -101,5 +104,19 @@ impl<K, V: StructuredValue> StructuredValue for Keyed<K, V> {
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
         self.value.visit(visitor)
+    }
+}
+
+/// All bytes have one schema.
+static BYTES: LazyLock<Arc<Schema>> = LazyLock::new(|| Arc::new(Schema::new(DataType::Bytes)));
+
+/// Bytes are a value of one scalar.
+impl StructuredValue for Bytes {
+    fn schema(&self) -> Option<&Arc<Schema>> {
+        Some(&BYTES)
+    }
+
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        visitor.scalar(FieldValue::Bytes(Cow::Borrowed(self)))
     }
 }

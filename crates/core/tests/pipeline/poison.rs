@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct_core::testkit::{Fault, Faults, Faulty, MemoryDeadLetters, MemorySink, MemoryStore, Step};
+use aqueduct_core::testkit::{
+    Fault, Faults, Faulty, MemoryDeadLetters, MemorySink, MemoryStore, ScriptedRecord, Step,
+};
 use aqueduct_core::{
-    BatchSink, Batched, Class, LaneError, MaxRecords, Offset, OnLaneFailure, OnPoison, PipelineError, Poison,
-    PoisonReason, PoisonStage, Rejected, RowBatch, StageError, TopicPartition,
+    BatchSink, Batched, Class, Converted, Converter, ConverterExt as _, Fingerprint, Keyed, LaneError,
+    MaxRecords, Offset, OnLaneFailure, OnPoison, Pipeline, PipelineError, Poison, PoisonPart, PoisonReason,
+    PoisonStage, Record, Rejected, RowBatch, StageError, TopicPartition,
 };
 use bytes::Bytes;
 
-use crate::stages::{many, never, pipeline, pipeline_into, values, world};
+use crate::stages::{ByFirstByte, Raw, many, never, pipeline, pipeline_into, scratch, values, world};
 
 const MIXED: [&str; 7] = ["a0", "bad", "b2", "!route", "c4", "bad", "d6"];
 
@@ -184,4 +187,67 @@ async fn rows_a_batch_sink_refuses_are_letters_and_not_counted_as_stored() {
     let report = built.unwrap().run(never()).await.unwrap();
     assert_eq!((report.rows, report.dead_letters, report.durable), (90, 10, 100));
     assert_eq!(letters.offsets(&lane).len(), 10);
+}
+
+/// Reads keys: `bad` cannot be, and of a header `h` nothing but `good`.
+struct KeyOf;
+
+impl Converter for KeyOf {
+    type Output = Bytes;
+
+    fn convert(&self, record: &Record<'_>) -> Result<Converted<Bytes>, Poison> {
+        match record.value_bytes() {
+            Some(key) if key == "bad" => Err(Poison::new(PoisonReason::Malformed, "the key is bad")),
+            key => Ok(Converted::Emit(key.unwrap_or_default())),
+        }
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("converter", "key/1");
+    }
+}
+
+/// Reads what [`Raw`] reads, and a header.
+struct WithHeader;
+
+impl Converter for WithHeader {
+    type Output = Bytes;
+
+    fn convert(&self, record: &Record<'_>) -> Result<Converted<Bytes>, Poison> {
+        if record.headers().any(|(_, value)| value == Some(b"bad")) {
+            let poison = Poison::new(PoisonReason::Malformed, "header h is bad");
+            return Err(poison.in_part(PoisonPart::Header));
+        }
+        Raw.convert(record)
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("converter", "with-header/1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_say_whether_key_header_or_value_is_bad() {
+    let broker = aqueduct_core::testkit::ScriptedBroker::new();
+    let lane = TopicPartition::new("orders", 0);
+    for (key, header, value) in [("a", "a", "a"), ("bad", "a", "a"), ("a", "bad", "a"), ("a", "a", "bad")] {
+        broker.append(&lane, ScriptedRecord::new(value).key(key).header("h", header));
+    }
+    let (store, letters) = (MemoryStore::new(), MemoryDeadLetters::new());
+    let value_of = |keyed: Keyed<Bytes, Bytes>| keyed.value;
+    let built = Pipeline::from(broker.source().until_end())
+        .convert(WithHeader.keyed(KeyOf).map("value", value_of))
+        .partition(ByFirstByte("first/1"))
+        .sink(MemorySink::<Bytes>::bytes(&store))
+        .spool_dir(scratch())
+        .on_poison(OnPoison::DeadLetter(Arc::new(letters.clone())))
+        .build();
+    built.unwrap().run(never()).await.unwrap();
+    let stages: Vec<_> =
+        letters.letters().iter().map(|letter| (letter.record.offset.get(), letter.stage)).collect();
+    assert_eq!(
+        stages,
+        [(1, PoisonStage::ConvertKey), (2, PoisonStage::ConvertHeader), (3, PoisonStage::Convert)]
+    );
+    assert_eq!(store.offsets(&lane), [0]);
 }

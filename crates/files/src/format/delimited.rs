@@ -4,7 +4,7 @@ use aqueduct_core::{BytesRow, Envelope, Fingerprint, Poison, PoisonReason};
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
-use super::{Format, Row};
+use super::{Encoded, Encoder, FileKind, Format, RowEncoder};
 
 /// Values with a delimiter after each: `.bin`, as Confluent's `ByteArrayFormat` writes them.
 ///
@@ -50,28 +50,7 @@ impl Delimited {
     }
 }
 
-impl<T: BytesRow> Format<T> for Delimited {
-    fn encode(&self, envelope: &Envelope<'_, T>, _out: &mut Vec<u8>) -> Result<Row, Poison> {
-        let row = envelope.value.row_bytes();
-        if !self.embedded
-            && !self.delimiter.is_empty()
-            && let Some(at) = self.finder.find(row)
-        {
-            return Err(Poison::new(
-                PoisonReason::Malformed,
-                format!(
-                    "the value holds the delimiter {:?} at byte {at}; choose another delimiter or allow embedded ones",
-                    self.delimiter
-                ),
-            ));
-        }
-        Ok(Row::Shared(row.clone()))
-    }
-
-    fn terminator(&self) -> &[u8] {
-        &self.delimiter
-    }
-
+impl FileKind for Delimited {
     fn extension(&self) -> &str {
         &self.extension
     }
@@ -85,5 +64,30 @@ impl<T: BytesRow> Format<T> for Delimited {
         parts.put("format", format_args!("{:?}", self.delimiter));
         parts.put("format", &self.extension);
         parts.put("format", self.embedded);
+    }
+}
+
+impl<T: BytesRow> Format<T> for Delimited {
+    fn encoder(&self) -> Encoder<T> {
+        Encoder::joined(self.clone(), self.delimiter.clone())
+    }
+}
+
+impl<T: BytesRow> RowEncoder<T> for Delimited {
+    fn encode(&mut self, envelope: &Envelope<'_, T>, _out: &mut Vec<u8>) -> Result<Encoded, Poison> {
+        let row = envelope.value.row_bytes();
+        if !self.embedded
+            && !self.delimiter.is_empty()
+            && let Some(at) = self.finder.find(row)
+        {
+            return Err(Poison::new(
+                PoisonReason::Malformed,
+                format!(
+                    "the value holds the delimiter {:?} at byte {at}; choose another delimiter or allow embedded ones",
+                    self.delimiter
+                ),
+            ));
+        }
+        Ok(Encoded::shared(row.clone()))
     }
 }

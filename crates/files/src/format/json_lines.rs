@@ -2,7 +2,7 @@
 
 use aqueduct_core::{Envelope, Fingerprint, JsonRow, Poison};
 
-use super::{Format, Row};
+use super::{Encoded, Encoder, FileKind, Format, RowEncoder};
 
 /// One JSON text a line: `.json`, as Confluent's `JsonFormat` writes it.
 ///
@@ -17,19 +17,7 @@ impl JsonLines {
     }
 }
 
-impl<T: JsonRow> Format<T> for JsonLines {
-    fn encode(&self, envelope: &Envelope<'_, T>, out: &mut Vec<u8>) -> Result<Row, Poison> {
-        if let Some(bytes) = envelope.value.json_bytes() {
-            return Ok(Row::Shared(bytes.clone()));
-        }
-        envelope.value.write_json(out)?;
-        Ok(Row::Written)
-    }
-
-    fn terminator(&self) -> &'static [u8] {
-        b"\n"
-    }
-
+impl FileKind for JsonLines {
     fn extension(&self) -> &'static str {
         ".json"
     }
@@ -40,5 +28,25 @@ impl<T: JsonRow> Format<T> for JsonLines {
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
         parts.put("format", "json-lines/1");
+    }
+}
+
+impl<T: JsonRow> Format<T> for JsonLines {
+    fn encoder(&self) -> Encoder<T> {
+        Encoder::joined(JsonText, "\n")
+    }
+}
+
+/// Values as JSON text, not copied where it exists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JsonText;
+
+impl<T: JsonRow> RowEncoder<T> for JsonText {
+    fn encode(&mut self, envelope: &Envelope<'_, T>, out: &mut Vec<u8>) -> Result<Encoded, Poison> {
+        if let Some(bytes) = envelope.value.json_bytes() {
+            return Ok(Encoded::shared(bytes.clone()));
+        }
+        envelope.value.write_json(out)?;
+        Ok(Encoded::written())
     }
 }

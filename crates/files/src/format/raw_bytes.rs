@@ -2,7 +2,7 @@
 
 use aqueduct_core::{BytesRow, Envelope, Fingerprint, Poison};
 
-use super::{Format, Row};
+use super::{Encoded, Encoder, FileKind, Format, RowEncoder};
 
 /// Values one after the other, nothing between them: for values that know their own length, like framed protocols.
 /// Where rows must be told apart by a reader, use [`Delimited`](super::Delimited).
@@ -31,15 +31,7 @@ impl Default for RawBytes {
     }
 }
 
-impl<T: BytesRow> Format<T> for RawBytes {
-    fn encode(&self, envelope: &Envelope<'_, T>, _out: &mut Vec<u8>) -> Result<Row, Poison> {
-        Ok(Row::Shared(envelope.value.row_bytes().clone()))
-    }
-
-    fn terminator(&self) -> &[u8] {
-        b""
-    }
-
+impl FileKind for RawBytes {
     fn extension(&self) -> &str {
         &self.extension
     }
@@ -51,5 +43,20 @@ impl<T: BytesRow> Format<T> for RawBytes {
     fn fingerprint(&self, parts: &mut Fingerprint) {
         parts.put("format", "raw-bytes/1");
         parts.put("format", &self.extension);
+    }
+}
+
+impl<T: BytesRow> Format<T> for RawBytes {
+    fn encoder(&self) -> Encoder<T> {
+        Encoder::joined(Verbatim, "")
+    }
+}
+
+/// The bytes of values, not copied.
+struct Verbatim;
+
+impl<T: BytesRow> RowEncoder<T> for Verbatim {
+    fn encode(&mut self, envelope: &Envelope<'_, T>, _out: &mut Vec<u8>) -> Result<Encoded, Poison> {
+        Ok(Encoded::shared(envelope.value.row_bytes().clone()))
     }
 }

@@ -15,7 +15,8 @@ fn encode<T>(format: &impl Format<T>, value: T, out: &mut Vec<u8>) -> Result<Row
     let batch = batch(b"");
     let path = RoutePath::default();
     let route = RouteTable::new().intern(&path);
-    format.encode(&Envelope { record: &batch.get(0).unwrap(), route, path: &path, value }, out)
+    let envelope = Envelope { record: &batch.get(0).unwrap(), route, path: &path, value };
+    format.encoder().rows().encode(&envelope, out).map(|encoded| encoded.row)
 }
 
 struct Text(&'static str, Option<Bytes>);
@@ -55,7 +56,7 @@ fn a_value_that_holds_the_delimiter_is_a_poison_unless_allowed() {
 
 #[test]
 fn options_are_part_of_the_identity() {
-    fn digest<F: Format<Bytes>>(format: &F) -> u64 {
+    fn digest(format: &impl FileKind) -> u64 {
         let mut parts = Fingerprint::new();
         format.fingerprint(&mut parts);
         parts.digest()

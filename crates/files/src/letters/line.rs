@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use aqueduct_core::{DeadLetter, Offset, OwnedRecord, Timestamp, TopicPartition};
+use aqueduct_core::{DeadLetter, Offset, OwnedRecord, StoredLetter, Timestamp, TopicPartition};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-
-use super::read::StoredLetter;
 
 const VERSION: u32 = 1;
 
@@ -16,6 +14,8 @@ const VERSION: u32 = 1;
 struct Line<'a> {
     version: u32,
     pipeline: Cow<'a, str>,
+    #[serde(default)]
+    pipeline_version: Cow<'a, str>,
     topic: Cow<'a, str>,
     partition: i32,
     offset: i64,
@@ -23,6 +23,9 @@ struct Line<'a> {
     stage: Cow<'a, str>,
     reason: Cow<'a, str>,
     detail: Cow<'a, str>,
+    /// For whoever looks through lines; nobody reads it back.
+    #[serde(default, skip_deserializing)]
+    preview: Option<String>,
     key: Option<Payload<'a>>,
     value: Option<Payload<'a>>,
     headers: Vec<(Cow<'a, str>, Option<Payload<'a>>)>,
@@ -60,12 +63,26 @@ impl<'a> Payload<'a> {
     }
 }
 
+/// Who writes letters: what each of them says of the pipeline.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    pub(super) pipeline: String,
+    pub(super) version: String,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { pipeline: "aqueduct".to_owned(), version: String::new() }
+    }
+}
+
 /// Appends the letter and a line feed.
-pub(super) fn write(letter: &DeadLetter, pipeline: &str, out: &mut Vec<u8>) -> serde_json::Result<()> {
+pub(super) fn write(letter: &DeadLetter, by: &Writer, out: &mut Vec<u8>) -> serde_json::Result<()> {
     let DeadLetter { record, stage, poison } = letter;
     let line = Line {
         version: VERSION,
-        pipeline: pipeline.into(),
+        pipeline: by.pipeline.as_str().into(),
+        pipeline_version: by.version.as_str().into(),
         topic: record.lane.topic().into(),
         partition: record.lane.partition(),
         offset: record.offset.get(),
@@ -77,6 +94,7 @@ pub(super) fn write(letter: &DeadLetter, pipeline: &str, out: &mut Vec<u8>) -> s
         stage: stage.as_str().into(),
         reason: poison.reason().as_str().into(),
         detail: poison.detail().into(),
+        preview: letter.preview(),
         key: record.key.as_ref().map(Payload::of),
         value: record.value.as_ref().map(Payload::of),
         headers: (record.headers.iter())
@@ -116,6 +134,7 @@ pub(super) fn read(line: &[u8]) -> Result<StoredLetter, String> {
     Ok(StoredLetter {
         record,
         pipeline: line.pipeline.into_owned(),
+        pipeline_version: line.pipeline_version.into_owned(),
         stage: line.stage.into_owned(),
         reason: line.reason.into_owned(),
         detail: line.detail.into_owned(),

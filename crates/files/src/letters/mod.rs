@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! <directory>/1764000000000-4711-0.jsonl     time of creation, process, number: never another process's file
-//! {"version":1,"pipeline":"orders","topic":"orders","partition":3,"offset":95403,"timestamp":{"create":1764000000000},
-//!  "stage":"convert","reason":"malformed","detail":"…","key":null,"value":{"text":"{"},"headers":[["h",{"base64":"/w=="}]]}
+//! {"version":1,"pipeline":"orders","pipeline_version":"7f3c2","topic":"orders","partition":3,"offset":95403,
+//!  "timestamp":{"create":1764000000000},"stage":"convert","reason":"malformed","detail":"…","preview":"{","key":null,
+//!  "value":{"text":"{"},"headers":[["h",{"base64":"/w=="}]]}
 //! ```
 
 use std::fmt;
@@ -18,9 +19,11 @@ use aqueduct_core::{
 use async_trait::async_trait;
 
 mod line;
+mod object;
 mod read;
 
-pub use read::{Letters, StoredLetter, read_letters};
+pub use object::{ObjectDeadLetters, ObjectLetters};
+pub use read::{DirectoryLetters, Letters, read_letters};
 
 const EXTENSION: &str = "jsonl";
 
@@ -28,7 +31,7 @@ const EXTENSION: &str = "jsonl";
 /// to. [`read_letters`] reads them back.
 ///
 /// A line holds the whole record: topic, partition, offset, timestamp, key, value and headers (as text where they are UTF-8,
-/// else as base64), and the pipeline, stage, reason and detail. Files are for their owner alone, as records may be
+/// else as base64), the pipeline with its version, stage, reason and detail, and the first bytes of the value in printable form. Files are for their owner alone, as records may be
 /// confidential.
 ///
 /// # Durability
@@ -64,7 +67,7 @@ pub struct DirectoryDeadLetters {
 #[derive(Clone, Debug)]
 struct Options {
     directory: PathBuf,
-    pipeline: String,
+    by: line::Writer,
     file_bytes: u64,
     directory_bytes: u64,
 }
@@ -143,7 +146,7 @@ impl DirectoryDeadLetters {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let options = Options {
             directory: directory.into(),
-            pipeline: "aqueduct".to_owned(),
+            by: line::Writer::default(),
             file_bytes: 64 << 20,
             directory_bytes: 4 << 30,
         };
@@ -153,7 +156,14 @@ impl DirectoryDeadLetters {
     /// The name of the pipeline that letters carry.
     #[must_use]
     pub fn with_pipeline(mut self, name: impl Into<String>) -> Self {
-        Arc::make_mut(&mut self.options).pipeline = name.into();
+        Arc::make_mut(&mut self.options).by.pipeline = name.into();
+        self
+    }
+
+    /// The version of the pipeline that letters carry, as you call it: a tag, a commit. Empty by default.
+    #[must_use]
+    pub fn with_pipeline_version(mut self, version: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.options).by.version = version.into();
         self
     }
 
@@ -305,7 +315,7 @@ impl DeadLetterSink for DirectoryDeadLetters {
         let stored = tokio::task::spawn_blocking(move || {
             let mut lines = Vec::new();
             for letter in &letters {
-                line::write(letter, &target.options.pipeline, &mut lines)
+                line::write(letter, &target.options.by, &mut lines)
                     .map_err(|error| StageError::fatal(STAGE, error))?;
             }
             target.append(&lines).map_err(|error| StageError::new(STAGE, error))

@@ -1,32 +1,20 @@
 //! Reading letters back.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use aqueduct_core::{Offset, OwnedRecord, TopicPartition};
+use aqueduct_core::{LetterSource, Offset, StageError, StoredLetter, TopicPartition, UnreadableLetter};
+use async_trait::async_trait;
 
 use super::{LetterError, letter_files, line};
 
 /// A line without an end is not read into memory whole.
 const LINE_MAX: u64 = 1 << 30;
-
-/// A letter as it was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoredLetter {
-    /// The record, whole.
-    pub record: OwnedRecord,
-    /// The pipeline that could not process it.
-    pub pipeline: String,
-    /// Where it failed; see [`PoisonStage::as_str`](aqueduct_core::PoisonStage::as_str).
-    pub stage: String,
-    /// Why; see [`PoisonReason::as_str`](aqueduct_core::PoisonReason::as_str).
-    pub reason: String,
-    /// More about it.
-    pub detail: String,
-}
+/// Letters, and about how many bytes of them, that are read in one go.
+const READ_LETTERS: usize = 256;
+const READ_BYTES: usize = 1 << 20;
 
 /// The letters of a directory; made by [`read_letters`].
 #[derive(Debug)]
@@ -55,6 +43,72 @@ struct Open {
 pub fn read_letters(directory: impl AsRef<Path>) -> Result<Letters, LetterError> {
     let files = letter_files(directory.as_ref())?.into_iter();
     Ok(Letters { files, open: None, seen: HashSet::new(), torn: 0 })
+}
+
+/// The letters of a directory as a [`LetterSource`]: [`read_letters`], on threads that may block.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aqueduct_core::LetterSource;
+/// use aqueduct_files::DirectoryLetters;
+///
+/// # let directory = tempfile::tempdir()?;
+/// let mut letters = DirectoryLetters::new(directory.path());
+/// assert!(letters.next().await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct DirectoryLetters {
+    directory: PathBuf,
+    letters: Option<Letters>,
+    ready: VecDeque<Result<StoredLetter, UnreadableLetter>>,
+}
+
+impl DirectoryLetters {
+    /// Letters of a directory; one that is not there has none.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), letters: None, ready: VecDeque::new() }
+    }
+}
+
+/// Reads some letters, and fewer if they are large. Blocks.
+fn read_some(letters: &mut Letters) -> Result<VecDeque<Result<StoredLetter, UnreadableLetter>>, LetterError> {
+    let (mut ready, mut bytes) = (VecDeque::new(), 0);
+    while ready.len() < READ_LETTERS && bytes < READ_BYTES {
+        match letters.next() {
+            None => break,
+            Some(Ok(letter)) => {
+                bytes += letter.record.value.as_ref().map_or(0, bytes::Bytes::len);
+                ready.push_back(Ok(letter));
+            }
+            Some(Err(LetterError::Damaged { path, line, detail })) => {
+                let place = format!("line {line} of {}", path.display());
+                ready.push_back(Err(UnreadableLetter { place, detail }));
+            }
+            Some(Err(error)) => return Err(error),
+        }
+    }
+    Ok(ready)
+}
+
+#[async_trait]
+impl LetterSource for DirectoryLetters {
+    async fn next(&mut self) -> Result<Option<Result<StoredLetter, UnreadableLetter>>, StageError> {
+        const STAGE: &str = "read dead letters";
+        if self.ready.is_empty() {
+            let (letters, directory) = (self.letters.take(), self.directory.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let mut letters = letters.map_or_else(|| read_letters(directory), Ok)?;
+                read_some(&mut letters).map(|ready| (letters, ready))
+            });
+            let read = read.await.map_err(|error| StageError::fatal(STAGE, error))?;
+            let (letters, ready) = read.map_err(|error| StageError::new(STAGE, error))?;
+            (self.letters, self.ready) = (Some(letters), ready);
+        }
+        Ok(self.ready.pop_front())
+    }
 }
 
 impl Letters {

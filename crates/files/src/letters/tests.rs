@@ -1,10 +1,15 @@
 use std::fs;
 
-use aqueduct_core::{Offset, OwnedRecord, Poison, PoisonReason, PoisonStage, Timestamp, TopicPartition};
+use aqueduct_core::{
+    LetterSource, Offset, OwnedRecord, Poison, PoisonReason, PoisonStage, StoredLetter, Timestamp,
+    TopicPartition, UnreadableLetter,
+};
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::target::ObjectMeta;
+use crate::testkit::{Fault, MemoryTarget};
 
 fn letter(offset: i64) -> DeadLetter {
     let record = OwnedRecord {
@@ -30,7 +35,9 @@ fn files(directory: &Path) -> usize {
 #[tokio::test]
 async fn a_letter_is_a_golden_line_and_reads_back() {
     let directory = tempfile::tempdir().unwrap();
-    let target = DirectoryDeadLetters::new(directory.path().join("made")).with_pipeline("orders");
+    let target = DirectoryDeadLetters::new(directory.path().join("made"))
+        .with_pipeline("orders")
+        .with_pipeline_version("7f3c2");
     target.check().await.unwrap();
     let directory = directory.path().join("made");
     assert_eq!(files(&directory), 0, "the check leaves nothing behind");
@@ -38,21 +45,30 @@ async fn a_letter_is_a_golden_line_and_reads_back() {
     let path = letter_files(&directory).unwrap().remove(0);
     assert_eq!(
         fs::read_to_string(&path).unwrap(),
-        "{\"version\":1,\"pipeline\":\"orders\",\"topic\":\"orders\",\"partition\":3,\"offset\":95403,\
+        "{\"version\":1,\"pipeline\":\"orders\",\"pipeline_version\":\"7f3c2\",\"topic\":\"orders\",\"partition\":3,\"offset\":95403,\
          \"timestamp\":{\"create\":1764000000000},\"stage\":\"convert\",\"reason\":\"malformed\",\
-         \"detail\":\"the end is missing\",\"key\":null,\"value\":{\"text\":\"{\"},\
+         \"detail\":\"the end is missing\",\"preview\":\"{\",\"key\":null,\"value\":{\"text\":\"{\"},\
          \"headers\":[[\"h\",{\"base64\":\"/w==\"}],[\"none\",null]]}\n"
     );
     let read: Vec<_> = read_letters(&directory).unwrap().map(Result::unwrap).collect();
     let expected = letter(95_403);
     assert_eq!((&read[0].record, read.len()), (&expected.record, 1));
     assert_eq!((read[0].stage.as_str(), read[0].reason.as_str()), ("convert", "malformed"));
+    assert_eq!((read[0].pipeline.as_str(), read[0].pipeline_version.as_str()), ("orders", "7f3c2"));
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     }
+}
+
+/// As it was written before letters named the pipeline's version.
+#[test]
+fn an_old_line_stays_readable() {
+    let old = br#"{"version":1,"pipeline":"orders","topic":"orders","partition":3,"offset":7,"timestamp":null,"stage":"convert","reason":"malformed","detail":"x","key":null,"value":{"text":"{"},"headers":[]}"#;
+    let read = line::read(old).unwrap();
+    assert_eq!((read.record.offset, read.pipeline_version.as_str()), (Offset::new(7), ""));
 }
 
 /// A send that was applied and not answered comes again; a process that dies in a line leaves it torn.
@@ -179,7 +195,8 @@ proptest! {
         };
         let poison = Poison::new(PoisonReason::Rejected, detail.clone());
         let mut out = Vec::new();
-        line::write(&DeadLetter { record: record.clone(), stage: PoisonStage::Target, poison }, "p", &mut out).unwrap();
+        let letter = DeadLetter { record: record.clone(), stage: PoisonStage::Target, poison };
+        line::write(&letter, &line::Writer::default(), &mut out).unwrap();
         prop_assert_eq!(out.iter().position(|byte| *byte == b'\n'), Some(out.len() - 1));
         let read = line::read(&out[..out.len() - 1]).unwrap();
         prop_assert_eq!((read.record, read.detail), (record, detail));
@@ -189,4 +206,96 @@ proptest! {
     fn any_bytes_are_a_letter_or_an_error(bytes: Vec<u8>) {
         line::read(&bytes).ok();
     }
+}
+
+fn in_objects(target: &Arc<MemoryTarget>) -> ObjectDeadLetters<Arc<MemoryTarget>> {
+    let letters = ObjectDeadLetters::new(Arc::clone(target), "dead").unwrap();
+    letters.with_pipeline("orders").with_pipeline_version("7f3c2")
+}
+
+async fn read_all(mut source: impl LetterSource) -> (Vec<StoredLetter>, Vec<UnreadableLetter>) {
+    let (mut whole, mut unreadable) = (Vec::new(), Vec::new());
+    while let Some(letter) = source.next().await.unwrap() {
+        match letter {
+            Ok(letter) => whole.push(letter),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    (whole, unreadable)
+}
+
+#[tokio::test]
+async fn letters_sent_to_objects_again_meet_their_own() {
+    let target = Arc::new(MemoryTarget::new());
+    let letters = in_objects(&target);
+    letters.send((3..6).map(letter).collect()).await.unwrap();
+    let before = target.objects();
+    let key = before.keys().next().unwrap();
+    assert!(key.starts_with("dead/orders/orders+3+0000000003-0000000005-"), "{key}");
+    letters.send((3..6).map(letter).collect()).await.unwrap();
+    assert_eq!(target.objects(), before);
+    // By another version, and cut elsewhere: beside it.
+    letters.clone().with_pipeline_version("8").send((3..6).map(letter).collect()).await.unwrap();
+    letters.send(vec![letter(5)]).await.unwrap();
+    assert_eq!(target.objects().len(), 3);
+    let (read, unreadable) = read_all(letters.letters()).await;
+    assert_eq!((read.len(), unreadable.len()), (7, 0));
+    assert!(read.iter().all(|it| it.record == letter(it.record.offset.get()).record));
+    assert_eq!(read.iter().filter(|it| it.pipeline_version == "7f3c2").count(), 4);
+}
+
+#[tokio::test]
+async fn a_send_of_many_bytes_becomes_several_objects() {
+    let target = Arc::new(MemoryTarget::new());
+    let letters = in_objects(&target);
+    let large = |offset| {
+        let mut letter = letter(offset);
+        letter.record.value = Some(Bytes::from(vec![b'x'; 3 << 20]));
+        letter
+    };
+    // A faulty first time leaves some of them there.
+    target.fail(1, Fault::LoseAnswer);
+    letters.send((0..7).map(large).collect()).await.unwrap_err();
+    letters.send((0..7).map(large).collect()).await.unwrap();
+    let objects = target.objects();
+    let lines: Vec<_> =
+        objects.values().map(|it| it.bytes.iter().filter(|byte| **byte == b'\n').count()).collect();
+    assert_eq!(lines, [3, 3, 1]);
+    assert_eq!(read_all(letters.letters()).await.0.len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_are_read_through_outages_and_past_what_is_no_letter() {
+    let target = Arc::new(MemoryTarget::new());
+    let letters = in_objects(&target);
+    for offset in 0..20 {
+        letters.send(vec![letter(offset)]).await.unwrap();
+    }
+    target.insert("dead/orders/readme.txt", Bytes::from_static(b"not mine"), ObjectMeta::default());
+    target.insert("dead/orders/x.jsonl", Bytes::from_static(b"{}\nno\n"), ObjectMeta::default());
+    target.insert("dead/orders/y.jsonl", Bytes::new(), ObjectMeta::default());
+    target.insert("deadlier/orders/z.jsonl", Bytes::from_static(b"{}"), ObjectMeta::default());
+    let calls = target.calls().len();
+    for call in [0, 1, 5, 9] {
+        target.fail(calls + call, Fault::Reject);
+    }
+    let (read, unreadable) = read_all(ObjectLetters::new(Arc::clone(&target), "dead").unwrap()).await;
+    assert_eq!(read.iter().map(|it| it.record.offset.get()).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    let places: Vec<_> = unreadable.iter().map(|it| it.place.as_str()).collect();
+    assert_eq!(places, ["line 1 of memory:/dead/orders/x.jsonl", "line 2 of memory:/dead/orders/x.jsonl"]);
+    assert!(ObjectDeadLetters::new(target, "a//b").is_err());
+}
+
+#[tokio::test]
+async fn a_directory_is_a_source_of_letters_like_any_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = DirectoryDeadLetters::new(directory.path());
+    target.send((0..600).map(letter).collect()).await.unwrap();
+    let path = letter_files(directory.path()).unwrap().remove(0);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"offset\":300,", "\"offset\":\"300\",", 1)).unwrap();
+    let (read, unreadable) = read_all(DirectoryLetters::new(directory.path())).await;
+    assert_eq!((read.len(), unreadable.len()), (599, 1));
+    assert!(unreadable[0].place.starts_with("line 301 of "), "{unreadable:?}");
+    assert_eq!(read_all(DirectoryLetters::new("/nowhere/at/all")).await.0.len(), 0);
 }

@@ -1,4 +1,4 @@
-//! A store in memory whose faults are scripted.
+//! A store in memory whose faults are scripted, and files without a segment around them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,39 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::checksum::Crc;
-use crate::target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+use crate::format::{BuildError, FRAME, FileBuilder, FileOutline, Rows, frame};
+use crate::target::{
+    Completion, Creation, ObjectHead, ObjectMeta, ObjectRead, ObjectTarget, Part, TargetLimits, Upload,
+};
+
+/// Keys of one answer to a listing: few, so that lists have several.
+const PAGE_KEYS: usize = 7;
+
+/// Builds the file of `rows`, as a segment does: in chunks of whole rows.
+///
+/// # Errors
+/// What the builder says.
+pub fn build_file(
+    builder: &dyn FileBuilder,
+    shape: u32,
+    rows: &[impl AsRef<[u8]>],
+) -> Result<Vec<u8>, BuildError> {
+    let lengths = rows.iter().map(|row| FRAME + row.as_ref().len());
+    let row_max = lengths.clone().max().unwrap_or_default();
+    let outline = FileOutline::new(shape, rows.len() as u64, lengths.sum::<usize>() as u64, row_max);
+    let mut encoder = builder.open(&outline)?;
+    let (mut out, mut chunk) = (Vec::new(), Vec::new());
+    for row in rows {
+        if chunk.len() + FRAME + row.as_ref().len() > outline.chunk_bytes() {
+            encoder.write(Rows::new(&chunk), &mut out)?;
+            chunk.clear();
+        }
+        frame(row.as_ref(), &mut chunk);
+    }
+    encoder.write(Rows::new(&chunk), &mut out)?;
+    encoder.finish(&mut out)?;
+    Ok(out)
+}
 
 /// A store in memory. It checks what S3 checks: request checksums, part sizes and numbers, free keys.
 #[derive(Debug)]
@@ -57,6 +89,8 @@ pub enum Call {
     Abort,
     Head,
     ListUploads,
+    List,
+    Get,
 }
 
 /// What goes wrong with a call.
@@ -308,6 +342,29 @@ impl ObjectTarget for MemoryTarget {
         self.call(Call::ListUploads, key, |state| {
             let of_key = state.uploads.iter().filter(|(_, open)| open.key == key);
             Ok(of_key.map(|(id, open)| Upload { key: open.key.clone(), id: id.clone() }).collect())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl ObjectRead for MemoryTarget {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>, StageError> {
+        self.call(Call::List, prefix, |state| {
+            let keys = state.objects.keys().filter(|key| key.starts_with(prefix));
+            let keys = keys.filter(|key| after.is_none_or(|after| key.as_str() > after));
+            Ok(keys.take(PAGE_KEYS).cloned().collect())
+        })
+        .await
+    }
+
+    async fn get(&self, key: &str, most: u64) -> Result<Option<Bytes>, StageError> {
+        self.call(Call::Get, key, |state| match state.objects.get(key) {
+            Some(object) if object.bytes.len() as u64 > most => {
+                let what = format!("{key} has {} bytes, at most {most} are read", object.bytes.len());
+                Err(StageError::fatal("memory target", what))
+            }
+            found => Ok(found.map(|object| object.bytes.clone())),
         })
         .await
     }

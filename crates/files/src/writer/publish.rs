@@ -17,14 +17,16 @@ use futures::StreamExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 
-use super::RowStyle;
+use super::ObjectStyle;
+use super::assemble::{Assembly, Group};
 use super::buffers::Buffers;
 use super::index::IndexReader;
-use super::read::{self, Bodies, GROUP_OVERHEAD, Spooled};
+use super::read::{Bodies, ReadError, Spooled};
 use super::rows::{Object, Route};
 use super::upload::joined;
 use crate::claim::ObjectIdentity;
 use crate::compress::{Compression, PIECE};
+use crate::format::BuildError;
 use crate::registry::StoredPartition;
 use crate::sink::{ObjectOptions, SinkParts};
 use crate::target::{ObjectMeta, ObjectTarget, TargetLimits, Upload};
@@ -40,9 +42,22 @@ pub(super) struct Segment {
     pub(super) lane: TopicPartition,
     pub(super) layout: u64,
     pub(super) pinned: bool,
-    pub(super) style: RowStyle,
+    /// Of each stream.
+    pub(super) styles: Vec<ObjectStyle>,
+    pub(super) assembly: Assembly,
     pub(super) memory: Pool,
     pub(super) offload: Offload,
+}
+
+impl Segment {
+    /// The stream an object is of.
+    fn stream(&self, id: u32) -> usize {
+        (id as usize).checked_rem(self.styles.len()).unwrap_or_default()
+    }
+
+    fn style(&self, id: u32) -> Option<&ObjectStyle> {
+        self.styles.get(self.stream(id))
+    }
 }
 
 /// A staged segment.
@@ -70,8 +85,8 @@ enum Unit {
 }
 
 impl<O: ObjectTarget> Plan<O> {
-    pub(super) fn new<F>(
-        sink: &SinkParts<F, O>,
+    pub(super) fn new(
+        sink: &SinkParts<O>,
         segment: Segment,
         spooled: Spooled,
         routes: Vec<Option<Route>>,
@@ -138,7 +153,9 @@ impl<O: ObjectTarget> Plan<O> {
         for (id, stored) in (0..).zip(&self.stored) {
             let (key, identity) = self.named(id)?;
             let bytes = stored.load(Ordering::Relaxed);
-            objects.push(PublishedObject { key, range: identity.range, rows: identity.rows, bytes });
+            // Lines beside a row are no rows.
+            let rows = if self.segment.stream(id) == 0 { identity.rows } else { 0 };
+            objects.push(PublishedObject { key, range: identity.range, rows, bytes });
         }
         Ok(Published { objects, rejected: Vec::new() })
     }
@@ -203,17 +220,32 @@ impl<O: ObjectTarget> Plan<O> {
         for id in ids {
             objects.push((id, self.object(id)?.clone()));
         }
-        let (codec, level) = self.codec();
-        let rows: usize =
-            objects.iter().map(|(_, object)| usize::try_from(object.bytes).unwrap_or(usize::MAX)).sum();
-        let packed = if codec == Compression::None { 0 } else { codec.bound(rows) + 1024 * objects.len() };
-        let needed = rows + packed + codec.workspace(level) + GROUP_OVERHEAD;
-        let _permit = self.segment.memory.acquire(needed as u64).await;
-        let (spooled, buffers) = (Arc::clone(&self.spooled), Arc::clone(&self.buffers));
-        let read =
-            self.segment.offload.run(move || read::read_group(&spooled, &objects, codec, level, &buffers));
-        let Bodies { bodies, whole } = joined(read.await.map(|bodies| bodies.map_err(read::failed)))?;
-        // Bodies are slices of one buffer, so the permit stays until the last one has been sent.
+        let mut group = Group::new(objects, self.segment.assembly.clone());
+        let permit = self.segment.memory.acquire(group.bytes() as u64).await;
+        loop {
+            let (spooled, buffers) = (Arc::clone(&self.spooled), Arc::clone(&self.buffers));
+            let read = self.segment.offload.run(move || {
+                let bodies = group.next_round(&spooled, &buffers)?;
+                Ok((group, bodies))
+            });
+            let (rest, bodies) = joined(read.await.map(|read| read.map_err(|error| self.failed(error))))?;
+            self.send(bodies).await?;
+            group = rest;
+            if group.is_done() {
+                break;
+            }
+        }
+        let outgrown = group.into_outgrown();
+        drop(permit);
+        for id in outgrown {
+            Box::pin(Arc::clone(&self).publish_large(id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends bodies, several at once.
+    async fn send(&self, Bodies { bodies, whole }: Bodies) -> Result<(), StageError> {
+        // Bodies are slices of one buffer, so the group's permit stays until the last one has been sent.
         let failed = AtomicBool::new(false);
         let mut sends = futures::stream::iter(bodies)
             .map(async |body| {
@@ -237,6 +269,18 @@ impl<O: ObjectTarget> Plan<O> {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Says what went wrong between the spool and a body.
+    pub(super) fn failed(&self, error: ReadError) -> StageError {
+        match error {
+            ReadError::Build { object, error } => match self.named(object) {
+                Ok((key, _)) => StageError::fatal("build file", BuildFailed { key, error })
+                    .with_hint("the format has a defect; nothing of this object is visible"),
+                Err(lost) => lost,
+            },
+            error => StageError::new("read back", error),
+        }
+    }
+
     /// Key and identity of an object.
     pub(super) fn named(&self, id: u32) -> Result<(String, ObjectIdentity), StageError> {
         let object = self.object(id)?;
@@ -245,7 +289,8 @@ impl<O: ObjectTarget> Plan<O> {
         let (Some(route), Some(range)) = (route, range) else {
             return Err(lost(id));
         };
-        let Segment { lane, layout, style, .. } = &self.segment;
+        let Some(style) = self.segment.style(id) else { return Err(lost(id)) };
+        let Segment { lane, layout, .. } = &self.segment;
         let key = self.options.keys.render(lane, &route.path, range, &style.extension);
         let identity = ObjectIdentity {
             lane: lane.clone(),
@@ -258,19 +303,13 @@ impl<O: ObjectTarget> Plan<O> {
         Ok((key, identity))
     }
 
-    pub(super) fn meta(&self, identity: &ObjectIdentity) -> ObjectMeta {
-        ObjectMeta {
-            content_type: self.segment.style.content_type.clone(),
-            user: vec![identity.to_metadata()],
-        }
+    pub(super) fn meta(&self, id: u32, identity: &ObjectIdentity) -> ObjectMeta {
+        let content_type = self.segment.style(id).map(|style| style.content_type.clone());
+        ObjectMeta { content_type: content_type.unwrap_or_default(), user: vec![identity.to_metadata()] }
     }
 
     pub(super) fn object(&self, id: u32) -> Result<&Object, StageError> {
         self.objects.get(id as usize).ok_or_else(|| lost(id))
-    }
-
-    pub(super) fn codec(&self) -> (Compression, i32) {
-        (self.options.compression, self.options.compression_level)
     }
 
     pub(super) fn stored(&self, id: u32, bytes: u64) {
@@ -301,28 +340,28 @@ impl<O: ObjectTarget> Plan<O> {
 
     /// Rows that are read and sent as one group, in bytes: a small share of the pool, so that several lanes move.
     fn group_bytes(&self) -> u64 {
-        let copies = if self.options.compression == Compression::None { 1 } else { 2 };
+        let copies = if self.segment.assembly.is_plain() { 1 } else { 2 };
         (self.segment.memory.capacity() / (8 * copies)).max(64 << 10).min(self.options.part_bytes as u64)
     }
 
     /// The size of the parts of an object: the option's, or less in a small pool, so that four parts fit into it; and
     /// never so small that the store has too many of them.
-    pub(super) fn part_bytes(&self, row_bytes: u64) -> usize {
-        let overhead = self.slot_bytes(0);
-        let share = usize::try_from(self.segment.memory.capacity() / 4).unwrap_or(usize::MAX);
-        let whole = self.options.compression.bound(usize::try_from(row_bytes).unwrap_or(usize::MAX));
+    pub(super) fn part_bytes(&self, id: u32, object: &Object) -> usize {
+        let assembly = &self.segment.assembly;
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let pool = self.segment.memory.capacity().saturating_sub(assembly.build_bytes(id, object) as u64);
+        let share = bytes(pool / 4).saturating_sub(bytes(self.slot_bytes(0)));
+        let whole = assembly.bound(id, bytes(object.bytes));
+        // A file that is built may turn out larger than it was thought to be, and have parts after all.
+        let least = if assembly.builds(id) { self.limits.part_bytes_min } else { 0 };
         let parts = usize::try_from(self.limits.parts_max).unwrap_or(usize::MAX);
-        self.options
-            .part_bytes
-            .min(share.saturating_sub(usize::try_from(overhead).unwrap_or(usize::MAX)))
-            .max(self.limits.part_bytes_min)
-            .max(whole.div_ceil(parts))
-            .min(whole)
+        let size = self.options.part_bytes.min(share).max(self.limits.part_bytes_min);
+        size.max(whole.div_ceil(parts)).min(whole.max(least))
     }
 
     /// The buffer of a part: with compression the last piece may pass the part's size.
     pub(super) fn buffer_bytes(&self, part: usize) -> usize {
-        match self.options.compression {
+        match self.segment.assembly.codec() {
             Compression::None => part,
             codec => part + codec.bound(PIECE),
         }
@@ -330,10 +369,7 @@ impl<O: ObjectTarget> Plan<O> {
 
     /// What a part costs, in bytes, with its share of the reader.
     pub(super) fn slot_bytes(&self, part: usize) -> u64 {
-        let (codec, level) = self.codec();
-        let reader =
-            IndexReader::CHUNK + codec.workspace(level) + if codec == Compression::None { 0 } else { PIECE };
-        (self.buffer_bytes(part) + reader) as u64
+        (self.buffer_bytes(part) + IndexReader::CHUNK + self.segment.assembly.codec_bytes()) as u64
     }
 
     pub(super) fn open_upload(&self, upload: &Upload) {
@@ -347,6 +383,15 @@ impl<O: ObjectTarget> Plan<O> {
     pub(super) fn open_uploads(&self) -> Vec<Upload> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// An object whose rows are whole and whose file cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("the file of {key} cannot be built")]
+struct BuildFailed {
+    key: String,
+    #[source]
+    error: BuildError,
 }
 
 fn keep_worst(failure: &mut Option<StageError>, result: Result<(), StageError>) {

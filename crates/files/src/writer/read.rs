@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use aqueduct_core::{Class, Classify, ScratchFile, StageError};
+use aqueduct_core::{Class, Classify, ScratchFile};
 use bytes::Bytes;
 
 use super::buffers::Buffers;
 use super::index::{IndexReader, Run};
 use super::rows::Object;
 use crate::checksum::Crc;
-use crate::compress::{Compression, Compressor, PIECE};
+use crate::format::BuildError;
 
 /// The files of one segment.
 #[derive(Debug)]
@@ -26,6 +26,13 @@ pub(super) enum ReadError {
     /// The bytes are not the ones written.
     #[error("the spool holds other bytes than were written for object {object} of the segment: {problem}")]
     Damaged { object: u32, problem: &'static str },
+    /// The rows are those written, and their own format cannot make a file of them.
+    #[error("the file of object {object} of the segment cannot be built")]
+    Build {
+        object: u32,
+        #[source]
+        error: BuildError,
+    },
     /// The file system's own.
     #[error("the spool cannot be read")]
     Io(#[from] io::Error),
@@ -34,7 +41,7 @@ pub(super) enum ReadError {
 impl Classify for ReadError {
     fn class(&self) -> Class {
         match self {
-            Self::Damaged { .. } => Class::Fatal,
+            Self::Damaged { .. } | Self::Build { .. } => Class::Fatal,
             // A place that the file does not have, or no file could have: the index is damaged.
             Self::Io(error)
                 if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput) =>
@@ -79,23 +86,21 @@ pub(super) struct Bodies {
 /// What reading a group needs beside its rows, in bytes.
 pub(super) const GROUP_OVERHEAD: usize = IndexReader::CHUNK + 256 * 1024;
 
-/// Reads several objects (numbers ascending) in one pass over the index, verifies and compresses them. Blocks.
-pub(super) fn read_group(
+/// Reads the rows of several objects (numbers ascending) in one pass over the index, and verifies them. Blocks.
+pub(super) fn gather(
     spooled: &Spooled,
     objects: &[(u32, Object)],
-    codec: Compression,
-    level: i32,
     buffers: &Buffers,
 ) -> Result<Bodies, ReadError> {
-    let mut group = Group::new(objects, buffers);
+    let mut gathering = Gathering::new(objects, buffers);
     let mut index = IndexReader::new(spooled.index.clone(), spooled.index_length);
     while let Some(run) = index.next()? {
-        group.add(run, spooled)?;
+        gathering.add(run, spooled)?;
     }
-    group.read_stretch(spooled)?;
-    let Group { members, buffer, .. } = group;
+    gathering.read_stretch(spooled)?;
+    let Gathering { members, buffer, .. } = gathering;
     let whole = Bytes::from(buffer);
-    let mut verified = Vec::with_capacity(members.len());
+    let mut bodies = Vec::with_capacity(members.len());
     for (member, (id, object)) in members.iter().zip(objects) {
         if member.filled != member.end {
             return Err(ReadError::Damaged { object: *id, problem: "rows are missing" });
@@ -104,52 +109,13 @@ pub(super) fn read_group(
         if Crc::of(&bytes) != object.crc {
             return Err(ReadError::Damaged { object: *id, problem: "the checksum differs" });
         }
-        verified.push(Body { object: *id, bytes, crc32c: object.crc.get() });
+        bodies.push(Body { object: *id, bytes, crc32c: object.crc.get() });
     }
-    match Compressor::new(codec, level)? {
-        None => Ok(Bodies { bodies: verified, whole }),
-        Some(compressor) => {
-            let packed = compress_group(compressor, codec, verified, buffers)?;
-            buffers.reclaim(whole);
-            Ok(packed)
-        }
-    }
-}
-
-fn compress_group(
-    mut compressor: Compressor,
-    codec: Compression,
-    verified: Vec<Body>,
-    buffers: &Buffers,
-) -> io::Result<Bodies> {
-    let mut packed = buffers.take(verified.iter().map(|body| codec.bound(body.bytes.len())).sum());
-    let mut ends = Vec::with_capacity(verified.len());
-    let mut filled = 0;
-    for body in &verified {
-        let start = filled;
-        let mut rest: &[u8] = &body.bytes;
-        loop {
-            let (piece, after) = rest.split_at(rest.len().min(PIECE));
-            filled += compressor.piece(piece, packed.get_mut(filled..).unwrap_or_default())?;
-            rest = after;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        ends.push((body.object, start, filled));
-    }
-    drop(verified);
-    let whole = Bytes::from(packed);
-    let bodies = ends.into_iter().map(|(object, start, end)| {
-        let bytes = whole.slice(start..end);
-        let crc32c = Crc::of(&bytes).get();
-        Body { object, bytes, crc32c }
-    });
-    Ok(Bodies { bodies: bodies.collect(), whole })
+    Ok(Bodies { bodies, whole })
 }
 
 /// Objects being gathered into one buffer.
-struct Group {
+struct Gathering {
     members: Vec<Member>,
     buffer: Vec<u8>,
     /// Runs that lie close together and are read in one go: (member, run).
@@ -165,7 +131,7 @@ struct Member {
     end: usize,
 }
 
-impl Group {
+impl Gathering {
     fn new(objects: &[(u32, Object)], buffers: &Buffers) -> Self {
         let mut members = Vec::with_capacity(objects.len());
         let mut start = 0;
@@ -245,8 +211,8 @@ impl Group {
     }
 }
 
-/// Reads one large object part by part.
-pub(super) struct ObjectReader {
+/// Reads the rows of one object, as many bytes at a time as are asked for.
+pub(super) struct RowReader {
     spooled: Arc<Spooled>,
     id: u32,
     object: Object,
@@ -255,64 +221,48 @@ pub(super) struct ObjectReader {
     run: Option<Run>,
     read: u64,
     crc: Crc,
-    compressor: Option<Compressor>,
-    piece: Vec<u8>,
 }
 
-/// One part of an object, at the start of the buffer.
-#[derive(Debug)]
-pub(super) struct PartFilled {
-    pub(super) length: usize,
-    pub(super) crc32c: u32,
-    /// Whether it is the last one; all rows are verified then.
-    pub(super) last: bool,
-}
-
-impl ObjectReader {
-    pub(super) fn new(
-        spooled: Arc<Spooled>,
-        id: u32,
-        object: Object,
-        codec: Compression,
-        level: i32,
-    ) -> Result<Self, ReadError> {
-        let compressor = Compressor::new(codec, level)?;
+impl RowReader {
+    pub(super) fn new(spooled: Arc<Spooled>, id: u32, object: Object) -> Self {
         let index = IndexReader::new(spooled.index.clone(), spooled.index_length);
-        let piece = if compressor.is_some() { vec![0; PIECE] } else { Vec::new() };
-        Ok(Self { spooled, id, object, index, run: None, read: 0, crc: Crc::EMPTY, compressor, piece })
+        Self { spooled, id, object, index, run: None, read: 0, crc: Crc::EMPTY }
     }
 
-    /// Fills `out` with the next part of about `part` bytes; with compression it may be larger by one piece. Blocks.
-    pub(super) fn fill(&mut self, out: &mut [u8], part: usize) -> Result<PartFilled, ReadError> {
-        let mut length = 0;
-        let crc32c;
-        if let Some(mut compressor) = self.compressor.take() {
-            let mut piece = std::mem::take(&mut self.piece);
-            loop {
-                let rows = self.read_rows(&mut piece)?;
-                let rows = piece.get(..rows).unwrap_or_default();
-                self.crc.update(rows);
-                length += compressor.piece(rows, out.get_mut(length..).unwrap_or_default())?;
-                if length >= part || self.read == self.object.bytes {
-                    break;
-                }
-            }
-            (self.compressor, self.piece) = (Some(compressor), piece);
-            crc32c = Crc::of(out.get(..length).unwrap_or_default());
-        } else {
-            length = self.read_rows(out.get_mut(..part).unwrap_or_default())?;
-            crc32c = Crc::of(out.get(..length).unwrap_or_default());
-            self.crc = self.crc.followed_by(crc32c, length as u64);
+    pub(super) fn is_ended(&self) -> bool {
+        self.read == self.object.bytes
+    }
+
+    /// Whether the rows are those that were appended, once all have been read and noted.
+    pub(super) fn verify(&self) -> Result<(), ReadError> {
+        if self.crc == self.object.crc {
+            return Ok(());
         }
-        let last = self.read == self.object.bytes;
-        if last && self.crc != self.object.crc {
-            return Err(ReadError::Damaged { object: self.id, problem: "the checksum differs" });
+        Err(ReadError::Damaged { object: self.id, problem: "the checksum differs" })
+    }
+
+    /// Reads what is left of the rows and verifies all of them.
+    pub(super) fn verify_rest(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
+        while !self.is_ended() {
+            self.read_noted(buffer)?;
         }
-        Ok(PartFilled { length, crc32c: crc32c.get(), last })
+        self.verify()
+    }
+
+    /// Counts the checksum of the rows that were read last.
+    pub(super) fn note(&mut self, crc: Crc, length: usize) {
+        self.crc = self.crc.followed_by(crc, length as u64);
+    }
+
+    /// [Reads](Self::read) and notes.
+    pub(super) fn read_noted(&mut self, out: &mut [u8]) -> Result<usize, ReadError> {
+        let filled = self.read(out)?;
+        self.crc.update(out.get(..filled).unwrap_or_default());
+        Ok(filled)
     }
 
     /// Reads rows until `out` is full or the object ends; answers how many bytes.
-    fn read_rows(&mut self, out: &mut [u8]) -> Result<usize, ReadError> {
+    pub(super) fn read(&mut self, out: &mut [u8]) -> Result<usize, ReadError> {
         let Some(file) = self.spooled.rows.clone() else {
             return Ok(0);
         };
@@ -353,9 +303,4 @@ impl ObjectReader {
         }
         Err(ReadError::Damaged { object: self.id, problem: "rows are missing" })
     }
-}
-
-/// Wraps an error for the lane.
-pub(super) fn failed(error: ReadError) -> StageError {
-    StageError::new("read back", error)
 }

@@ -13,6 +13,8 @@ use aqueduct_core::{
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod beside;
+mod built;
 mod damage;
 mod leftovers;
 mod partitions;
@@ -22,7 +24,8 @@ mod take_over;
 use super::*;
 use crate::testkit::{Call, Fault, MemoryTarget};
 use crate::{
-    Compression, Delimited, JsonLines, KeyTemplate, ObjectMeta, ObjectOptions, ObjectSink, TargetLimits,
+    Compression, Delimited, Format, JsonLines, KeyTemplate, ObjectMeta, ObjectOptions, ObjectSink, RawBytes,
+    TargetLimits,
 };
 
 /// A value that is bytes already, or has to be encoded.
@@ -129,8 +132,8 @@ fn sink(target: &Arc<MemoryTarget>, options: ObjectOptions) -> TestSink {
     ObjectSink::new(JsonLines::new(), Arc::clone(target), options).unwrap()
 }
 
-async fn begin(sink: &TestSink, at: SegmentStart) -> Box<dyn SegmentWriter<Value>> {
-    match Sink::<Value>::begin(sink, at).await.unwrap() {
+async fn begin(sink: &impl Sink<Value>, at: SegmentStart) -> Box<dyn SegmentWriter<Value>> {
+    match sink.begin(at).await.unwrap() {
         Begun::Fill(writer) => writer,
         Begun::AlreadyPublished(_) => panic!("this sink redoes"),
     }
@@ -616,6 +619,22 @@ fn the_layout_names_what_differs() {
     );
     let same = ObjectOptions::default().with_part_bytes(6 << 20).with_requests(1).with_compression_level(9);
     assert!(differs(same).is_empty(), "how objects are sent is no part of the layout");
+}
+
+/// An intent that is under way is still ours after an update: these digests were stored by 0.1.
+#[test]
+fn layouts_are_golden() {
+    fn digest<T: Send + 'static>(format: impl Format<T>, options: ObjectOptions) -> u64 {
+        let sink = ObjectSink::new(format, Arc::new(MemoryTarget::new()), options).unwrap();
+        let mut parts = Fingerprint::new();
+        Sink::<T>::fingerprint(&sink, &mut parts);
+        parts.digest()
+    }
+    let options = ObjectOptions::default;
+    let gzip = options().with_compression(Compression::Gzip);
+    assert_eq!(digest::<Value>(JsonLines::new(), options()), 14_376_028_994_380_533_820);
+    assert_eq!(digest::<Bytes>(Delimited::lines(), gzip), 11_932_078_795_702_747_486);
+    assert_eq!(digest::<Bytes>(RawBytes::new(), options()), 11_754_306_373_997_710_105);
 }
 
 proptest! {

@@ -2,25 +2,34 @@
 
 use std::sync::Arc;
 
-use aqueduct_core::{Class, Failpoint, Offload, Permit, StageError};
+use aqueduct_core::{Class, Failpoint, Permit, StageError};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::publish::Plan;
-use super::read::{self, ObjectReader, PartFilled};
+use super::stream::{ObjectReader, PartFilled};
 use crate::claim::{ObjectConflict, ObjectIdentity};
 use crate::target::{Completion, Creation, ObjectTarget, Part, Upload};
 
-/// A buffer and the permit that paid for it before it existed.
+/// A buffer and what paid for it before it existed.
 struct Slot {
     buffer: Vec<u8>,
-    permit: Permit,
+    paid: Paid,
 }
 
-/// A part that was sent, and the permit of the buffer it was in.
+/// A part that was sent, and what paid for the buffer it was in.
 struct Sent {
     part: Part,
-    permit: Permit,
+    paid: Paid,
+}
+
+/// The permit of a part.
+#[derive(Debug)]
+struct Paid {
+    permit: Arc<Permit>,
+    /// It pays for the file that is being built as well, and is held until that is whole: whoever holds memory must be able
+    /// to go on with it alone, or lanes would wait for each other.
+    kept: bool,
 }
 
 impl<O: ObjectTarget> Plan<O> {
@@ -35,7 +44,7 @@ impl<O: ObjectTarget> Plan<O> {
         let length = body.len() as u64;
         let _request = self.request().await;
         Failpoint::ObjectBeforeCreate.check()?;
-        let creation = self.target.put(&key, body, crc32c, &self.meta(&identity)).await?;
+        let creation = self.target.put(&key, body, crc32c, &self.meta(id, &identity)).await?;
         Failpoint::ObjectCreated.check()?;
         match creation {
             Creation::Created => Ok(length),
@@ -57,15 +66,18 @@ impl<O: ObjectTarget> Plan<O> {
             self.stored(id, stored);
             return Ok(());
         }
-        let part = self.part_bytes(identity.row_bytes);
         let object = self.object(id)?.clone();
-        let (codec, level) = self.codec();
-        let reader =
-            ObjectReader::new(Arc::clone(&self.spooled), id, object, codec, level).map_err(read::failed)?;
-        let slot = self.slot(part, self.segment.memory.acquire(self.slot_bytes(part)).await);
-        let (reader, slot, filled) = fill(self.segment.offload, reader, slot, part).await?;
+        let (part, building) = (self.part_bytes(id, &object), self.segment.assembly.build_bytes(id, &object));
+        let permit = self.segment.memory.acquire(self.slot_bytes(part).saturating_add(building as u64)).await;
+        let paid = Paid { permit: Arc::new(permit), kept: building > 0 };
+        let _building = paid.kept.then(|| Arc::clone(&paid.permit));
+        let reader = ObjectReader::new(Arc::clone(&self.spooled), id, object, &self.segment.assembly)
+            .map_err(|error| self.failed(error))?;
+        let slot = self.slot(part, paid);
+        let (reader, slot, filled) = self.fill(reader, slot, part).await?;
         if filled.last {
-            let Slot { buffer, permit: _permit } = slot;
+            drop(reader);
+            let Slot { buffer, paid: _paid } = slot;
             let whole = Bytes::from(buffer);
             let stored = self.put(id, whole.slice(..filled.length), filled.crc32c).await?;
             self.buffers.reclaim(whole);
@@ -73,7 +85,7 @@ impl<O: ObjectTarget> Plan<O> {
             return Ok(());
         }
         Failpoint::UploadBeforeCreate.check()?;
-        let upload = self.target.create_multipart(&key, &self.meta(&identity)).await?;
+        let upload = self.target.create_multipart(&key, &self.meta(id, &identity)).await?;
         Failpoint::UploadCreated.reach();
         self.open_upload(&upload);
         let stored = match self.send_parts(&upload, part, reader, slot, filled).await {
@@ -127,18 +139,19 @@ impl<O: ObjectTarget> Plan<O> {
                     biased;
                     Some(sent) = uploads.join_next() => sent,
                     permit = self.segment.memory.acquire(self.slot_bytes(part)), if uploads.len() < self.parts_in_flight() => {
-                        break self.slot(part, permit);
+                        break self.slot(part, Paid { permit: Arc::new(permit), kept: false });
                     }
                 };
-                let Sent { part: receipt, permit } = joined(sent)?;
+                let Sent { part: receipt, paid } = joined(sent)?;
                 parts.push(receipt);
                 // Others wait for memory: queue up behind them.
-                if self.segment.memory.waiting() == 0 {
-                    break self.slot(part, permit);
+                if paid.kept || self.segment.memory.waiting() == 0 {
+                    break self.slot(part, paid);
                 }
             };
-            (reader, slot, filled) = fill(self.segment.offload, reader, slot, part).await?;
+            (reader, slot, filled) = self.fill(reader, slot, part).await?;
         }
+        drop(reader);
         while let Some(sent) = uploads.join_next().await {
             parts.push(joined(sent)?.part);
         }
@@ -154,7 +167,7 @@ impl<O: ObjectTarget> Plan<O> {
         length: usize,
         crc32c: u32,
     ) -> Result<Sent, StageError> {
-        let Slot { buffer, permit } = slot;
+        let Slot { buffer, paid } = slot;
         let whole = Bytes::from(buffer);
         let part = {
             let _request = self.request().await;
@@ -163,7 +176,7 @@ impl<O: ObjectTarget> Plan<O> {
         };
         Failpoint::PartSent.check()?;
         self.buffers.reclaim(whole);
-        Ok(Sent { part, permit })
+        Ok(Sent { part, paid })
     }
 
     async fn complete(
@@ -268,22 +281,22 @@ impl<O: ObjectTarget> Plan<O> {
         }
     }
 
-    fn slot(&self, part: usize, permit: Permit) -> Slot {
-        Slot { buffer: self.buffers.take(self.buffer_bytes(part)), permit }
+    fn slot(&self, part: usize, paid: Paid) -> Slot {
+        Slot { buffer: self.buffers.take(self.buffer_bytes(part)), paid }
     }
-}
 
-async fn fill(
-    offload: Offload,
-    mut reader: ObjectReader,
-    mut slot: Slot,
-    part: usize,
-) -> Result<(ObjectReader, Slot, PartFilled), StageError> {
-    let read = offload.run(move || {
-        let filled = reader.fill(&mut slot.buffer, part)?;
-        Ok((reader, slot, filled))
-    });
-    joined(read.await.map(|result| result.map_err(read::failed)))
+    async fn fill(
+        &self,
+        mut reader: ObjectReader,
+        mut slot: Slot,
+        part: usize,
+    ) -> Result<(ObjectReader, Slot, PartFilled), StageError> {
+        let read = self.segment.offload.run(move || {
+            let filled = reader.fill(&mut slot.buffer, part)?;
+            Ok((reader, slot, filled))
+        });
+        joined(read.await.map(|result| result.map_err(|error| self.failed(error))))
+    }
 }
 
 /// A task that panicked is a defect: the lane stops.

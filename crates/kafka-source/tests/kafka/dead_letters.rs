@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use aqueduct_core::{
-    Class, DeadLetter, DeadLetterSink as _, Offset, OwnedRecord, Poison, PoisonReason, PoisonStage, Timestamp,
+    Class, DeadLetter, DeadLetterSink as _, LetterSource as _, Offset, OwnedRecord, Poison, PoisonReason,
+    PoisonStage, Timestamp,
 };
-use aqueduct_kafka_source::{ConfigProblem, KafkaDeadLetters};
+use aqueduct_kafka_source::{ConfigProblem, KafkaDeadLetters, KafkaLetters};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -137,4 +138,45 @@ fn what_durability_needs_cannot_be_changed() {
         error.problems().iter().filter(|it| matches!(it, ConfigProblem::Owned { .. })).collect();
     assert_eq!((owned.len(), error.problems().len()), (2, 4), "{error}");
     assert!(!format!("{error:?}").contains("canary"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_read_from_the_start_to_the_end_that_was_there_as_often_as_one_likes() {
+    let cluster = Cluster::new(&[("letters", 3), ("empty", 2)]);
+    let sink = KafkaDeadLetters::builder().brokers(cluster.brokers()).topic("letters").pipeline_version("7");
+    let sink = sink.build().unwrap();
+    let keyed = |offset: i64| {
+        let mut letter = letter(offset, Some("{"));
+        letter.record.key = Some(offset.to_string().into());
+        letter
+    };
+    sink.send((0..600).map(keyed).collect()).await.unwrap();
+    cluster.produce("letters", 1, ["no letter"]).await;
+    let reader =
+        |topic: &str| KafkaLetters::builder().brokers(cluster.brokers()).topic(topic).build().unwrap();
+    for _ in 0..2 {
+        let mut letters = reader("letters");
+        let (mut offsets, mut unreadable) = (Vec::new(), Vec::new());
+        while let Some(found) = letters.next().await.unwrap() {
+            if offsets.is_empty() {
+                // Behind the end that was there.
+                cluster.produce("letters", 1, ["later"]).await;
+            }
+            match found {
+                Ok(read) => {
+                    assert_eq!(read.record, keyed(read.record.offset.get()).record);
+                    assert_eq!(read.pipeline_version, "7");
+                    offsets.push(read.record.offset.get());
+                }
+                Err(error) => unreadable.push(error),
+            }
+        }
+        offsets.sort_unstable();
+        assert_eq!(offsets, (0..600).collect::<Vec<_>>());
+        assert!(unreadable.iter().all(|it| it.place.starts_with("letters[1]@")), "{unreadable:?}");
+    }
+    assert!(reader("empty").next().await.unwrap().is_none());
+    let error = reader("nowhere").next().await.unwrap_err();
+    assert_eq!(error.class(), Class::Fatal);
+    assert!(aqueduct_core::ErrorChain(&error).to_string().contains("nowhere"), "{error:?}");
 }

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 
+use aqueduct_core::TimeUnit;
 use proptest::prelude::*;
 
 use super::*;
@@ -33,6 +34,53 @@ fn scalars_become_levels() {
         ],
     );
     assert_eq!(found.unwrap(), "service=checkout/status=-200/ok=true/big=18446744073709551615");
+}
+
+#[test]
+fn kinds_that_only_schemas_have_become_levels_in_one_spelling_each() {
+    let by = ByField::new("f").unwrap();
+    let decimal = |unscaled, scale| FieldValue::Decimal(Decimal::from_i128(unscaled, scale));
+    for (value, expected) in [
+        (
+            FieldValue::Uuid(*b"\x6b\xa7\xb8\x10\x9d\xad\x11\xd1\x80\xb4\x00\xc0\x4f\xd4\x30\xc8"),
+            "f=6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+        ),
+        (FieldValue::Date(18_806), "f=2021-06-28"),
+        (FieldValue::Date(-1), "f=1969-12-31"),
+        (decimal(1250, 2), "f=12.5"),
+        (decimal(-1200, 2), "f=-12"),
+        (decimal(100, 0), "f=100"),
+        (decimal(0, 3), "f=0"),
+        (decimal(0, 1_000), "f=0"),
+        (decimal(i128::MIN, 0), "f=-170141183460469231731687303715884105728"),
+    ] {
+        assert_eq!(route(&by, &[("f", value.clone())]).unwrap(), expected, "{value:?}");
+    }
+}
+
+#[test]
+fn kinds_without_a_spelling_are_poisons_also_where_missing_fields_have_a_place() {
+    let by = ByField::new("f").unwrap().with_default("none");
+    let timestamp = FieldValue::Timestamp { count: 0, unit: TimeUnit::Millis, utc: true };
+    for (value, what) in [
+        (timestamp, "is a time"),
+        (FieldValue::Time { count: 0, unit: TimeUnit::Micros }, "is a time"),
+        (FieldValue::Duration { months: 1, days: 0, millis: 0 }, "is a time"),
+        (FieldValue::Bytes(Cow::Borrowed(b"x")), "is bytes"),
+        (FieldValue::F32(0.5), "`with_floats`"),
+        (FieldValue::Date(i32::MAX), "no calendar"),
+        (FieldValue::Decimal(Decimal::from_i128(1, 40)), "too many digits"),
+        (FieldValue::Decimal(Decimal::from_i128(1, u32::MAX)), "too many digits"),
+        (FieldValue::Decimal(Decimal::new(vec![1; 1 << 20], 0)), "too many digits"),
+    ] {
+        let poison = route(&by, &[("f", value)]).unwrap_err();
+        assert_eq!(poison.reason(), PoisonReason::InvalidField);
+        assert!(poison.detail().contains(what) && poison.detail().contains("field f"), "{poison}");
+    }
+    let floats = ByField::new("f").unwrap().with_floats();
+    assert_eq!(route(&floats, &[("f", FieldValue::F32(0.1))]).unwrap(), "f=0.1");
+    assert_eq!(route(&floats, &[("f", FieldValue::F32(-0.0))]).unwrap(), "f=0");
+    assert!(route(&floats, &[("f", FieldValue::F32(f32::NAN))]).is_err());
 }
 
 #[test]

@@ -10,7 +10,11 @@ use crate::error::LayoutError;
 ///
 /// Numbers may also be spelled as text, with decimals but without exponents. Nothing is guessed: a number of seconds
 /// read as milliseconds would quietly land in 1970. A number with a fraction that arrives as a float is taken to the
-/// microsecond, and what is left of a millisecond is dropped.
+/// microsecond, and what is left of a millisecond is dropped. Decimals are taken as they are.
+///
+/// Timestamps of values with a schema (Avro's `timestamp-millis` and its like) know their unit: they are taken by it, whatever the
+/// format says. Local timestamps and dates are times somewhere, and a date read as a time of another zone is the day before or
+/// after: they are poisons, unless [`without_offset_in`](Self::without_offset_in) says where. A date is its midnight there.
 ///
 /// # Errors
 /// A poison: a field that is absent or null ([`MissingField`](PoisonReason::MissingField)), one that is neither number
@@ -28,8 +32,8 @@ impl FieldTime {
         Self { path, spelling: Spelling::new(format) }
     }
 
-    /// Reads [`TimeFormat::Iso8601`] text without an offset as local time of `zone`. Of two equal local times the
-    /// earlier counts; one that the clocks skipped moves ahead.
+    /// Reads [`TimeFormat::Iso8601`] text without an offset, local timestamps and dates as local time of `zone`: best the one
+    /// that the layout shows times in. Of two equal local times the earlier counts; one that the clocks skipped moves ahead.
     ///
     /// # Errors
     /// If the zone is unknown.
@@ -51,6 +55,17 @@ impl<T: Fields + ?Sized> Extract<T> for FieldTime {
             Some(FieldValue::U64(count)) => self.spelling.unsigned(count),
             Some(FieldValue::F64(count)) => self.spelling.float(count),
             Some(FieldValue::Str(text)) => self.spelling.text(&text),
+            // No time has more digits; making them takes long of long ones.
+            Some(FieldValue::Decimal(exact)) if exact.unscaled().len() <= 32 && exact.scale() <= 64 => {
+                self.spelling.text(&exact.to_string())
+            }
+            Some(FieldValue::Timestamp { count, unit, utc: true }) => Ok(Spelling::instant(count, unit)),
+            Some(FieldValue::Timestamp { count, unit, utc: false }) => self.spelling.local(count, unit),
+            Some(FieldValue::Date(days)) => self.spelling.date(days),
+            Some(FieldValue::F32(_)) => {
+                let what = "is a float of 32 bits, which no time fits into";
+                return Err(self.poison(PoisonReason::InvalidField, what));
+            }
             None => return Err(self.poison(PoisonReason::MissingField, "is absent")),
             Some(FieldValue::Null) => return Err(self.poison(PoisonReason::MissingField, "is null")),
             Some(_) => {

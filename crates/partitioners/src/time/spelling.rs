@@ -1,5 +1,7 @@
 //! How times are spelled outside of Kafka's own timestamps, and what they mean.
 
+use aqueduct_core::TimeUnit;
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
 
 use super::zone::Zone;
@@ -103,6 +105,27 @@ impl Spelling {
             Some(per_second) => decimal(text, per_second),
             None => self.iso_8601(text),
         }
+    }
+
+    /// A timestamp, in milliseconds.
+    pub(super) fn instant(count: i64, unit: TimeUnit) -> i64 {
+        count.div_euclid(unit.per_second() / 1_000)
+    }
+
+    /// What a calendar and a clock show in the zone.
+    pub(super) fn local(&self, count: i64, unit: TimeUnit) -> Millis {
+        let zone = self.local.as_ref().ok_or("is a local time; say with `without_offset_in` where")?;
+        let since = SignedDuration::from_millis(Self::instant(count, unit));
+        let local = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since);
+        local.ok().and_then(|local| zone.instant(local)).map(floor_ms).ok_or(OUT_OF_CALENDAR)
+    }
+
+    /// The midnight that a day begins with in the zone.
+    pub(super) fn date(&self, days: i32) -> Millis {
+        if self.local.is_none() {
+            return Err("is a date; say with `without_offset_in` where");
+        }
+        self.local(i64::from(days) * 86_400_000, TimeUnit::Millis)
     }
 
     fn iso_8601(&self, text: &str) -> Millis {

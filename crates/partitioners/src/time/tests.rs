@@ -1,4 +1,4 @@
-use aqueduct_core::{FieldValue, Timestamp};
+use aqueduct_core::{Decimal, FieldValue, TimeUnit, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -99,6 +99,60 @@ fn unusable_fields_are_poisons_that_name_the_field_but_not_the_value() {
     let absent = Sample::default().route(&by(TimeFormat::Millis), &Tree::new(&[])).unwrap_err();
     assert_eq!(absent.reason(), PoisonReason::MissingField);
     assert!(absent.detail().contains("event.time"));
+}
+
+#[test]
+fn times_of_values_with_a_schema_are_taken_by_their_own_unit() {
+    let shown = |by: &ByTime<FieldTime>, value| by_value(by, value);
+    let timestamp = |count, unit, utc| FieldValue::Timestamp { count, unit, utc };
+    let cases = [
+        (timestamp(AT_MS, TimeUnit::Millis, true), "2024-06-01 09:05:07.089"),
+        (timestamp(AT_MS * 1_000 + 999, TimeUnit::Micros, true), "2024-06-01 09:05:07.089"),
+        (timestamp(AT_MS * 1_000_000 + 999_999, TimeUnit::Nanos, true), "2024-06-01 09:05:07.089"),
+        (timestamp(-1, TimeUnit::Nanos, true), "1970-01-01 08:59:59.999"),
+    ];
+    let locals = [
+        (timestamp(AT_MS, TimeUnit::Millis, false), "2024-06-01 00:05:07.089"),
+        (timestamp(-1, TimeUnit::Micros, false), "1969-12-31 23:59:59.999"),
+        (FieldValue::Date(0), "1970-01-01 00:00:00.000"),
+        (FieldValue::Date(-1), "1969-12-31 00:00:00.000"),
+    ];
+    for format in [TimeFormat::Seconds, TimeFormat::Nanos, TimeFormat::Iso8601] {
+        let layout = || ByTime::joda("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul").unwrap();
+        let by = layout().field("event.time", format).unwrap();
+        let time = FieldTime::new(FieldPath::parse("event.time").unwrap(), format);
+        let somewhere = layout().extract(time.without_offset_in("Asia/Seoul").unwrap());
+        for (value, expected) in &cases {
+            assert_eq!(shown(&by, value.clone()).unwrap(), *expected, "{value:?}");
+            assert_eq!(shown(&somewhere, value.clone()).unwrap(), *expected, "{value:?}");
+        }
+        // Nobody knows where these are, until somebody says so.
+        for (value, expected) in &locals {
+            let poison = shown(&by, value.clone()).unwrap_err();
+            assert_eq!(poison.reason(), PoisonReason::InvalidTimestamp);
+            assert!(poison.detail().contains("without_offset_in"), "{poison}");
+            assert_eq!(shown(&somewhere, value.clone()).unwrap(), *expected, "{value:?}");
+        }
+        for absurd in [
+            FieldValue::Date(i32::MAX),
+            timestamp(i64::MIN, TimeUnit::Millis, false),
+            timestamp(i64::MAX, TimeUnit::Millis, true),
+        ] {
+            assert_eq!(shown(&somewhere, absurd).unwrap_err().reason(), PoisonReason::InvalidTimestamp);
+        }
+    }
+    let seconds =
+        ByTime::joda("HH:mm:ss.SSS", "Asia/Seoul").unwrap().field("event.time", TimeFormat::Seconds).unwrap();
+    let exact = FieldValue::Decimal(Decimal::from_i128(1_717_200_307_089_999, 6));
+    assert_eq!(shown(&seconds, exact).unwrap(), "09:05:07.089");
+    for other in [
+        FieldValue::F32(1.7e9),
+        FieldValue::Time { count: 0, unit: TimeUnit::Millis },
+        FieldValue::Bytes(vec![0].into()),
+        FieldValue::Decimal(Decimal::new(vec![1; 1 << 20], 0)),
+    ] {
+        assert_eq!(shown(&seconds, other).unwrap_err().reason(), PoisonReason::InvalidField);
+    }
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use aqueduct_files::{KeyTemplate, ObjectSink, ObjectTarget};
+use aqueduct_files::{
+    Delimited, FileKind, KeyTemplate, ObjectDeadLetters, ObjectOptions, ObjectRepairs, ObjectSink,
+    ObjectTarget, OptionError,
+};
 use aws_sdk_s3::Client;
 use secrecy::ExposeSecret;
 
@@ -10,16 +13,51 @@ use super::{Connection, Place, S3ConfigError, S3ConfigErrors, S3SinkBuilder};
 use crate::client;
 use crate::credentials::{AssumeRole, Base};
 use crate::proxy::Proxy;
-use crate::sink::S3Sink;
+use crate::sink::{S3DeadLetters, S3Sink};
 use crate::target::S3Target;
 
+impl S3ConfigErrors {
+    fn of_files(problems: Vec<OptionError>) -> Self {
+        Self(problems.into_iter().map(S3ConfigError::Files).collect())
+    }
+}
+
 impl<F> S3SinkBuilder<F> {
+    /// Builds a target of dead letters below the builder's [`prefix`](Self::prefix), which should be another one than the
+    /// sink's. No format is needed; compression, names and sizes do not matter.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_dead_letters(self) -> Result<S3DeadLetters, S3ConfigErrors> {
+        let prefix = self.prefix.clone();
+        let (_, target, _) = self.format(Delimited::lines()).parts().await?;
+        let letters = ObjectDeadLetters::new(target, prefix);
+        letters.map_err(|problem| S3ConfigErrors::of_files(vec![problem.into()]))
+    }
+}
+
+impl<F: FileKind> S3SinkBuilder<F> {
     /// Builds the sink. Asks the environment for what is not configured, and nobody else: whether the bucket exists
     /// and lets us in is seen when the pipeline starts.
     ///
     /// # Errors
     /// Everything that is wrong with the configuration, at once.
     pub async fn build(self) -> Result<S3Sink<F>, S3ConfigErrors> {
+        let (format, target, options) = self.parts().await?;
+        ObjectSink::new(format, target, options).map(S3Sink::new).map_err(S3ConfigErrors::of_files)
+    }
+
+    /// Builds what stores the records of letters where the sink would have: give it the sink's own configuration.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_repairs(self) -> Result<ObjectRepairs<F, S3Target>, S3ConfigErrors> {
+        let (format, target, options) = self.parts().await?;
+        ObjectRepairs::new(format, target, options).map_err(S3ConfigErrors::of_files)
+    }
+
+    /// What all of them are made of.
+    async fn parts(self) -> Result<(F, S3Target, ObjectOptions), S3ConfigErrors> {
         let mut keys = KeyTemplate::new(self.prefix.clone());
         if let Some(template) = &self.file_name {
             keys = keys.with_file_name(template);
@@ -34,7 +72,8 @@ impl<F> S3SinkBuilder<F> {
             // A builder with problems may name an endpoint nobody should talk to.
             None if !problems.is_empty() => {
                 let limits = aqueduct_files::TargetLimits::default();
-                problems.extend(options.problems(&limits).into_iter().map(S3ConfigError::Files));
+                problems
+                    .extend(options.problems(&self.format, &limits).into_iter().map(S3ConfigError::Files));
                 return Err(S3ConfigErrors(problems));
             }
             None => {
@@ -60,12 +99,10 @@ impl<F> S3SinkBuilder<F> {
             target = target.with_expected_bucket_owner(account);
         }
         if problems.is_empty() {
-            let sink = ObjectSink::new(self.format, target, options);
-            return sink.map(S3Sink::new).map_err(|problems| {
-                S3ConfigErrors(problems.into_iter().map(S3ConfigError::Files).collect())
-            });
+            return Ok((self.format, target, options));
         }
-        problems.extend(options.problems(&target.limits()).into_iter().map(S3ConfigError::Files));
+        problems
+            .extend(options.problems(&self.format, &target.limits()).into_iter().map(S3ConfigError::Files));
         Err(S3ConfigErrors(problems))
     }
 

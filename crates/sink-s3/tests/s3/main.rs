@@ -5,6 +5,8 @@ mod conformance;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod letters;
+#[cfg(test)]
 mod options;
 #[cfg(test)]
 mod recording;

@@ -11,8 +11,8 @@
 //! hold of the store and the marks after every step, and at the end, by [`world`]. `PROPTEST_CASES` tries more sequences.
 //!
 //! Seen to catch, each put in by hand, within the cases of an ordinary run: no intent; the end committed before the
-//! publication; an intent taken for committed that was not; a commit that failed and is taken for done; letters sent after
-//! the intent, or never, or those of refused rows never; a pinned segment that is cut by rotation or at a shutdown, that
+//! publication; an intent taken for committed that was not; a commit that failed and is taken for done; letters sent before
+//! the intent, behind the rows, or never, or those of refused rows never; a pinned segment that is cut by rotation or at a shutdown, that
 //! ends a record early or goes on past its end; an intent that a new owner does not look at; a shutdown or a flush that
 //! leaves the open segment; a publisher that drops what it took out early; scratch that is not paid back; an intent that
 //! counts a row too many. Within 600 or 800 cases: a segment that begins inside of the recovered one before it; a filler or

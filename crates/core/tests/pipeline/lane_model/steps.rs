@@ -35,18 +35,18 @@ impl Kind {
         matches!(self, Self::Row(_))
     }
 
-    /// Whether its letter is durable before its segment's intent is written down.
-    pub(super) fn is_letter_before_intent(self) -> bool {
+    /// Whether its letter is durable before anything of its segment is visible.
+    pub(super) fn is_letter_before_rows(self) -> bool {
         matches!(self, Self::Bad | Self::NoRoute | Self::LateRefused)
     }
 
-    /// Whether the sink takes it when it is appended.
-    pub(super) fn is_appended(self) -> bool {
-        matches!(self, Self::Row(_) | Self::LateRefused | Self::LastRefused)
+    /// Whether it is a row where the segment is cut.
+    pub(super) fn is_staged(self) -> bool {
+        matches!(self, Self::Row(_) | Self::LastRefused)
     }
 
     pub(super) fn is_letter(self) -> bool {
-        self.is_letter_before_intent() || self == Self::LastRefused
+        self.is_letter_before_rows() || self == Self::LastRefused
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use aqueduct_core::testkit::{MemoryDeadLetters, MemoryStore, ScriptedBroker};
 use aqueduct_core::{
-    Begun, Envelope, Fingerprint, Mark, Offset, OffsetRange, Poison, Published, Rejected, SegmentStart,
-    SegmentWriter, Sink, SinkCapabilities, Source, SourceContext, SourceControl, SourceEvent, StageError,
-    Staged, TopicPartition,
+    Begun, DeadLetter, DeadLetterSink, Envelope, Fingerprint, Mark, Offset, OffsetRange, Poison, Published,
+    Rejected, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Source, SourceContext, SourceControl,
+    SourceEvent, StageError, Staged, TopicPartition,
 };
 use async_trait::async_trait;
 
@@ -57,8 +57,7 @@ impl Watch {
         }
     }
 
-    /// A lane asks for this mark to be committed: everything below it must be visible or a letter by now, and what its
-    /// intent pins has sent its letters.
+    /// A lane asks for this mark to be committed: everything below it must be visible or a letter by now.
     fn before_commit(&self, mark: &Mark) {
         let visible: BTreeSet<_> = self.store.offsets(&self.lane).into_iter().collect();
         let letters: BTreeSet<_> = self.letters.offsets(&self.lane).into_iter().collect();
@@ -72,22 +71,53 @@ impl Watch {
         let Some(intent) = &mark.intent else { return };
         let range = intent.range.start().get()..intent.range.end().get();
         self.check(intent.range.start() == mark.next, || format!("an intent of {} at {next}", intent.range));
-        let rows = self.offsets(range.clone(), Kind::is_appended).len() as u64;
+        let rows = self.offsets(range, Kind::is_staged).len() as u64;
         self.check(intent.rows == rows, || format!("{} of {rows} rows in {}", intent.rows, intent.range));
+    }
+
+    /// A lane sends letters: what they are of must have been pinned.
+    fn before_send(&self, letters: &[DeadLetter]) {
+        let offsets: Vec<_> = letters.iter().map(|letter| letter.record.offset).collect();
+        let pinned = self.was_pinned(|range| offsets.iter().all(|offset| range.contains(*offset)));
+        self.check(pinned, || format!("letters of {offsets:?} are sent, and were never pinned"));
+    }
+
+    /// A lane makes this range visible: its intent must have been committed, and its letters be durable.
+    fn before_publish(&self, range: OffsetRange) {
+        let pinned = self.was_pinned(|pin| pin == range);
+        self.check(pinned, || format!("{range} is published, and was never pinned"));
+        let letters: BTreeSet<_> = self.letters.offsets(&self.lane).into_iter().collect();
+        let offsets = range.start().get()..range.end().get();
         for lost in
-            self.offsets(range, Kind::is_letter_before_intent).iter().filter(|row| !letters.contains(row))
+            self.offsets(offsets, Kind::is_letter_before_rows).iter().filter(|row| !letters.contains(row))
         {
-            let range = intent.range;
-            self.check(false, || format!("{range} is to be pinned, and {lost} is not among the letters"));
+            self.check(false, || format!("{range} is published, and {lost} is not among the letters"));
         }
     }
 
-    /// A lane makes this range visible: its intent must have been committed.
-    fn before_publish(&self, range: OffsetRange) {
-        let pins = |mark: &Mark| mark.intent.as_ref().is_some_and(|intent| intent.range == range);
+    fn was_pinned(&self, which: impl Fn(OffsetRange) -> bool) -> bool {
+        let pins = |mark: &Mark| mark.intent.as_ref().is_some_and(|intent| which(intent.range));
         let commits = self.broker.commits(&self.lane);
-        let pinned = commits.iter().any(|commit| commit.mark().is_ok_and(|mark| pins(&mark)));
-        self.check(pinned, || format!("{range} is published, and was never pinned"));
+        commits.iter().any(|commit| commit.mark().is_ok_and(|mark| pins(&mark)))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct WatchedLetters<L> {
+    pub(super) inner: L,
+    pub(super) watch: Watch,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<L: DeadLetterSink> DeadLetterSink for WatchedLetters<L> {
+    async fn check(&self) -> Result<(), StageError> {
+        self.inner.check().await
+    }
+
+    async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StageError> {
+        self.watch.before_send(&letters);
+        self.inner.send(letters).await
     }
 }
 

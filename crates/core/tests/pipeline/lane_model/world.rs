@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::disk::MemoryDisk;
 use super::steps::{Do, How, Kind, Known, PROCESSES, Setup};
-use super::watch::{Watch, WatchedSink, WatchedSource};
+use super::watch::{Watch, WatchedLetters, WatchedSink, WatchedSource};
 use crate::stages::{ByFirstByte, Raw};
 
 pub(super) struct World {
@@ -76,7 +76,8 @@ impl Process {
         let source = if bounded { source.until_end() } else { source.unassigned() };
         let member = source.member();
         let (disk, budget) = (Arc::new(MemoryDisk::default()), Budget::new(Budget::MIN_MEMORY, 1 << 20));
-        let letters = Arc::new(Faulty::new(watch.letters.clone(), &faults));
+        let letters = Faulty::new(watch.letters.clone(), &faults);
+        let letters = Arc::new(WatchedLetters { inner: letters, watch: watch.clone() });
         let pipeline = Pipeline::from(WatchedSource { inner: source, watch: watch.clone() })
             .convert(Raw)
             .partition(ByFirstByte("first/1"))
@@ -264,7 +265,7 @@ impl World {
                 );
             } else {
                 let passed = before.next.get()..after.next.get();
-                let rows = self.watch.offsets(passed, Kind::is_row);
+                let rows = self.watch.offsets(passed, |kind| kind.is_row() || kind.is_letter());
                 assert_eq!(rows, [] as [i64; 0], "passed without an intent: {before:?}, {after:?}");
             }
         }

@@ -18,7 +18,9 @@ use proptest::sample::select;
 use proptest::strategy::Union;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
+use super::built::arrays;
 use super::*;
+use crate::JsonArray;
 
 const SEGMENTS_MAX: usize = 4;
 
@@ -71,6 +73,8 @@ struct Segment {
 
 #[derive(Clone, Debug)]
 struct Lists {
+    /// Files are arrays, built when they are published.
+    built: bool,
     codec: Compression,
     segments: Vec<Segment>,
     begun: i32,
@@ -81,7 +85,10 @@ struct Lists {
 }
 
 impl Segment {
-    fn objects(&self, codec: Compression) -> BTreeMap<String, Vec<u8>> {
+    fn objects(&self, built: bool, codec: Compression) -> BTreeMap<String, Vec<u8>> {
+        if built {
+            return arrays(self.partition, &self.rows, 40 << 10, codec);
+        }
         model(self.partition, 0, &self.rows, 40 << 10, codec.extension())
     }
 }
@@ -91,7 +98,8 @@ impl ReferenceStateMachine for Lists {
     type Transition = Do;
 
     fn init_state() -> BoxedStrategy<Self> {
-        let lists = |codec| Self {
+        let lists = |(built, codec)| Self {
+            built,
             codec,
             segments: Vec::new(),
             begun: 0,
@@ -99,7 +107,7 @@ impl ReferenceStateMachine for Lists {
             answer: true,
             published: None,
         };
-        select(vec![Compression::None, Compression::Zstd]).prop_map(lists).boxed()
+        (any::<bool>(), select(vec![Compression::None, Compression::Zstd])).prop_map(lists).boxed()
     }
 
     fn transitions(state: &Self) -> BoxedStrategy<Do> {
@@ -236,12 +244,13 @@ impl DiskFile for FillingFile {
 }
 
 struct Real {
+    built: bool,
     codec: Compression,
     runtime: tokio::runtime::Runtime,
     rig: Rig,
     disk: Filling,
     target: Arc<MemoryTarget>,
-    sink: TestSink,
+    sink: ObjectSink<Box<dyn Format<Value>>, Arc<MemoryTarget>>,
     segments: Vec<RealSegment>,
     /// What is to be in the store.
     stored: BTreeMap<String, Vec<u8>>,
@@ -283,13 +292,13 @@ impl Real {
             Ok(published) => {
                 assert_ne!(of.flipped, Some(true), "a row is not what was written, and is published");
                 let names = published.objects.into_iter().map(|object| object.key).collect::<BTreeSet<_>>();
-                assert!(names.iter().eq(of.objects(self.codec).keys()), "{names:?}");
-                self.stored.extend(of.objects(self.codec));
+                assert!(names.iter().eq(of.objects(self.built, self.codec).keys()), "{names:?}");
+                self.stored.extend(of.objects(self.built, self.codec));
             }
             Err(error) => {
                 assert!(of.flipped.is_some() && error.class() == Class::Fatal, "{}", ErrorChain(&error));
                 self.runtime.block_on(segment.writer.abandon());
-                self.torn.extend(of.objects(self.codec));
+                self.torn.extend(of.objects(self.built, self.codec));
             }
         }
     }
@@ -308,12 +317,15 @@ impl StateMachineTest for Real {
 
     fn init_test(lists: &Lists) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (codec, disk) = (lists.codec, Filling::default());
+        let (built, codec, disk) = (lists.built, lists.codec, Filling::default());
         let rig = Rig::on(Arc::new(disk.clone()), 1 << 20);
         let target = Arc::new(MemoryTarget::with_limits(limits()));
-        let sink = sink(&target, options().with_compression(codec));
+        let format: Box<dyn Format<Value>> =
+            if built { Box::new(JsonArray::new()) } else { Box::new(JsonLines::new()) };
+        let options = options().with_compression(codec);
+        let sink = ObjectSink::new(format, Arc::clone(&target), options).unwrap();
         let (segments, stored, torn) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { codec, runtime, rig, disk, target, sink, segments, stored, torn, answers_lost: false }
+        Self { built, codec, runtime, rig, disk, target, sink, segments, stored, torn, answers_lost: false }
     }
 
     fn apply(mut real: Self, lists: &Lists, step: Do) -> Self {

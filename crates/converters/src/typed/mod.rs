@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use aqueduct_core::{
     Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, PoisonReason, Record,
-    SkipReason,
+    StructuredValue, ValueVisitor,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,9 @@ use serde_json::error::Category;
 
 use crate::json::compact::compact_into;
 use crate::tombstones::Tombstones;
+
+mod key;
+mod visit;
 
 /// Reads a value as JSON into a type of the user's own.
 ///
@@ -55,7 +58,7 @@ impl<T> Serde<T> {
         Self { tombstones: Tombstones::default(), version: "", value: PhantomData }
     }
 
-    /// What a record without a value is.
+    /// What a record without a value is. [`Tombstones::Null`] is read as the JSON `null`: let `T` be an `Option` for that.
     #[must_use]
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
         self.tombstones = tombstones;
@@ -98,13 +101,16 @@ impl<T: DeserializeOwned + Send + 'static> Converter for Serde<T> {
     type Output = Typed<T>;
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<Typed<T>>, Poison> {
-        let Some(bytes) = record.value() else {
-            self.tombstones.absent()?;
-            return Ok(Converted::Skip(SkipReason::Tombstone));
-        };
-        match serde_json::from_slice(bytes) {
-            Ok(value) => Ok(Converted::Emit(Typed(value))),
+        let read = |bytes| match serde_json::from_slice(bytes) {
+            Ok(value) => Ok(Typed(value)),
             Err(error) => Err(Poison::new(PoisonReason::Malformed, describe::<T>(&error, bytes))),
+        };
+        match record.value() {
+            Some(bytes) => read(bytes).map(Converted::Emit),
+            None => match self.tombstones.absent(|| b"null")? {
+                Converted::Emit(null) => read(null).map(Converted::Emit),
+                Converted::Skip(reason) => Ok(Converted::Skip(reason)),
+            },
         }
     }
 
@@ -136,6 +142,14 @@ impl<T> DerefMut for Typed<T> {
 impl<T: Fields> Fields for Typed<T> {
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
         self.0.field(path)
+    }
+}
+
+/// Enums, options and maps are as `serde_json` would write them. A map within another value has keys that are data; a struct with
+/// `#[serde(flatten)]` is a struct. Bytes are bytes, and numbers of 128 bits are decimals.
+impl<T: Serialize> StructuredValue for Typed<T> {
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        visit::visit(&self.0, visitor)
     }
 }
 
@@ -185,65 +199,4 @@ fn describe<T>(error: &serde_json::Error, bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-    use serde_json::value::RawValue;
-
-    use super::*;
-    use crate::tests::{convert, fingerprint};
-
-    #[derive(Debug, Deserialize, PartialEq, Serialize)]
-    struct Order {
-        id: u64,
-        note: String,
-    }
-
-    #[test]
-    fn a_value_is_read_and_written_again() {
-        let read =
-            convert(&Serde::<Order>::new(), Some(br#" {"id": 7, "more": [1], "note": "a\nb"} "#)).unwrap();
-        let Converted::Emit(order) = read else { panic!("{read:?}") };
-        assert_eq!(*order, Order { id: 7, note: "a\nb".to_owned() });
-        let mut out = b"before".to_vec();
-        order.write_json(&mut out).unwrap();
-        assert_eq!(out, br#"before{"id":7,"note":"a\nb"}"#);
-    }
-
-    #[test]
-    fn poisons_say_what_and_where_but_not_the_value() {
-        let detail =
-            |value: &[u8]| convert(&Serde::<Order>::new(), Some(value)).unwrap_err().detail().to_owned();
-        assert!(detail(br#"{"id": 7}"#).contains("field \"note\" is missing, noticed at byte 9"));
-        let wrong = detail(b"{\n\"id\": \"hunter2\", \"note\": \"\"}");
-        assert!(wrong.contains("noticed at byte 17") && !wrong.contains("hunter2"), "{wrong}");
-        assert!(detail(br#"{"id": 7, "note""#).contains("byte 16: the text ends too early"));
-        assert!(detail(b"").contains("byte 0: the value is empty"));
-        assert!(detail(br#"{"id":1,"note":""} x"#).contains("not valid json at byte 20"));
-    }
-
-    #[test]
-    fn tombstones_and_versions_are_part_of_the_identity() {
-        let plain = Serde::<Order>::new();
-        assert_eq!(convert(&plain, None).unwrap_err().reason(), PoisonReason::NullValue);
-        let skipping = plain.tombstones(Tombstones::Skip);
-        assert!(matches!(convert(&skipping, None), Ok(Converted::Skip(SkipReason::Tombstone))));
-        assert_ne!(fingerprint(&plain), fingerprint(&skipping));
-        assert_ne!(fingerprint(&plain), fingerprint(&plain.version("order/2")));
-    }
-
-    #[test]
-    fn raw_values_stay_on_one_line() {
-        let raw = RawValue::from_string("{\"a\": [1,\r\n \"x y\"]}".to_owned()).unwrap();
-        let mut out = Vec::new();
-        Typed(raw).write_json(&mut out).unwrap();
-        assert_eq!(out, br#"{"a":[1,"x y"]}"#);
-    }
-
-    #[test]
-    fn what_cannot_be_json_is_a_poison() {
-        let map = std::collections::BTreeMap::from([(vec![1_u8], "secret")]);
-        let poison = Typed(map).write_json(&mut Vec::new()).unwrap_err();
-        assert_eq!(poison.reason(), PoisonReason::InvalidField);
-        assert!(!poison.detail().contains("secret"));
-    }
-}
+mod tests;

@@ -1,0 +1,143 @@
+//! CBOR: checked once, kept as it came, read lazily.
+
+use std::fmt;
+
+use aqueduct_core::{
+    BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, Record,
+    StructuredValue, ValueVisitor, write_json,
+};
+use bytes::Bytes;
+
+use crate::tokens;
+use crate::tombstones::Tombstones;
+use reader::Reader;
+
+mod reader;
+
+/// Reads a value as one item of CBOR (RFC 8949) of any shape.
+///
+/// The bytes are checked once and kept; nothing is built of them.
+///
+/// | CBOR | value |
+/// | --- | --- |
+/// | integers | whole numbers; below `i64::MIN` decimals |
+/// | floats of 16, 32 and 64 bits | `F64`: encoders take the shortest form that loses nothing |
+/// | `undefined` | null |
+/// | maps | structs; whole numbers as keys become their digits |
+/// | tags 0 and 1 (times) | timestamps in microseconds, UTC; finer ones are cut |
+/// | tags 2 and 3 (large numbers) | decimals without fraction, of up to 512 bits |
+/// | tag 4 (decimals) | decimals of up to 76 digits behind the point |
+/// | tag 37 | UUIDs |
+/// | other tags | the item without its tag |
+///
+/// Everything else is a poison that names the byte: what is not well-formed or followed by more bytes, text that is not UTF-8,
+/// other keys, a key that comes twice in a map, simple values without a meaning, more than
+/// [`NESTING_MAX`](aqueduct_core::NESTING_MAX) levels. Lengths are believed only as far as there are bytes.
+///
+/// ```
+/// use aqueduct_converters::CborValue;
+/// use aqueduct_core::{FieldPath, FieldValue, Fields, JsonRow};
+///
+/// let value = CborValue::parse(b"\xa1\x62id\x18\x2a"[..].into())?;
+/// assert_eq!(value.field(&FieldPath::parse("id")?), Some(FieldValue::I64(42)));
+/// let mut row = Vec::new();
+/// value.write_json(&mut row)?;
+/// assert_eq!(row, br#"{"id":42}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cbor {
+    tombstones: Tombstones,
+}
+
+impl Cbor {
+    /// Tombstones are poisons.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a record without a value is.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+}
+
+impl Converter for Cbor {
+    type Output = CborValue;
+
+    fn convert(&self, record: &Record<'_>) -> Result<Converted<CborValue>, Poison> {
+        match record.value_bytes() {
+            Some(bytes) => CborValue::parse(bytes).map(Converted::Emit),
+            None => self.tombstones.absent(CborValue::null),
+        }
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("converter", format_args!("cbor/1 tombstones={}", self.tombstones));
+    }
+}
+
+/// One CBOR value as checked bytes. Its fields are found in the bytes when asked for.
+///
+/// As a row of JSON it is what [`write_json`] makes of it; as bytes it is stored as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CborValue {
+    bytes: Bytes,
+}
+
+impl CborValue {
+    /// Checks `bytes` and keeps them.
+    ///
+    /// # Errors
+    /// If the bytes are not one value that rows can be made of, with the place.
+    pub fn parse(bytes: Bytes) -> Result<Self, Poison> {
+        tokens::check::<Reader<'_>>(&bytes)?;
+        Ok(Self { bytes })
+    }
+
+    /// Null, as what stands for a tombstone.
+    pub fn null() -> Self {
+        Self { bytes: Bytes::from_static(&[0xf6]) }
+    }
+
+    /// The value, encoded as it came.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for CborValue {
+    /// Never prints a payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CborValue").field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Fields for CborValue {
+    fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
+        tokens::field::<Reader<'_>>(&self.bytes, path.segments())
+    }
+}
+
+impl StructuredValue for CborValue {
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        tokens::visit::<Reader<'_>>(&self.bytes, visitor)
+    }
+}
+
+impl JsonRow for CborValue {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
+        write_json(self, out)
+    }
+}
+
+impl BytesRow for CborValue {
+    fn row_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! JSON described by JSON Schema, in Confluent's wire format.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aqueduct_core::{
+    Batch, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, PoisonReason,
+    Record, Schema, StageError, StructuredValue, ValueVisitor,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::json::{self, JsonValue};
+use crate::registry::{Framing, SchemaCache, SchemaKind, SchemaSource};
+use crate::shape;
+use crate::tombstones::Tombstones;
+use schema::Parsed;
+
+mod schema;
+mod text;
+
+/// Reads what Confluent's JSON Schema serializer writes: a schema's id, and JSON that the schema describes.
+///
+/// Of JSON Schema (drafts 4 to 2020-12) it reads what makes columns:
+///
+/// | schema | column |
+/// | --- | --- |
+/// | `type`: `boolean`, `string`, `integer`, `number` | truth values, text, whole numbers of 64 bits, `F64` |
+/// | `format`: `date`, `time`, `date-time`, `uuid` | dates, times (µs, in UTC), timestamps (µs), UUIDs |
+/// | `object` with `properties` | a struct; a property that is not `required` may be null |
+/// | `object` with `additionalProperties` alone | a map |
+/// | `array` with one schema as `items` | a list |
+/// | `enum` and `const` of texts | an enum |
+/// | `null` among `type`, `oneOf` or `anyOf` | the column may be null |
+/// | `$ref` within the document, `allOf` of one | what it leads to |
+/// | `connect.type`, and `title` of a logical type | Connect's numbers, bytes, maps, decimals, dates, times |
+/// | everything else, and a `$ref` back to what it is part of | JSON |
+///
+/// A value is checked as far as its columns need it, and no further: types, missing members, names of enums, members that
+/// `additionalProperties: false` forbids. `minimum`, `pattern` and their like are not looked at; the serializer has done that.
+/// What does not fit is a poison that names the member. Members without a column are left out of columns; as a row of JSON the
+/// value is stored as it came.
+///
+/// ```
+/// use aqueduct_converters::JsonSchema;
+/// use aqueduct_converters::registry::{FixedSchemas, SchemaKind};
+/// use aqueduct_core::{BatchBuilder, Converted, Converter, Offset, Permit, StructuredValue, Timestamp, TopicPartition};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let text = r#"{"type": "object", "properties": {"id": {"type": "integer"}, "day": {"type": "string", "format": "date"}},
+///     "required": ["id"]}"#;
+/// let converter = JsonSchema::with_registry(FixedSchemas::new().with(7, SchemaKind::Json, text));
+///
+/// let mut batch = BatchBuilder::new(TopicPartition::new("orders", 0), 64);
+/// batch.push(Offset::ZERO, Timestamp::None, None, Some(b"\0\0\0\0\x07{\"id\":1,\"day\":\"2021-06-28\"}"), []);
+/// let batch = batch.build(Permit::unlimited());
+/// converter.prepare(&batch).await?;
+/// let Ok(Converted::Emit(value)) = converter.convert(&batch.get(0).unwrap()) else { panic!("it fits") };
+/// assert_eq!(value.schema().unwrap().to_string(), "struct{id:int64,day:date?}");
+/// # Ok::<(), aqueduct_core::StageError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct JsonSchema {
+    tombstones: Tombstones,
+    framing: Framing,
+    schemas: Arc<SchemaCache<Arc<Parsed>>>,
+}
+
+impl JsonSchema {
+    /// Asks `source` for schemas. Tombstones are poisons.
+    pub fn with_registry(source: impl SchemaSource) -> Self {
+        let schemas = SchemaCache::new(source, |schema| {
+            if schema.kind != SchemaKind::Json {
+                return Err(format!("it is {}, not JSON Schema", schema.kind));
+            }
+            schema::parse(&schema.text, None).map(Arc::new)
+        });
+        Self { tombstones: Tombstones::default(), framing: Framing::values(), schemas: Arc::new(schemas) }
+    }
+
+    /// Reads keys: their schema ids are found in keys and the header of keys.
+    #[must_use]
+    pub fn keys(mut self) -> Self {
+        self.framing = Framing::keys();
+        self
+    }
+
+    /// What a record without a value is.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+}
+
+#[async_trait]
+impl Converter for JsonSchema {
+    type Output = JsonSchemaValue;
+
+    async fn prepare(&self, batch: &Batch) -> Result<(), StageError> {
+        self.schemas.prepare(batch.lane(), self.framing.ids(batch)).await
+    }
+
+    fn convert(&self, record: &Record<'_>) -> Result<Converted<JsonSchemaValue>, Poison> {
+        let Some(bytes) = record.value_bytes() else {
+            return self
+                .tombstones
+                .absent(|| JsonSchemaValue { text: Bytes::from_static(b"null"), parsed: None });
+        };
+        let Some(framed) = self.framing.split(record)? else {
+            return Err(Poison::new(PoisonReason::NullValue, "the record has no value"));
+        };
+        let payload = bytes.slice_ref(framed.payload());
+        self.schemas.read(record.lane(), framed.id(), |parsed| {
+            let text = JsonValue::parse(payload)
+                .map_err(|error| Poison::new(PoisonReason::Malformed, error.to_string()))?
+                .into_bytes();
+            shape::check(&parsed.shape, &text)?;
+            Ok(Converted::Emit(JsonSchemaValue { text, parsed: Some(Arc::clone(parsed)) }))
+        })
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        let (framing, tombstones) = (self.framing, self.tombstones);
+        parts.put("converter", format_args!("json-schema/1 {framing} tombstones={tombstones}"));
+    }
+}
+
+/// JSON text with the schema that describes it.
+#[derive(Clone)]
+pub struct JsonSchemaValue {
+    text: Bytes,
+    /// Nothing for a tombstone.
+    parsed: Option<Arc<Parsed>>,
+}
+
+impl JsonSchemaValue {
+    /// The text, on one line.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+impl fmt::Debug for JsonSchemaValue {
+    /// Never prints a payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.schema().map(ToString::to_string);
+        f.debug_struct("JsonSchemaValue")
+            .field("len", &self.text.len())
+            .field("schema", &schema)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for JsonSchemaValue {
+    /// Whether text and schema are the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text && self.schema() == other.schema()
+    }
+}
+
+impl Fields for JsonSchemaValue {
+    fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
+        match &self.parsed {
+            Some(parsed) => shape::field(&parsed.shape, &self.text, path.segments()),
+            None => json::lookup::scan(&self.text, path.segments()),
+        }
+    }
+}
+
+impl StructuredValue for JsonSchemaValue {
+    fn schema(&self) -> Option<&Arc<Schema>> {
+        self.parsed.as_ref().map(|parsed| &parsed.schema)
+    }
+
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        match &self.parsed {
+            Some(parsed) => shape::visit(&parsed.shape, &self.text, visitor),
+            None => json::visit::visit(&self.text, visitor),
+        }
+    }
+}
+
+impl JsonRow for JsonSchemaValue {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
+        out.extend_from_slice(&self.text);
+        Ok(())
+    }
+
+    fn json_bytes(&self) -> Option<&Bytes> {
+        Some(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! JSON Schema into columns.
+
+use std::sync::Arc;
+
+use aqueduct_core::{DataType, Field, Schema, TimeUnit};
+
+use super::text::Node;
+use crate::shape::{Kind, Members, Pairs, Shape};
+
+/// What a schema's text says.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) shape: Shape,
+    pub(super) schema: Arc<Schema>,
+}
+
+/// Reads a schema; an error is why it cannot be used, in words.
+pub(super) fn parse(text: &str, version: Option<u32>) -> Result<Parsed, String> {
+    if text.len() > SCHEMA_MAX {
+        return Err(format!("it has {} bytes, the limit is {SCHEMA_MAX}", text.len()));
+    }
+    let root: Node = serde_json::from_str(text).map_err(|error| format!("it is no json: {error}"))?;
+    let mut reading = Reading { root: &root, within: Vec::new(), left: FIELDS_MAX };
+    let (shape, field) = reading.read(&root, "")?;
+    let mut schema = Schema::of_root(field);
+    if let Some(title) = root.text("title").filter(|title| logical(title).is_none()) {
+        schema = schema.with_name(title);
+    }
+    if let Some(version) = version {
+        schema = schema.with_version(version);
+    }
+    Ok(Parsed { shape, schema: schema.into() })
+}
+
+struct Reading<'r> {
+    root: &'r Node,
+    /// The schemas that are being read, the innermost last: one that comes back to one of them has no end.
+    within: Vec<*const Node>,
+    /// Fields that may still come: references multiply.
+    left: usize,
+}
+
+impl<'r> Reading<'r> {
+    fn read(&mut self, node: &'r Node, name: &str) -> Result<(Shape, Field), String> {
+        self.left =
+            self.left.checked_sub(1).ok_or_else(|| format!("it has more than {FIELDS_MAX} fields"))?;
+        let address = std::ptr::from_ref(node);
+        if self.within.contains(&address) || self.within.len() >= DEPTH_MAX {
+            return Ok(anything(name));
+        }
+        self.within.push(address);
+        let read = self.described(node, name);
+        self.within.pop();
+        let (shape, field) = read?;
+        let doc = node.text("description").or_else(|| node.text("connect.doc"));
+        Ok((shape, doc.map_or(field.clone(), |doc| field.with_doc(doc))))
+    }
+
+    fn described(&mut self, node: &'r Node, name: &str) -> Result<(Shape, Field), String> {
+        if let Some(reference) = node.text("$ref") {
+            // What stands elsewhere, or in another document, may be anything.
+            return match self.root.at(reference) {
+                Some(node) => self.read(node, name),
+                None => Ok(anything(name)),
+            };
+        }
+        if let Some([only]) = node.list("allOf")
+            && node.get("properties").is_none()
+        {
+            return self.read(only, name);
+        }
+        if let Some(branches) = node.list("oneOf").or_else(|| node.list("anyOf")) {
+            let mut others = branches.iter().filter(|branch| branch.text("type") != Some("null"));
+            return match (others.next(), others.next()) {
+                (Some(only), None) => {
+                    let (shape, field) = self.read(only, name)?;
+                    Ok(if branches.len() > 1 { nullable(shape, field) } else { (shape, field) })
+                }
+                _ => Ok(anything(name)),
+            };
+        }
+        let (kind, or_null) = kind_of(node);
+        let (kind, data_type) = self.kind(node, kind)?;
+        let read = (Shape::new(kind), Field::new(name, data_type));
+        Ok(if or_null || matches!(read.0.kind, Kind::Json) { nullable(read.0, read.1) } else { read })
+    }
+
+    fn kind(&mut self, node: &'r Node, kind: Option<&str>) -> Result<(Kind, DataType), String> {
+        let names = node.list("enum").or_else(|| node.get("const").map(std::slice::from_ref));
+        if let Some(names) = names {
+            return Ok(enumeration(names));
+        }
+        let connect = node.text("connect.type");
+        let whole = |min: i64, max: i64, data_type| (Kind::Whole { min, max }, data_type);
+        Ok(match (kind, node.text("title").and_then(logical), connect) {
+            (Some("string" | "number"), Some("Decimal"), _) => decimal(node)?,
+            (Some("integer"), Some("Date"), _) => (Kind::Days, DataType::Date),
+            (Some("integer"), Some("Time"), _) => (Kind::MillisOfDay, DataType::Time(TimeUnit::Millis)),
+            (Some("integer"), Some("Timestamp"), _) => {
+                (Kind::Millis, DataType::Timestamp { unit: TimeUnit::Millis, utc: true })
+            }
+            (Some("boolean"), ..) => (Kind::Bool, DataType::Bool),
+            (Some("integer"), _, Some("int8")) => whole(i8::MIN.into(), i8::MAX.into(), DataType::Int8),
+            (Some("integer"), _, Some("int16")) => whole(i16::MIN.into(), i16::MAX.into(), DataType::Int16),
+            (Some("integer"), _, Some("int32")) => whole(i32::MIN.into(), i32::MAX.into(), DataType::Int32),
+            (Some("integer"), ..) => whole(i64::MIN, i64::MAX, DataType::Int64),
+            (Some("number"), _, Some("float32")) => (Kind::F32, DataType::Float32),
+            (Some("number"), ..) => (Kind::F64, DataType::Float64),
+            (Some("string"), _, Some("bytes")) => (Kind::Bytes, DataType::Bytes),
+            (Some("string"), ..) => text(node),
+            (Some("array"), _, Some("map")) => self.pairs(node)?,
+            (Some("array"), ..) => match node.get("items") {
+                Some(items @ Node::Object(_)) => {
+                    let (shape, field) = self.read(items, "")?;
+                    (Kind::List(Box::new(shape)), DataType::List(Box::new(field)))
+                }
+                _ => (Kind::Json, DataType::Json),
+            },
+            (Some("object"), ..) => self.object(node)?,
+            _ => (Kind::Json, DataType::Json),
+        })
+    }
+
+    fn object(&mut self, node: &'r Node) -> Result<(Kind, DataType), String> {
+        let others = node.get("additionalProperties");
+        let Some(Node::Object(properties)) = node.get("properties") else {
+            return match others {
+                Some(values @ Node::Object(_)) => {
+                    let (shape, field) = self.read(values, "")?;
+                    Ok((Kind::Map(Box::new(shape)), DataType::Map(Box::new(field))))
+                }
+                _ => Ok((Kind::Json, DataType::Json)),
+            };
+        };
+        let required = node.list("required").unwrap_or_default();
+        let mut ordered: Vec<_> = properties.iter().collect();
+        // Confluent's converters write down where a member stood.
+        ordered.sort_by(|(_, one), (_, other)| index(one).total_cmp(&index(other)));
+        let (mut members, mut fields) = (Vec::new(), Vec::new());
+        for (name, property) in ordered {
+            let mut read = self.read(property, name)?;
+            if !required.iter().any(|it| matches!(it, Node::Text(it) if it == name)) {
+                read = nullable(read.0, read.1);
+            }
+            members.push((name.as_str().into(), read.0));
+            fields.push(read.1);
+        }
+        let closed = others == Some(&Node::Bool(false));
+        let members = Members::new(members, closed).ok_or("an object has a property twice")?;
+        Ok((Kind::Struct(members), DataType::Struct(fields)))
+    }
+
+    /// A map whose keys are no text: a list of objects of `key` and `value`.
+    fn pairs(&mut self, node: &'r Node) -> Result<(Kind, DataType), String> {
+        let part = |name: &str| node.get("items")?.get("properties")?.get(name);
+        let (Some(key), Some(value)) = (part("key"), part("value")) else {
+            return Ok((Kind::Json, DataType::Json));
+        };
+        let (key, _) = self.read(key, "")?;
+        let (value, field) = self.read(value, "")?;
+        if matches!(
+            key.kind,
+            Kind::Json | Kind::List(_) | Kind::Map(_) | Kind::Pairs { .. } | Kind::Struct(_)
+        ) {
+            return Ok((Kind::Json, DataType::Json));
+        }
+        let kind = Kind::Pairs { key: Box::new(key), value: Box::new(value), spelled: Pairs::Objects };
+        Ok((kind, DataType::Map(Box::new(field))))
+    }
+}
+
+fn anything(name: &str) -> (Shape, Field) {
+    nullable(Shape::new(Kind::Json), Field::new(name, DataType::Json))
+}
+
+fn nullable(mut shape: Shape, field: Field) -> (Shape, Field) {
+    shape.nullable = true;
+    (shape, field.nullable())
+}
+
+/// The one type that a value has, and whether it may be null as well.
+fn kind_of(node: &Node) -> (Option<&str>, bool) {
+    match node.get("type") {
+        Some(Node::Text(kind)) => (Some(kind.as_str()), false),
+        Some(Node::List(kinds)) => {
+            let names = kinds
+                .iter()
+                .filter_map(|kind| if let Node::Text(kind) = kind { Some(&**kind) } else { None });
+            let mut others: Vec<&str> = names.filter(|kind| *kind != "null").collect();
+            let or_null = others.len() < kinds.len();
+            // A whole number is a number.
+            if others.contains(&"number") {
+                others.retain(|kind| *kind != "integer");
+            }
+            (if let [only] = others[..] { Some(only) } else { None }, or_null)
+        }
+        _ if node.get("properties").is_some() => (Some("object"), false),
+        _ if node.get("items").is_some() => (Some("array"), false),
+        _ => (None, false),
+    }
+}
+
+fn enumeration(names: &[Node]) -> (Kind, DataType) {
+    let texts: Option<Vec<String>> = names
+        .iter()
+        .map(|name| if let Node::Text(name) = name { Some(name.clone()) } else { None })
+        .collect();
+    match texts {
+        Some(names) if !names.is_empty() => (Kind::Enum(names.clone()), DataType::Enum(names)),
+        // Other constants are columns only if somebody says of which type.
+        _ => (Kind::Json, DataType::Json),
+    }
+}
+
+fn text(node: &Node) -> (Kind, DataType) {
+    match (node.text("format"), node.text("contentEncoding")) {
+        (_, Some("base64")) => (Kind::Bytes, DataType::Bytes),
+        (Some("date"), _) => (Kind::DateText, DataType::Date),
+        (Some("time"), _) => (Kind::TimeText, DataType::Time(TimeUnit::Micros)),
+        (Some("date-time"), _) => {
+            (Kind::TimestampText, DataType::Timestamp { unit: TimeUnit::Micros, utc: true })
+        }
+        (Some("uuid"), _) => (Kind::Uuid, DataType::Uuid),
+        _ => (Kind::Str, DataType::String),
+    }
+}
+
+/// As Confluent's converter writes it: the digits stand in parameters, as text.
+fn decimal(node: &Node) -> Result<(Kind, DataType), String> {
+    let parameter = |name: &str| node.get("connect.parameters")?.text(name)?.parse::<u32>().ok();
+    let scale = parameter("scale").filter(|scale| *scale <= SCALE_MAX);
+    let scale = scale.ok_or("a decimal needs the parameter \"scale\", from 0 to 76")?;
+    let precision = parameter("connect.decimal.precision").filter(|precision| *precision >= scale);
+    let precision = precision.unwrap_or_else(|| PRECISION.max(scale));
+    Ok((Kind::Decimal { scale }, DataType::Decimal { precision, scale }))
+}
+
+fn logical(title: &str) -> Option<&str> {
+    title.strip_prefix("org.apache.kafka.connect.data.")
+}
+
+fn index(property: &Node) -> f64 {
+    match property.get("connect.index") {
+        Some(Node::Number(index)) => *index,
+        _ => f64::MAX,
+    }
+}
+
+/// Bytes of a schema's text.
+const SCHEMA_MAX: usize = 1 << 20;
+/// Fields with all that references repeat.
+const FIELDS_MAX: usize = 10_000;
+/// Levels that become columns of their own; what is deeper is JSON.
+const DEPTH_MAX: usize = 64;
+/// Digits behind the point of a decimal, which are all written.
+const SCALE_MAX: u32 = 76;
+/// Digits of a decimal whose schema does not say: what columns hold.
+const PRECISION: u32 = 38;

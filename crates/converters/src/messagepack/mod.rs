@@ -1,0 +1,139 @@
+//! MessagePack: checked once, kept as it came, read lazily.
+
+use std::fmt;
+
+use aqueduct_core::{
+    BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, Record,
+    StructuredValue, ValueVisitor, write_json,
+};
+use bytes::Bytes;
+
+use crate::tokens;
+use crate::tombstones::Tombstones;
+use reader::Reader;
+
+mod reader;
+
+/// Reads a value as one object of MessagePack of any shape.
+///
+/// The bytes are checked once and kept; nothing is built of them.
+///
+/// | MessagePack | value |
+/// | --- | --- |
+/// | `int`, `float`, `bool`, `nil` | whole numbers, `F32` and `F64`, truth values, null |
+/// | `str`, `bin` | text, bytes |
+/// | `map` | structs; whole numbers as keys become their digits |
+/// | `ext` of type -1 | timestamps in microseconds, UTC; finer ones are cut |
+/// | other `ext` | the bytes they hold |
+///
+/// Everything else is a poison that names the byte: what is not well-formed or followed by more bytes, a `str` that is not UTF-8,
+/// other keys, a key that comes twice in a map, more than [`NESTING_MAX`](aqueduct_core::NESTING_MAX) levels. Lengths are
+/// believed only as far as there are bytes.
+///
+/// ```
+/// use aqueduct_converters::MessagePackValue;
+/// use aqueduct_core::{FieldPath, FieldValue, Fields, JsonRow};
+///
+/// let value = MessagePackValue::parse(b"\x81\xa2id\x2a"[..].into())?;
+/// assert_eq!(value.field(&FieldPath::parse("id")?), Some(FieldValue::I64(42)));
+/// let mut row = Vec::new();
+/// value.write_json(&mut row)?;
+/// assert_eq!(row, br#"{"id":42}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessagePack {
+    tombstones: Tombstones,
+}
+
+impl MessagePack {
+    /// Tombstones are poisons.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a record without a value is.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+}
+
+impl Converter for MessagePack {
+    type Output = MessagePackValue;
+
+    fn convert(&self, record: &Record<'_>) -> Result<Converted<MessagePackValue>, Poison> {
+        match record.value_bytes() {
+            Some(bytes) => MessagePackValue::parse(bytes).map(Converted::Emit),
+            None => self.tombstones.absent(MessagePackValue::null),
+        }
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("converter", format_args!("messagepack/1 tombstones={}", self.tombstones));
+    }
+}
+
+/// One MessagePack value as checked bytes. Its fields are found in the bytes when asked for.
+///
+/// As a row of JSON it is what [`write_json`] makes of it; as bytes it is stored as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MessagePackValue {
+    bytes: Bytes,
+}
+
+impl MessagePackValue {
+    /// Checks `bytes` and keeps them.
+    ///
+    /// # Errors
+    /// If the bytes are not one value that rows can be made of, with the place.
+    pub fn parse(bytes: Bytes) -> Result<Self, Poison> {
+        tokens::check::<Reader<'_>>(&bytes)?;
+        Ok(Self { bytes })
+    }
+
+    /// Null, as what stands for a tombstone.
+    pub fn null() -> Self {
+        Self { bytes: Bytes::from_static(&[0xc0]) }
+    }
+
+    /// The value, encoded as it came.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for MessagePackValue {
+    /// Never prints a payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessagePackValue").field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Fields for MessagePackValue {
+    fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
+        tokens::field::<Reader<'_>>(&self.bytes, path.segments())
+    }
+}
+
+impl StructuredValue for MessagePackValue {
+    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        tokens::visit::<Reader<'_>>(&self.bytes, visitor)
+    }
+}
+
+impl JsonRow for MessagePackValue {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
+        write_json(self, out)
+    }
+}
+
+impl BytesRow for MessagePackValue {
+    fn row_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;
