@@ -83,6 +83,22 @@ impl Cell {
         Self::Map(sorted(entries))
     }
 
+    /// The same without members that are null, in records at every depth.
+    #[must_use]
+    pub fn without_nulls(self) -> Self {
+        let all = |members: Vec<(String, Self)>| {
+            members.into_iter().map(|(name, value)| (name, value.without_nulls()))
+        };
+        match self {
+            Self::Record(members) => {
+                Self::Record(all(members).filter(|(_, value)| *value != Self::Null).collect())
+            }
+            Self::Map(members) => Self::Map(all(members).collect()),
+            Self::List(items) => Self::List(items.into_iter().map(Self::without_nulls).collect()),
+            other => other,
+        }
+    }
+
     /// The member of that name.
     pub fn member(&self, name: &str) -> Option<&Self> {
         let (Self::Record(members) | Self::Map(members)) = self else { return None };

@@ -125,8 +125,8 @@ impl Check<'_> {
             if let Sent::Good { place: of, value } = sent
                 && self.combination.layout.route(*of, value) == route
             {
-                let carried = (self.combination.encoding.carries)(value);
-                expected.push((*place, self.combination.storage.format.stores(&carried)));
+                let Combination { encoding, storage, .. } = self.combination;
+                expected.push((*place, storage.format.stores(encoding, value)));
             }
         }
         let (first, last) = (expected.first().map(|(it, _)| it.1), expected.last().map(|(it, _)| it.1 + 1));

@@ -30,7 +30,7 @@ use self::layout::Layout;
 use self::produce::{PARTITIONS, Topic};
 use self::run::{Ended, Run};
 use self::storage::Storage;
-use super::data::poison::read_letters_blocking;
+use super::data::poison::{Letter, read_letters_blocking};
 use super::proof::Outcome;
 use super::scenario::Site;
 
@@ -184,18 +184,26 @@ async fn one(
         let (brokers, letters) = (brokers.clone(), letters.clone());
         spawn_blocking(move || read_letters_blocking(&brokers, &letters)).await??
     };
-    let mut found = BTreeMap::new();
-    for letter in &read {
-        let place =
-            (letter.header("aqueduct.partition")?.parse()?, letter.header("aqueduct.offset")?.parse()?);
-        let twice = found.insert(place, letter.header("aqueduct.reason")?);
-        ensure!(twice.is_none(), "{name}: two letters of {place:?}");
-    }
-    ensure!(found == expected, "{name}: letters are {found:?}, expected {expected:?}");
-    ensure!(ended.dead_letters == found.len() as u64, "{name}: {ended:?} and {} letters", found.len());
+    let found = compare_letters(&read, &expected).with_context(|| name.clone())?;
+    ensure!(ended.dead_letters == found, "{name}: {ended:?} and {found} letters");
     names.delete(&letters).await?;
     let objects = check::download(bucket, &name, dir).await?;
     Ok(Ran { combination, objects, ended })
+}
+
+/// Each bad record has its letter, and no other has one.
+fn compare_letters(letters: &[Letter], expected: &BTreeMap<(i32, i64), &'static str>) -> Result<u64> {
+    let mut missing = expected.clone();
+    for letter in letters {
+        let place =
+            (letter.header("aqueduct.partition")?.parse()?, letter.header("aqueduct.offset")?.parse()?);
+        let reason = letter.header("aqueduct.reason")?;
+        let wanted = missing.remove(&place);
+        let says = letter.header("__connect.errors.exception.message")?;
+        ensure!(wanted == Some(reason), "the letter of {place:?} is {reason}, expected {wanted:?}: {says}");
+    }
+    ensure!(missing.is_empty(), "no letters of {missing:?}");
+    Ok(letters.len() as u64)
 }
 
 async fn read_and_compare(

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use aqueduct::files::{Delimited, Format};
+use aqueduct::files::{Delimited, Format, JsonArray};
 use aqueduct::{BytesRow, Compression, Fields, JsonLines, JsonRow, StructuredValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use xtask::readers::{Around, Cell, Reader};
 
 use super::calendar::{Moment, date_text};
+use super::encode::Encoding;
 
 /// A format with one compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct Storage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     JsonLines,
+    /// One array a file.
+    JsonArray,
     /// Values that are bytes, a newline after each.
     Delimited,
     /// Values that are bytes, one after the other.
@@ -40,11 +43,12 @@ pub(super) enum Takes {
 const AROUND: [&str; 3] = ["none", "gzip", "zstd"];
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::JsonLines, Self::Delimited, Self::Raw];
+    pub(super) const ALL: [Self; 4] = [Self::JsonLines, Self::JsonArray, Self::Delimited, Self::Raw];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::JsonLines => "json-lines",
+            Self::JsonArray => "json-array",
             Self::Delimited => "delimited",
             Self::Raw => "raw",
         }
@@ -52,14 +56,14 @@ impl Kind {
 
     pub(super) fn takes(self) -> Takes {
         match self {
-            Self::JsonLines => Takes::Structured,
+            Self::JsonLines | Self::JsonArray => Takes::Structured,
             Self::Delimited | Self::Raw => Takes::Bytes,
         }
     }
 
     pub(super) fn codecs(self) -> &'static [&'static str] {
         match self {
-            Self::JsonLines | Self::Delimited | Self::Raw => &AROUND,
+            Self::JsonLines | Self::JsonArray | Self::Delimited | Self::Raw => &AROUND,
         }
     }
 
@@ -67,16 +71,17 @@ impl Kind {
     pub(super) fn readers(self) -> &'static [Reader] {
         match self {
             Self::JsonLines => &[Reader::JsonL],
+            Self::JsonArray => &[Reader::Json],
             Self::Delimited => &[Reader::Lines],
             Self::Raw => &[Reader::Raw],
         }
     }
 
-    /// The value in a file, where a record carries `value`.
-    pub(super) fn stores(self, value: &Cell) -> Cell {
+    /// The value in a file, where a record of `encoding` has `value`.
+    pub(super) fn stores(self, encoding: &Encoding, value: &Cell) -> Cell {
         match self {
-            Self::JsonLines => as_json(value),
-            Self::Delimited | Self::Raw => value.clone(),
+            Self::JsonLines | Self::JsonArray => (encoding.rows)(value),
+            Self::Delimited | Self::Raw => (encoding.carries)(value),
         }
     }
 }
@@ -113,7 +118,7 @@ impl Storage {
     /// How keys end.
     pub(super) fn extension(self) -> String {
         let format = match self.format {
-            Kind::JsonLines => ".json",
+            Kind::JsonLines | Kind::JsonArray => ".json",
             Kind::Delimited => ".bin",
             Kind::Raw => ".bin",
         };
@@ -132,6 +137,7 @@ impl Storage {
     {
         match self.format {
             Kind::JsonLines => Some(Arc::new(JsonLines::new())),
+            Kind::JsonArray => Some(Arc::new(JsonArray::new())),
             Kind::Delimited | Kind::Raw => None,
         }
     }
@@ -141,7 +147,7 @@ impl Storage {
         match self.format {
             Kind::Delimited => Some(Arc::new(Delimited::lines())),
             Kind::Raw => Some(Arc::new(aqueduct::files::RawBytes::new())),
-            Kind::JsonLines => None,
+            Kind::JsonLines | Kind::JsonArray => None,
         }
     }
 }

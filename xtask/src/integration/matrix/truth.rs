@@ -43,6 +43,8 @@ pub(super) const COLORS: [&str; 3] = ["RED", "GREEN", "BLUE"];
 /// Routes by field lead to these: one has to be escaped, one is no ASCII.
 const CITIES: [&str; 4] = ["Seoul", "a/b=c", "Zürich", "100%"];
 
+/// The last microsecond of the year 9999 that is that year in every zone.
+const LAST_US: i64 = 253_402_207_199_999_999;
 const HOUR_MS: i64 = 3_600_000;
 /// 2026-01-01T00:00:00Z, in milliseconds.
 const START_MS: i64 = 1_767_225_600_000;
@@ -88,11 +90,7 @@ impl Place {
             Cell::Date(draw.of(10, &[0, -1, -719_162, 2_932_896, 20_454])),
             Cell::Time(draw.of(11, &[0, 86_399_999_999, 1, 43_200_000_000]), Unit::Micros),
             Cell::Timestamp(self.timestamp_ms(draw), Unit::Millis, true),
-            Cell::Timestamp(
-                draw.of(12, &[0, -1, -62_135_596_800_000_000, 253_402_300_799_999_999, 7]),
-                Unit::Micros,
-                true,
-            ),
+            Cell::Timestamp(draw.of(12, &[0, -1, -62_135_596_800_000_000, LAST_US, 7]), Unit::Micros, true),
             Cell::Timestamp(
                 draw.of(13, &[0, -1, 951_782_400_000_001, -62_135_596_800_000_000]),
                 Unit::Micros,

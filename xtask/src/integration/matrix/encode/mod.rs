@@ -3,18 +3,23 @@
 
 mod avro;
 mod cbor;
+mod connect;
 mod json;
+mod json_schema;
 mod messagepack;
+mod protobuf;
 mod typed;
 
 use anyhow::Result;
+use aqueduct::convert::registry::{FixedSchemas, SchemaKind};
+use aqueduct::convert::{Avro, Cbor, ConnectJson, JsonSchema, MessagePack, Protobuf};
 use aqueduct::partition::TimeFormat;
-use aqueduct::{Json, RawBytes, Utf8};
+use aqueduct::{Json, RawBytes, Serde, Utf8};
 use futures::future::BoxFuture;
 use xtask::readers::Cell;
 
 use super::run::{Ended, Run};
-use super::storage::Takes;
+use super::storage::{Takes, as_json};
 
 /// An encoding and its converter.
 pub(super) struct Encoding {
@@ -23,8 +28,10 @@ pub(super) struct Encoding {
     pub(super) gives: Takes,
     /// The bytes of a value.
     pub(super) encode: fn(&Cell) -> Result<Vec<u8>>,
-    /// What they still say of the value.
+    /// What they still say of the value, by its kinds.
     pub(super) carries: fn(&Cell) -> Cell,
+    /// The value as a row of JSON.
+    pub(super) rows: fn(&Cell) -> Cell,
     /// Values that are none.
     pub(super) poisons: &'static [Spoilt],
     /// How the converter's values hold the field `at`.
@@ -52,6 +59,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
         gives: Takes::Structured,
         encode: json::encode,
         carries: json::carries,
+        rows: |value| as_json(&json::carries(value)),
         poisons: &[
             spoilt("cut short", br#"{"seq":1"#, "malformed"),
             spoilt("no utf-8", b"{\"seq\":\"\xff\"}", "malformed"),
@@ -61,10 +69,170 @@ pub(super) const ENCODINGS: &[Encoding] = &[
         run: |run| Box::pin(run.structured(Json::new().tombstones(run.tombstones()))),
     },
     Encoding {
+        name: "connect-json",
+        gives: Takes::Structured,
+        encode: connect::encode,
+        carries: connect::carries,
+        rows: |value| as_json(&connect::carries(value)),
+        poisons: &[
+            spoilt("no envelope", br#"{"seq":1}"#, "malformed"),
+            spoilt("no such number", br#"{"schema":{"type":"int64"},"payload":"one"}"#, "invalid-field"),
+        ],
+        time: TimeFormat::Millis,
+        run: |run| Box::pin(run.structured(ConnectJson::new().tombstones(run.tombstones()))),
+    },
+    Encoding {
+        name: "json-schema",
+        gives: Takes::Structured,
+        encode: json_schema::encode,
+        carries: json_schema::carries,
+        // Stored as it came.
+        rows: as_json,
+        poisons: &[
+            spoilt("no prefix", b"{}", "malformed"),
+            spoilt("no json", b"\x00\x00\x00\x00\x13{", "malformed"),
+            spoilt("members are missing", b"\x00\x00\x00\x00\x13{\"seq\":1}", "missing-field"),
+        ],
+        time: TimeFormat::Iso8601,
+        run: |run| {
+            let source =
+                FixedSchemas::new().with(json_schema::SCHEMA_ID, SchemaKind::Json, json_schema::SCHEMA);
+            Box::pin(run.structured(JsonSchema::with_registry(source).tombstones(run.tombstones())))
+        },
+    },
+    Encoding {
+        name: "protobuf-registry",
+        gives: Takes::Structured,
+        encode: protobuf::registered,
+        carries: protobuf::carries,
+        rows: protobuf::rows,
+        poisons: &[
+            spoilt("no prefix", b"\x08\x01", "malformed"),
+            spoilt("no such message", b"\x00\x00\x00\x00\x17\x02\x63", "malformed"),
+            spoilt("unknown schema", b"\x00\x00\x00\x00\x63\x00", "malformed"),
+        ],
+        time: TimeFormat::Millis,
+        run: |run| {
+            let source = FixedSchemas::new().with(protobuf::SCHEMA_ID, SchemaKind::Protobuf, protobuf::PROTO);
+            Box::pin(run.structured(Protobuf::with_registry(source).tombstones(run.tombstones())))
+        },
+    },
+    Encoding {
+        name: "protobuf-descriptor",
+        gives: Takes::Structured,
+        encode: protobuf::plain,
+        carries: protobuf::carries,
+        rows: protobuf::rows,
+        poisons: &[
+            spoilt("cut short", b"\x08", "malformed"),
+            spoilt("text in place of a number", b"\x0a\x01a", "malformed"),
+            spoilt("no utf-8", b"\x42\x02\xff\xfe", "malformed"),
+        ],
+        time: TimeFormat::Millis,
+        run: |run| {
+            Box::pin(async move {
+                let converter = Protobuf::descriptor_set(protobuf::descriptor_set()?, protobuf::MESSAGE)?;
+                run.structured(converter.tombstones(run.tombstones())).await
+            })
+        },
+    },
+    Encoding {
+        name: "serde",
+        gives: Takes::Structured,
+        encode: typed::encode,
+        carries: typed::carries,
+        rows: |value| as_json(&typed::carries(value)),
+        poisons: &[
+            spoilt("a member is missing", br#"{"seq":1}"#, "malformed"),
+            spoilt("cut short", br#"{"seq":1"#, "malformed"),
+        ],
+        time: TimeFormat::Iso8601,
+        run: |run| Box::pin(run.structured(Serde::<typed::Event>::new().tombstones(run.tombstones()))),
+    },
+    Encoding {
+        name: "avro-registry",
+        gives: Takes::Structured,
+        encode: avro::registered,
+        carries: avro::carries,
+        rows: |value| as_json(&avro::carries(value)),
+        poisons: &[
+            spoilt("no prefix", b"\x01\x02\x03", "malformed"),
+            spoilt("cut short", b"\x00\x00\x00\x00\x11\x02", "malformed"),
+            spoilt("unknown schema", b"\x00\x00\x00\x00\x63\x02", "malformed"),
+        ],
+        time: TimeFormat::Millis,
+        run: |run| {
+            Box::pin(async move {
+                let source = FixedSchemas::new().with(avro::SCHEMA_ID, SchemaKind::Avro, avro::SCHEMA);
+                run.structured(Avro::with_registry(source).tombstones(run.tombstones()).build()?).await
+            })
+        },
+    },
+    Encoding {
+        name: "avro-single-object",
+        gives: Takes::Structured,
+        encode: avro::single_object,
+        carries: avro::carries,
+        rows: |value| as_json(&avro::carries(value)),
+        poisons: &[
+            spoilt("no marker", b"\x01\x02\x03", "malformed"),
+            spoilt("unknown fingerprint", b"\xc3\x01\x01\x02\x03\x04\x05\x06\x07\x08\x02", "malformed"),
+        ],
+        time: TimeFormat::Millis,
+        run: |run| {
+            Box::pin(async move {
+                run.structured(Avro::single_object([avro::SCHEMA]).tombstones(run.tombstones()).build()?)
+                    .await
+            })
+        },
+    },
+    Encoding {
+        name: "avro-fixed",
+        gives: Takes::Structured,
+        encode: avro::datum,
+        carries: avro::carries,
+        rows: |value| as_json(&avro::carries(value)),
+        poisons: &[spoilt("empty", b"", "malformed"), spoilt("cut short", b"\x02\x02", "malformed")],
+        time: TimeFormat::Millis,
+        run: |run| {
+            Box::pin(async move {
+                run.structured(Avro::fixed(avro::SCHEMA).tombstones(run.tombstones()).build()?).await
+            })
+        },
+    },
+    Encoding {
+        name: "cbor",
+        gives: Takes::Structured,
+        encode: cbor::encode,
+        carries: cbor::carries,
+        rows: |value| as_json(&cbor::carries(value)),
+        poisons: &[
+            spoilt("cut short", b"\xa2\x61a\x01", "malformed"),
+            spoilt("a member twice", b"\xa2\x61a\x01\x61a\x02", "malformed"),
+            spoilt("more behind it", b"\x01\x01", "malformed"),
+        ],
+        time: TimeFormat::Iso8601,
+        run: |run| Box::pin(run.structured(Cbor::new().tombstones(run.tombstones()))),
+    },
+    Encoding {
+        name: "messagepack",
+        gives: Takes::Structured,
+        encode: messagepack::encode,
+        carries: messagepack::carries,
+        rows: |value| as_json(&messagepack::carries(value)),
+        poisons: &[
+            spoilt("cut short", b"\x82\xa1a\x01", "malformed"),
+            spoilt("never used", b"\xc1", "malformed"),
+        ],
+        time: TimeFormat::Iso8601,
+        run: |run| Box::pin(run.structured(MessagePack::new().tombstones(run.tombstones()))),
+    },
+    Encoding {
         name: "text",
         gives: Takes::Bytes,
         encode: json::encode,
         carries: as_bytes,
+        rows: as_bytes,
         poisons: &[spoilt("no utf-8", b"\xff\xfe", "malformed")],
         time: TimeFormat::Iso8601,
         run: |run| Box::pin(run.bytes(Utf8::new().tombstones(run.tombstones()))),
@@ -74,6 +242,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
         gives: Takes::Bytes,
         encode: json::encode,
         carries: as_bytes,
+        rows: as_bytes,
         poisons: &[],
         time: TimeFormat::Iso8601,
         run: |run| Box::pin(run.bytes(RawBytes::new().tombstones(run.tombstones()))),
