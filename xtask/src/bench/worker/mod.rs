@@ -188,7 +188,9 @@ impl PipelineArguments {
             (Values::Bytes, _) => self.whole(RawBytes::new(), hourly, Delimited::lines()).await,
             (Values::Json, _) => self.whole(Json::new(), hourly, JsonLines::new()).await,
             (Values::AvroToJson, _) => self.whole(avro()?, hourly, JsonLines::new()).await,
-            (Values::AvroToParquet | Values::JsonToParquet, _) => anyhow::bail!("Parquet is not in this build"),
+            (Values::AvroToParquet | Values::JsonToParquet, _) => {
+                anyhow::bail!("Parquet is not in this build")
+            }
         }
     }
 

@@ -100,7 +100,7 @@ impl Check<'_> {
                     }
                     compared.values += leaves(&row);
                 }
-                for (place, _) in expected.iter().filter(|_| reader == &readers[0]) {
+                for (place, _) in expected.iter().filter(|_| readers.first() == Some(reader)) {
                     if found.insert(*place, &object.key).is_some() {
                         bail!(at(&format!("{place:?} is in {:?} too", found.get(place))));
                     }
@@ -175,6 +175,9 @@ impl Check<'_> {
     }
 }
 
+/// Partition and offset to what is wrong and the reason.
+pub(super) type Letters = BTreeMap<(i32, i64), (&'static str, &'static str)>;
+
 /// Scalars in a value.
 fn leaves(cell: &Cell) -> u64 {
     match cell {
@@ -184,11 +187,11 @@ fn leaves(cell: &Cell) -> u64 {
     }
 }
 
-/// The records that are to become letters, with the reason.
-pub(super) fn letters(topic: &Topic, combination: &Combination) -> BTreeMap<(i32, i64), &'static str> {
+/// The records that are to become letters, each by what is wrong with it, and the reason.
+pub(super) fn letters(topic: &Topic, combination: &Combination) -> Letters {
     let reason = |sent: &Sent| match sent {
-        Sent::Spoilt(spoilt) => Some(spoilt.reason),
-        Sent::Tombstone if !combination.skips_tombstones() => Some("null-value"),
+        Sent::Spoilt(spoilt) => Some((spoilt.name, spoilt.reason)),
+        Sent::Tombstone if !combination.skips_tombstones() => Some(("a tombstone", "null-value")),
         Sent::Tombstone | Sent::Good { .. } => None,
     };
     topic.iter().filter_map(|(place, sent)| Some((*place, reason(sent)?))).collect()

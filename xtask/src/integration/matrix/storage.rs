@@ -119,8 +119,7 @@ impl Storage {
     pub(super) fn extension(self) -> String {
         let format = match self.format {
             Kind::JsonLines | Kind::JsonArray => ".json",
-            Kind::Delimited => ".bin",
-            Kind::Raw => ".bin",
+            Kind::Delimited | Kind::Raw => ".bin",
         };
         let around = match self.around() {
             Around::None => "",

@@ -52,8 +52,9 @@ const START_MS: i64 = 1_767_225_600_000;
 impl Place {
     /// The record's value, with the kinds of its fields.
     pub(super) fn value(self) -> Cell {
-        let draw =
-            Draw(mix(self.seed ^ mix(self.seq.cast_unsigned() << 8 | self.partition.cast_unsigned() as u64)));
+        let draw = Draw(mix(
+            self.seed ^ mix(self.seq.cast_unsigned() << 8 | u64::from(self.partition.cast_unsigned()))
+        ));
         let int = |value: i64| Cell::Int(i128::from(value));
         let unless = |salt, cell| if draw.one_in(salt, 4) { Cell::Null } else { cell };
         let item = |salt| {
@@ -89,7 +90,7 @@ impl Place {
             Cell::Uuid(uuid(mix(draw.0), mix(draw.0 ^ 1))),
             Cell::Date(draw.of(10, &[0, -1, -719_162, 2_932_896, 20_454])),
             Cell::Time(draw.of(11, &[0, 86_399_999_999, 1, 43_200_000_000]), Unit::Micros),
-            Cell::Timestamp(self.timestamp_ms(draw), Unit::Millis, true),
+            Cell::Timestamp(timestamp_in_value(draw), Unit::Millis, true),
             Cell::Timestamp(draw.of(12, &[0, -1, -62_135_596_800_000_000, LAST_US, 7]), Unit::Micros, true),
             Cell::Timestamp(
                 draw.of(13, &[0, -1, 951_782_400_000_001, -62_135_596_800_000_000]),
@@ -124,13 +125,12 @@ impl Place {
             + mix(self.seed ^ self.seq.cast_unsigned()).cast_signed().rem_euclid(3) * HOUR_MS
             + self.seq % HOUR_MS
     }
+}
 
-    /// The time in the field `at`: of other hours than the record's.
-    fn timestamp_ms(self, draw: Draw) -> i64 {
-        START_MS
-            + i64::try_from(draw.below(50, 4)).unwrap_or_default() * 24 * HOUR_MS
-            + i64::try_from(draw.below(51, 3_600_000)).unwrap_or_default()
-    }
+/// The time in the field `at`: of other hours than the record's.
+fn timestamp_in_value(draw: Draw) -> i64 {
+    let below = |salt, end| i64::try_from(draw.below(salt, end)).unwrap_or_default();
+    START_MS + below(50, 4) * 24 * HOUR_MS + below(51, 3_600_000)
 }
 
 const AMOUNTS: [&str; 7] = [

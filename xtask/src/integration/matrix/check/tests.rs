@@ -37,7 +37,7 @@ fn stored(combination: &Combination, topic: &Topic) -> Vec<(Object, Contents)> {
             ("partition", i64::from(partition)),
             ("start", start),
             ("end", end),
-            ("rows", rows.len() as i64),
+            ("rows", i64::try_from(rows.len()).unwrap()),
         ];
         let claims = claims.map(|(name, value)| (name.to_owned(), value.to_string())).into();
         let rows = rows.into_iter().map(|(_, row)| row).collect();

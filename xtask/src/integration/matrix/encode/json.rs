@@ -1,5 +1,7 @@
 //! JSON text, by `serde_json`'s strings and the numbers' own spelling.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use xtask::readers::Cell;
 
@@ -23,8 +25,8 @@ pub(super) fn write(value: &Cell, out: &mut String) -> Result<()> {
         Cell::Null => out.push_str("null"),
         Cell::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
         Cell::Int(value) => out.push_str(&value.to_string()),
-        Cell::F64(bits) => out.push_str(&format!("{:?}", f64::from_bits(*bits))),
-        Cell::F32(bits) => out.push_str(&format!("{:?}", f32::from_bits(*bits))),
+        Cell::F64(bits) => write!(out, "{:?}", f64::from_bits(*bits))?,
+        Cell::F32(bits) => write!(out, "{:?}", f32::from_bits(*bits))?,
         Cell::Number(text) | Cell::Decimal(text) => out.push_str(text),
         Cell::Text(text) => out.push_str(&serde_json::to_string(text)?),
         Cell::List(items) => {
