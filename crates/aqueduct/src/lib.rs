@@ -62,6 +62,10 @@
 //! | `converters` (default) | [`convert`] |
 //! | `partitioners` (default) | [`partition`] |
 //! | `avro` | [`convert`] with Avro: a schema registry's wire format, single objects, one schema for all |
+//! | `cbor`, `messagepack` | [`convert`] with CBOR and MessagePack |
+//! | `connect-json` | [`convert`] with JSON in Kafka Connect's envelope of schema and payload |
+//! | `json-schema` | [`convert`] with JSON that a registry's JSON Schema describes |
+//! | `protobuf` | [`convert`] with Protobuf: a schema registry's wire format, descriptor sets, `.proto` texts |
 //! | `locales` | names of months and days in paths in other languages than English: [`ByTime::locale`] |
 //! | `kafka` | [`kafka`], with TLS and SASL; builds librdkafka, needs a C toolchain and OpenSSL's headers |
 //! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
@@ -76,12 +80,29 @@
 // A curated list already; naming it again here would only let the two differ.
 pub use aqueduct_core::*;
 
+#[cfg(feature = "converters")]
+#[doc(no_inline)]
+pub use aqueduct_converters::{
+    AnyValue, Columns, DynamicExt, HeaderValues, Json, Primitive, RawBytes, Serde, Tombstones, Utf8,
+};
 #[cfg(feature = "avro")]
 #[doc(no_inline)]
 pub use aqueduct_converters::{Avro, AvroValue};
-#[cfg(feature = "converters")]
+#[cfg(feature = "cbor")]
 #[doc(no_inline)]
-pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
+pub use aqueduct_converters::{Cbor, CborValue};
+#[cfg(feature = "connect-json")]
+#[doc(no_inline)]
+pub use aqueduct_converters::{ConnectJson, ConnectValue};
+#[cfg(feature = "json-schema")]
+#[doc(no_inline)]
+pub use aqueduct_converters::{JsonSchema, JsonSchemaValue};
+#[cfg(feature = "messagepack")]
+#[doc(no_inline)]
+pub use aqueduct_converters::{MessagePack, MessagePackValue};
+#[cfg(feature = "protobuf")]
+#[doc(no_inline)]
+pub use aqueduct_converters::{Protobuf, ProtobufValue};
 #[cfg(feature = "files")]
 #[doc(no_inline)]
 pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
@@ -120,10 +141,22 @@ pub mod prelude {
         PoisonBreaker, RecordTime, Report, Schedule, any,
     };
 
+    #[cfg(feature = "converters")]
+    pub use aqueduct_converters::{
+        AnyValue, Columns, DynamicExt, HeaderValues, Json, Primitive, RawBytes, Serde, Tombstones, Utf8,
+    };
     #[cfg(feature = "avro")]
     pub use aqueduct_converters::{Avro, AvroValue};
-    #[cfg(feature = "converters")]
-    pub use aqueduct_converters::{Json, RawBytes, Serde, Tombstones, Utf8};
+    #[cfg(feature = "cbor")]
+    pub use aqueduct_converters::{Cbor, CborValue};
+    #[cfg(feature = "connect-json")]
+    pub use aqueduct_converters::{ConnectJson, ConnectValue};
+    #[cfg(feature = "json-schema")]
+    pub use aqueduct_converters::{JsonSchema, JsonSchemaValue};
+    #[cfg(feature = "messagepack")]
+    pub use aqueduct_converters::{MessagePack, MessagePackValue};
+    #[cfg(feature = "protobuf")]
+    pub use aqueduct_converters::{Protobuf, ProtobufValue};
     #[cfg(feature = "files")]
     pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
     #[cfg(feature = "kafka")]

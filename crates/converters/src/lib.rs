@@ -86,7 +86,7 @@ mod json_schema;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod nobody;
-#[cfg(any(feature = "protobuf", feature = "shape"))]
+#[cfg(any(feature = "connect-json", feature = "protobuf"))]
 mod owned;
 mod primitive;
 #[cfg(feature = "protobuf")]

@@ -31,7 +31,7 @@ pub use rotate::{
     SegmentStats, any,
 };
 pub use row::{BytesRow, JsonRow};
-pub use schema::{DataType, Field, Literal, Schema};
+pub use schema::{Compatibility, DataType, Field, Incompatible, Literal, Schema};
 pub use sink::{
     Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink,
     SinkCapabilities, Staged,

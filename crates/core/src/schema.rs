@@ -3,12 +3,16 @@
 //! Avro, Protobuf, JSON Schema and Connect's envelope are read into it, Parquet, Avro files and tables are made of it. It
 //! knows the kinds that at least one of those has and keeps apart what any of them keeps apart.
 
+mod compatibility;
+
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::value::{FieldValue, TimeUnit};
+
+pub use self::compatibility::{Compatibility, Incompatible};
 
 /// The schema of a value.
 ///

@@ -17,7 +17,15 @@
 pub use aqueduct_core::StoredLetter;
 pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
+#[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
+pub use columns::UnknownMembers;
 pub use compress::{Compression, LevelError};
+#[cfg(feature = "avro")]
+pub use format::avro::{AvroCompression, AvroFiles};
+#[cfg(feature = "csv")]
+pub use format::csv::Csv;
+#[cfg(feature = "parquet")]
+pub use format::parquet::{Parquet, ParquetCompression};
 pub use format::{
     BuildError, BuiltRows, Delimited, Encoded, Encoder, FileBuilder, FileEncoder, FileKind, FileOutline,
     Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
@@ -37,6 +45,8 @@ pub use target::{
 mod beside;
 mod checksum;
 mod claim;
+#[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
+mod columns;
 mod compress;
 mod format;
 mod keys;
@@ -45,6 +55,8 @@ mod registry;
 mod repair;
 mod retry;
 mod sink;
+#[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
+mod tape;
 mod target;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

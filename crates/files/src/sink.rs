@@ -245,7 +245,8 @@ impl ObjectOptions {
     ///
     /// Such an object holds the same records in the same order as the object whose name it has, so line N is the key of row N,
     /// and both end where one of them reaches [`target_object_bytes`](Self::target_object_bytes). It is created, claimed and
-    /// recognised like any other. Part of the layout.
+    /// recognised like any other; until the segment's end is committed it may be there without the other, or the other without
+    /// it. Part of the layout.
     #[must_use]
     pub fn with_record_keys(mut self, keys: RecordKeys) -> Self {
         self.record_keys = Some(keys);

@@ -166,10 +166,9 @@ impl Reader {
         let deadline = Instant::now() + connect::PATIENCE;
         let mut reader = Self { consumer, brokers, topic, open: BTreeMap::new() };
         loop {
-            let asked = reader.find_ends(connect::attempt(deadline));
-            // Errors come as events, which somebody has to take.
+            let Err(error) = reader.find_ends(connect::attempt(deadline))? else { return Ok(reader) };
+            // Errors come as events, which somebody has to take. Nothing is assigned, so no letter is among them.
             let event = reader.consumer.poll(Duration::from_millis(50)).and_then(Result::err);
-            let Err(error) = asked? else { return Ok(reader) };
             let reason = last_error.get();
             if let Some(refused) =
                 reason.as_ref().and_then(|reason| connect::refusal(&reader.brokers, "", reason))
@@ -289,17 +288,13 @@ fn read_letter(
         |name: &str| needed(name)?.parse::<i64>().map_err(|_| format!("its header {name} is no number"));
     let partition = i32::try_from(number("aqueduct.partition")?);
     let partition = partition.map_err(|_| "its header aqueduct.partition is no partition".to_owned())?;
-    let timestamp = match text("aqueduct.timestamp") {
-        None => Timestamp::None,
-        Some(_) => {
-            let ms = number("aqueduct.timestamp")?;
-            // Letters of before say only when.
-            if text("aqueduct.timestamp.type").as_deref() == Some("log-append") {
-                Timestamp::LogAppend(ms)
-            } else {
-                Timestamp::Create(ms)
-            }
-        }
+    let timestamp = if text("aqueduct.timestamp").is_none() {
+        Timestamp::None
+    } else {
+        let ms = number("aqueduct.timestamp")?;
+        // Letters of before say only when.
+        let of_the_broker = text("aqueduct.timestamp.type").as_deref() == Some("log-append");
+        if of_the_broker { Timestamp::LogAppend(ms) } else { Timestamp::Create(ms) }
     };
     let pipeline = text("aqueduct.pipeline").or_else(|| text("__connect.errors.connector.name"));
     Ok(StoredLetter {

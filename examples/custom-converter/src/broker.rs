@@ -1,7 +1,7 @@
 //! The embedded Kafka broker, librdkafka's own mock cluster, and the readings that are produced to it.
 
 use anyhow::{Context as _, Result};
-use ciborium::{Value, cbor};
+use custom_converter::fixed_width::{Column, FixedWidth};
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
@@ -32,30 +32,48 @@ impl Reading {
 
     /// The row it is to become.
     pub(crate) fn row(self) -> String {
-        let (number, celsius) = (self.number, self.celsius());
+        let (number, celsius) = (self.number, self.millicelsius());
+        let (sign, whole, rest) =
+            (if celsius < 0 { "-" } else { "" }, celsius.abs() / 1_000, celsius.abs() % 1_000);
         format!(
-            r#"{{"sensor":{{"name":"{}","id":"AQID"}},"number":{number},"celsius":{celsius:?}}}"#,
-            self.sensor()
+            r#"{{"sensor":"{}","number":{number},"at":"2021-06-28T07:{:02}:{:02}.000Z","celsius":{sign}{whole}.{rest:03}}}"#,
+            self.sensor(),
+            self.second() / 60,
+            self.second() % 60,
         )
     }
 
-    fn celsius(self) -> f64 {
-        f64::from(self.number % 400) / 8.0
+    fn millicelsius(self) -> i64 {
+        i64::from(self.number % 400) * 125 - 10_000
     }
 
-    fn encode(self) -> Result<Vec<u8>> {
-        let item = cbor!({
-            "sensor" => { "name" => self.sensor(), "id" => Value::Bytes(vec![1, 2, 3]) },
-            "number" => self.number,
-            "celsius" => self.celsius(),
-        })?;
-        let mut bytes = Vec::new();
-        ciborium::into_writer(&item, &mut bytes)?;
-        if self.is_damaged() {
-            bytes.truncate(bytes.len() / 2);
-        }
-        Ok(bytes)
+    fn second(self) -> u32 {
+        self.number % 3_600
     }
+
+    fn encode(self) -> Vec<u8> {
+        let (sign, celsius) = (if self.millicelsius() < 0 { '-' } else { '+' }, self.millicelsius().abs());
+        let time = format!("2021062807{:02}{:02}", self.second() / 60, self.second() % 60);
+        let mut line =
+            format!("{:<12}{:08}{time}{sign}{celsius:06}", self.sensor(), self.number).into_bytes();
+        if self.is_damaged() {
+            line.truncate(line.len() / 2);
+        }
+        line
+    }
+}
+
+/// How a reading is laid out; what the plant's computer has written since 1987.
+pub(crate) fn readings() -> FixedWidth {
+    FixedWidth::new(
+        "plant.Reading",
+        [
+            ("sensor", Column::Text(12)),
+            ("number", Column::Number(8)),
+            ("at", Column::Timestamp),
+            ("celsius", Column::Decimal { width: 7, scale: 3 }),
+        ],
+    )
 }
 
 /// A running broker; it ends when this is dropped.
@@ -85,7 +103,7 @@ impl Broker {
             .context("cannot make a producer")?;
         let mut sent = Vec::new();
         for reading in Reading::all(records) {
-            let value = reading.encode()?;
+            let value = reading.encode();
             let partition = (reading.number % PARTITIONS).cast_signed();
             let record = FutureRecord::<[u8], _>::to(TOPIC).partition(partition).payload(&value);
             let delivery = producer.send_result(record).map_err(|(error, _)| error);

@@ -1,3 +1,3 @@
-//! A converter of one's own: [`cbor::Cbor`].
+//! A converter of one's own: [`fixed_width::FixedWidth`].
 
-pub mod cbor;
+pub mod fixed_width;

@@ -1,10 +1,10 @@
-//! CBOR out of Kafka, rows of JSON by sensor, and a check of what arrived.
+//! Lines of a fixed width out of Kafka, rows of JSON by sensor, and a check of what arrived.
 //!
 //! ```text
 //! cargo run                   everything embedded: broker, records, sink
 //! ```
 //!
-//! The part to copy is the library, `cbor.rs`, and [`pipeline`] to see where it goes. Every hundredth record is cut short on
+//! The part to copy is the library, `fixed_width.rs`, and [`pipeline`] to see where it goes. Every hundredth record is cut short on
 //! its way into Kafka: it is skipped and counted, and its neighbours arrive. With dead letters it would be kept instead.
 
 mod broker;
@@ -16,13 +16,12 @@ use anyhow::{Context as _, Result};
 use aqueduct::Batched;
 use aqueduct::prelude::*;
 use clap::Parser;
-use custom_converter::cbor::Cbor;
 use tracing_subscriber::EnvFilter;
 
-use broker::{Broker, RECORDS_MAX, Reading, TOPIC};
+use broker::{Broker, RECORDS_MAX, Reading, TOPIC, readings};
 use shelf::Shelf;
 
-/// CBOR out of Kafka through a converter of one's own
+/// Lines of a fixed width out of Kafka through a converter of one's own
 #[derive(Debug, Parser)]
 struct Args {
     /// How many records to produce
@@ -58,7 +57,7 @@ async fn demo(args: &Args) -> Result<bool> {
     let damaged = Reading::all(args.records).filter(|reading| reading.is_damaged()).count() as u64;
     let (rows, wrong) = shelf.compare(Reading::all(args.records).filter(|reading| !reading.is_damaged()));
     let lost = u64::from(args.records) - damaged - rows;
-    println!("rows {rows}, lost {lost}, wrong {wrong}, no CBOR and skipped {} of {damaged}", report.skipped);
+    println!("rows {rows}, lost {lost}, wrong {wrong}, damaged and skipped {} of {damaged}", report.skipped);
     if let Some((sensor, row)) = shelf.example() {
         println!("such as, of {sensor}: {row}");
     }
@@ -75,8 +74,8 @@ fn pipeline(brokers: &str, spool: &std::path::Path, shelf: Shelf) -> Result<Pipe
         .until_end()
         .build()?;
     let pipeline = Pipeline::from(source)
-        .convert(Cbor)
-        .partition(ByField::new("sensor.name")?)
+        .convert(readings())
+        .partition(ByField::new("sensor")?)
         .sink(Batched::new(shelf))
         .on_poison(OnPoison::Skip)
         .name("custom-converter")

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aqueduct::{BatchSink, JsonRow as _, Rejected, RowBatch, StageError};
 use async_trait::async_trait;
-use custom_converter::cbor::CborValue;
+use custom_converter::fixed_width::Line;
 
 use crate::broker::Reading;
 
@@ -16,12 +16,12 @@ pub(crate) struct Shelf {
 }
 
 #[async_trait]
-impl BatchSink<CborValue> for Shelf {
+impl BatchSink<Line> for Shelf {
     fn name(&self) -> &'static str {
         "shelf/1"
     }
 
-    async fn write(&self, batch: RowBatch<'_, CborValue>) -> Result<Vec<Rejected>, StageError> {
+    async fn write(&self, batch: RowBatch<'_, Line>) -> Result<Vec<Rejected>, StageError> {
         let mut refused = Vec::new();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         for row in batch.rows {
@@ -44,7 +44,7 @@ impl Shelf {
         let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for reading in expected {
             // A slash in a value makes no level of its own.
-            let route = format!("name={}", reading.sensor().replace('/', "%2F"));
+            let route = format!("sensor={}", reading.sensor().replace('/', "%2F"));
             wanted.entry(route).or_default().push(reading.row());
         }
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,91 +1,125 @@
 //! The converter keeps the contract of converters, and what nobody should send ends as poison.
 
-use aqueduct::testkit::{ScriptedRecord, check_converter, record};
+use aqueduct::testkit::{ScriptedRecord, check_converter, check_fingerprints_differ, fingerprint_of, record};
 use aqueduct::{
-    BatchBuilder, Converted, Converter as _, FieldPath, FieldValue, Fields as _, JsonRow as _, Offset,
-    OwnedRecord, Permit, Timestamp, TopicPartition,
+    BatchBuilder, Converted, Converter as _, Decimal, FieldPath, FieldValue, Fields as _, JsonRow as _,
+    Offset, Permit, StructuredValue as _, TimeUnit, Timestamp, TopicPartition,
 };
-use ciborium::{Value, cbor};
-use custom_converter::cbor::{Cbor, CborValue, DEPTH_MAX};
+use custom_converter::fixed_width::{Column, FixedWidth, Line};
+use std::sync::Arc;
 
-fn encoded(value: &Value) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    ciborium::into_writer(value, &mut bytes).unwrap();
-    bytes
+fn readings() -> FixedWidth {
+    FixedWidth::new(
+        "plant.Reading",
+        [
+            ("sensor", Column::Text(8)),
+            ("number", Column::Number(6)),
+            ("at", Column::Timestamp),
+            ("celsius", Column::Decimal { width: 7, scale: 3 }),
+        ],
+    )
 }
 
-fn of(bytes: &[u8]) -> OwnedRecord {
-    record(ScriptedRecord::new(bytes.to_vec()))
-}
+const GOOD: &str = "boiler  00004220210628073000-012125";
 
-fn converted(bytes: &[u8]) -> Result<CborValue, String> {
+fn converted(converter: &FixedWidth, bytes: &[u8]) -> Result<Line, String> {
     let mut batch = BatchBuilder::new(TopicPartition::new("readings", 0), bytes.len());
     batch.push(Offset::ZERO, Timestamp::None, None, Some(bytes), []);
     let batch = batch.build(Permit::unlimited());
     let record = batch.iter().next().unwrap();
-    match Cbor.convert(&record) {
+    match converter.convert(&record) {
         Ok(Converted::Emit(value)) => Ok(value),
         Ok(Converted::Skip(_)) => Err("skipped".to_owned()),
         Err(poison) => Err(poison.to_string()),
     }
 }
 
-fn row(value: &Value) -> Result<String, String> {
+fn row(line: &Line) -> String {
     let mut out = Vec::new();
-    converted(&encoded(value))?.write_json(&mut out).map_err(|poison| poison.to_string())?;
-    Ok(String::from_utf8(out).unwrap())
+    line.write_json(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
 }
 
 #[tokio::test]
 async fn the_contract_holds() {
-    let items = [cbor!(1).unwrap(), cbor!({ "a" => [1, null, "x"] }).unwrap(), Value::Bytes(vec![255])];
-    let records: Vec<_> = items.iter().map(|item| of(&encoded(item))).collect();
+    let records = [GOOD, &" ".repeat(GOOD.len()), "too short"];
+    let records: Vec<_> =
+        records.iter().map(|line| record(ScriptedRecord::new(line.as_bytes().to_vec()))).collect();
     // Hostile records come on top of these.
-    check_converter(&Cbor, &records).await;
+    check_converter(&readings(), &records).await;
 }
 
 #[test]
-fn values_become_the_json_of_rfc_8949() {
-    let value = cbor!({
-        "text" => "a\n\"b\"", "whole" => u64::MAX, "below" => -1, "half" => 0.5, "none" => f64::NAN,
-        "list" => [true, null], 7 => "seven",
-    });
-    let json = r#"{"text":"a\n\"b\"","whole":18446744073709551615,"below":-1,"half":0.5,"none":null,"list":[true,null],"7":"seven"}"#;
-    assert_eq!(row(&value.unwrap()).unwrap(), json);
-    assert_eq!(row(&Value::Bytes(vec![1, 2, 3])).unwrap(), "\"AQID\"");
-    let big = |tag| Value::Tag(tag, Box::new(Value::Bytes(vec![1; 17])));
-    let (positive, negative) = (row(&big(2)).unwrap(), row(&big(3)).unwrap());
-    assert_eq!(negative, positive.replacen('"', "\"~", 1));
+fn what_changes_rows_changes_the_identity() {
+    let of = |columns: Vec<(&str, Column)>| {
+        fingerprint_of(|parts| FixedWidth::new("x", columns).fingerprint(parts))
+    };
+    let decimal = |scale| Column::Decimal { width: 7, scale };
+    check_fingerprints_differ([
+        ("text", of(vec![("a", Column::Text(8))])),
+        ("another name", of(vec![("b", Column::Text(8))])),
+        ("another width", of(vec![("a", Column::Text(9))])),
+        ("another kind", of(vec![("a", Column::Number(8))])),
+        ("two digits", of(vec![("a", decimal(2))])),
+        ("three digits", of(vec![("a", decimal(3))])),
+    ]);
+}
+
+#[test]
+fn a_line_is_a_row_with_a_schema() {
+    let converter = readings();
+    let line = converted(&converter, GOOD.as_bytes()).unwrap();
+    assert_eq!(
+        row(&line),
+        r#"{"sensor":"boiler","number":42,"at":"2021-06-28T07:30:00.000Z","celsius":-12.125}"#
+    );
+    let schema = line.schema().unwrap();
+    assert_eq!(
+        schema.to_string(),
+        "plant.Reading struct{sensor:string?,number:int64?,at:timestamp(ms)?,celsius:decimal(6,3)?}"
+    );
+    let other = converted(&converter, GOOD.as_bytes()).unwrap();
+    assert!(Arc::ptr_eq(schema, other.schema().unwrap()), "one schema, one address");
 }
 
 #[test]
 fn fields_are_found_by_path() {
-    let value = converted(&encoded(&cbor!({ "a" => { "b" => "c" }, "n" => 5 }).unwrap())).unwrap();
-    let field = |path: &str| value.field(&FieldPath::parse(path).unwrap()).map(|it| format!("{it:?}"));
-    assert_eq!(field("a.b"), Some(format!("{:?}", FieldValue::Str("c".into()))));
-    assert_eq!(field("n"), Some(format!("{:?}", FieldValue::I64(5))));
-    assert_eq!(field("a"), Some(format!("{:?}", FieldValue::Composite)));
-    assert_eq!(field("a.x").or(field("n.x")), None);
+    let line = converted(&readings(), GOOD.as_bytes()).unwrap();
+    let field = |path: &str| line.field(&FieldPath::parse(path).unwrap());
+    assert_eq!(field("sensor"), Some(FieldValue::Str("boiler".into())));
+    assert_eq!(field("celsius"), Some(FieldValue::Decimal(Decimal::from_i128(-12_125, 3))));
+    let count = 1_624_865_400_000;
+    assert_eq!(field("at"), Some(FieldValue::Timestamp { count, unit: TimeUnit::Millis, utc: true }));
+    assert_eq!(field("sensor.x").or(field("none")), None);
 }
 
 #[test]
-fn maps_that_json_cannot_say_are_poison() {
-    let twice =
-        Value::Map(vec![(Value::Text("1".into()), Value::Null), (Value::Integer(1.into()), Value::Null)]);
-    assert!(row(&twice).unwrap_err().contains("\"1\" twice"));
-    let listed = Value::Map(vec![(Value::Array(Vec::new()), Value::Null)]);
-    assert!(row(&listed).unwrap_err().contains("neither text"));
+fn blank_columns_are_null() {
+    let line = converted(&readings(), &[b' '; GOOD.len()]).unwrap();
+    assert_eq!(row(&line), r#"{"sensor":null,"number":null,"at":null,"celsius":null}"#);
 }
 
 #[test]
-fn bombs_are_poison() {
-    let deep = vec![0x81; DEPTH_MAX + 1];
-    // An array, a map, a byte string and a text of 2^63 - 1 elements, in nine bytes each.
-    let long = [0x9b_u8, 0xbb, 0x5b, 0x7b].map(|head| [&[head, 0x7f][..], &[0xff; 7]].concat());
-    for bytes in long.iter().chain([&deep]) {
-        converted(bytes).unwrap_err();
+fn what_is_damaged_is_poison_that_names_the_column_only() {
+    let with = |at: usize, text: &str| {
+        let mut line = GOOD.as_bytes().to_vec();
+        line[at..at + text.len()].copy_from_slice(text.as_bytes());
+        converted(&readings(), &line).unwrap_err()
+    };
+    for (said, column) in [
+        (with(0, "hunter2\n"), "sensor"),
+        (with(0, "h\u{fc}nter"), "sensor"),
+        (with(8, "-00042"), "number"),
+        (with(8, "4 2   "), "number"),
+        (with(14, "20210631073000"), "at"),
+        (with(14, "2021-6-2 07300"), "at"),
+        (with(28, "0012125"), "celsius"),
+        (with(28, "+12.125"), "celsius"),
+    ] {
+        assert_eq!(said, format!("invalid-field: column {column:?} does not hold what it should"));
     }
-    let whole = encoded(&cbor!([1, 2]).unwrap());
-    assert!(converted(&whole[..1]).unwrap_err().contains("of 1"));
-    assert!(converted(&[&whole[..], &[0]].concat()).unwrap_err().contains("1 of 4 bytes follow"));
+    for length in [0, 1, GOOD.len() - 1, GOOD.len() + 1, 1 << 20] {
+        let said = converted(&readings(), &vec![b'0'; length]).unwrap_err();
+        assert_eq!(said, format!("malformed: a line of {length} bytes, expected 35"));
+    }
 }

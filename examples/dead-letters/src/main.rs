@@ -1,10 +1,11 @@
-//! Orders out of Kafka, the bad ones into dead letters, and a check that each is where it belongs.
+//! Orders out of Kafka, the bad ones into dead letters, the letters through a corrected layout, and a check that each order is
+//! where it belongs, once.
 //!
 //! ```text
 //! cargo run                   everything embedded: broker, orders, sink
 //! ```
 //!
-//! The part to copy is [`pipeline`] and [`read_back`]. One hundredth of the orders is cut short, one has no customer, one is of
+//! The part to copy is [`pipeline`], [`read_back`] and [`redrive`]. One hundredth of the orders is cut short, one has no customer, one is of
 //! less than nothing: each stage meets what only it can see. A second topic is what a deploy gone wrong looks like.
 
 mod orders;
@@ -16,9 +17,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use aqueduct::files::{StoredLetter, read_letters};
+use aqueduct::files::{DirectoryLetters, read_letters};
 use aqueduct::prelude::*;
-use aqueduct::{Batched, ErrorChain};
+use aqueduct::{Batched, ErrorChain, LetterFilter, Redrive, RedriveReport, StoredLetter};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -66,6 +67,8 @@ async fn demo(args: &Args) -> Result<bool> {
         println!("{count:>6} {stage}: {reason}, such as {}@{}: {detail}", record.lane, record.offset);
     }
 
+    let right = again(args.records, &till, &directory).await? && right;
+
     println!("as many to {BROKEN}, as XML");
     let run = pipeline(&broker.address(), BROKEN, scratch.path(), &directory, till)?;
     let Err(error) = run.run(std::future::pending()).await else {
@@ -99,6 +102,37 @@ fn pipeline(brokers: &str, topic: &str, spool: &Path, letters: &Path, till: Till
         .spool_dir(spool)
         .build()?;
     Ok(pipeline)
+}
+
+/// The letters of a topic through the corrected layout, which has a place for orders without a customer.
+async fn redrive(directory: &Path, till: Till) -> Result<RedriveReport> {
+    let layout = ByField::new("customer.name")?.missing_as("nobody")?;
+    let redrive = Redrive::new(Json::new(), layout, till).select(LetterFilter::all().topic(ORDERS));
+    // From a topic: KafkaLetters::builder().brokers(…).topic(…).build()?; from a bucket: letters() of S3DeadLetters, into the
+    // bucket of an S3 sink: its builder's build_repairs().
+    redrive.run(&mut DirectoryLetters::new(directory)).await.context("letters cannot be driven again")
+}
+
+/// Drives the letters again, twice: whether what is corrected is stored now, once, and everything else still only a letter.
+async fn again(records: u32, till: &Till, directory: &Path) -> Result<bool> {
+    let first = redrive(directory, till.clone()).await?;
+    println!("driven again: {first}");
+    for ((stage, reason), still) in &first.still_poison {
+        println!(
+            "{:>6} {stage}: {reason}, such as {}@{}: {}",
+            still.count, still.lane, still.offset, still.detail
+        );
+    }
+    let second = redrive(directory, till.clone()).await?;
+    println!("and once more: {second}");
+    let now_good = |number: &u32| matches!(Fault::of(*number), None | Some(Fault::Anonymous));
+    let expected: Vec<u64> = (0..records).filter(now_good).map(u64::from).collect();
+    let corrected = (0..records).filter(|number| Fault::of(*number) == Some(Fault::Anonymous)).count() as u64;
+    let right = till.orders() == expected
+        && (first.repaired, first.before, second.repaired, second.before) == (corrected, 0, 0, corrected)
+        && first.poisoned() + corrected == first.selected;
+    println!("orders in the till {}, {}", till.orders().len(), if right { "each once" } else { "WRONG" });
+    Ok(right)
 }
 
 /// Everything in the directory, each record once.

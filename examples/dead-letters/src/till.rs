@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aqueduct::convert::JsonValue;
 use aqueduct::{
-    BatchSink, FieldPath, FieldValue, Fields as _, JsonRow as _, Poison, PoisonReason, Rejected, RowBatch,
-    StageError,
+    BatchSink, FieldPath, FieldValue, Fields as _, Fingerprint, JsonRow as _, Poison, PoisonReason, Rejected,
+    RepairBatch, RepairSink, Repaired, RowBatch, StageError,
 };
 use async_trait::async_trait;
 
@@ -22,6 +22,20 @@ impl Till {
     pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let (cents, order) = (FieldPath::parse("cents")?, FieldPath::parse("order")?);
         Ok(Self { cents, order, rows: Arc::default() })
+    }
+
+    /// An order's number and row, if the till takes it.
+    fn read(&self, order: &JsonValue) -> Result<(u64, String), Poison> {
+        let (cents, number) = (order.field(&self.cents), order.field(&self.order));
+        let (Some(FieldValue::I64(0..)), Some(FieldValue::I64(number))) = (cents, number) else {
+            return Err(Poison::new(
+                PoisonReason::Rejected,
+                "an order has a number, and no less than 0 cents",
+            ));
+        };
+        let mut json = Vec::new();
+        order.write_json(&mut json)?;
+        Ok((number.unsigned_abs(), String::from_utf8_lossy(&json).into_owned()))
     }
 
     /// The numbers of the orders that are here.
@@ -45,22 +59,35 @@ impl BatchSink<JsonValue> for Till {
         let mut refused = Vec::new();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         for row in batch.rows {
-            let cents = row.value.field(&self.cents);
-            let number = row.value.field(&self.order);
-            let (Some(FieldValue::I64(0..)), Some(FieldValue::I64(number))) = (cents, number) else {
-                let poison =
-                    Poison::new(PoisonReason::Rejected, "an order has a number, and no less than 0 cents");
-                refused.push(Rejected { offset: row.offset, poison });
-                continue;
-            };
-            let mut json = Vec::new();
-            match row.value.write_json(&mut json) {
-                Ok(()) => {
-                    rows.insert(number.unsigned_abs(), String::from_utf8_lossy(&json).into_owned());
-                }
+            match self.read(&row.value) {
+                Ok((number, json)) => drop(rows.insert(number, json)),
                 Err(poison) => refused.push(Rejected { offset: row.offset, poison }),
             }
         }
         Ok(refused)
+    }
+}
+
+/// The till knows an order by its number, so it decides by itself what is there: like a table with a key.
+#[async_trait]
+impl RepairSink<JsonValue> for Till {
+    async fn repair(&self, batch: RepairBatch<'_, JsonValue>) -> Result<Repaired, StageError> {
+        let mut repaired = Repaired::default();
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in batch.rows {
+            match self.read(&row.value) {
+                Ok((number, _)) if rows.contains_key(&number) => repaired.before += 1,
+                Ok((number, json)) => {
+                    rows.insert(number, json);
+                    repaired.stored += 1;
+                }
+                Err(poison) => repaired.refused.push(Rejected { offset: row.record.offset(), poison }),
+            }
+        }
+        Ok(repaired)
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("sink", BatchSink::name(self));
     }
 }

@@ -46,11 +46,7 @@ impl AvroValue {
 
     /// What stands for a tombstone: null, without a schema.
     pub(super) fn null() -> Self {
-        static NULL: LazyLock<Arc<Plan>> = LazyLock::new(|| {
-            let ops = vec![Op::Scalar(Scalar { wire: Wire::Null, show: Show::Null })];
-            Arc::new(Plan { ops, root: OpId(0), schema: Arc::new(Schema::new(DataType::Null)) })
-        });
-        Self { bytes: Bytes::new(), plan: Arc::clone(&NULL) }
+        Self { bytes: Bytes::new(), plan: Arc::clone(&TOMBSTONE) }
     }
 
     /// The datum, without what framed it.
@@ -62,6 +58,11 @@ impl AvroValue {
         walk::walk(&self.plan, self.plan.root, &mut Cursor::new(&self.bytes), visitor)
     }
 }
+
+static TOMBSTONE: LazyLock<Arc<Plan>> = LazyLock::new(|| {
+    let ops = vec![Op::Scalar(Scalar { wire: Wire::Null, show: Show::Null })];
+    Arc::new(Plan { ops, root: OpId(0), schema: Arc::new(Schema::new(DataType::Null)) })
+});
 
 impl fmt::Debug for AvroValue {
     /// Never prints a payload.
@@ -89,8 +90,8 @@ impl Fields for AvroValue {
 
 impl StructuredValue for AvroValue {
     fn schema(&self) -> Option<&Arc<Schema>> {
-        // What is nothing but null declares no columns.
-        (*self.plan.schema.root().data_type() != DataType::Null).then_some(&self.plan.schema)
+        // A tombstone names no schema.
+        (!Arc::ptr_eq(&self.plan, &TOMBSTONE)).then_some(&self.plan.schema)
     }
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {

@@ -79,10 +79,10 @@ impl JsonSchema {
         Self { tombstones: Tombstones::default(), framing: Framing::values(), schemas: Arc::new(schemas) }
     }
 
-    /// Reads keys: their schema ids are found in keys and the header of keys.
+    /// Where schema ids are found: in values and their header unless told otherwise; `Framing::keys()` to read keys.
     #[must_use]
-    pub fn keys(mut self) -> Self {
-        self.framing = Framing::keys();
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
         self
     }
 

@@ -123,11 +123,12 @@ impl Protobuf {
         Ok(Self { tombstones: Tombstones::default(), messages: Messages::Plain(Arc::new(plan)) })
     }
 
-    /// Reads keys: their schema ids are found in keys and the header of keys. Plain messages have none.
+    /// Where schema ids are found: in values and their header unless told otherwise; `Framing::keys()` to read keys. Plain messages
+    /// have no ids.
     #[must_use]
-    pub fn keys(mut self) -> Self {
+    pub fn framing(mut self, it: Framing) -> Self {
         if let Messages::Registered { framing, .. } = &mut self.messages {
-            *framing = Framing::keys();
+            *framing = it;
         }
         self
     }

@@ -5,9 +5,11 @@
 
 use std::fmt;
 
+#[cfg(feature = "connect-json")]
 use aqueduct_core::Literal;
 use hashbrown::HashMap;
 
+#[cfg(feature = "connect-json")]
 use crate::owned::into_static;
 
 pub(crate) use self::lookup::field;
@@ -74,11 +76,15 @@ pub(crate) enum Kind {
 
 /// How an entry of a map stands in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "json-schema"), expect(dead_code, reason = "kinds that only JSON Schema has"))]
 pub(crate) enum Pairs {
     /// `[key, value]`.
+    #[cfg_attr(not(feature = "connect-json"), expect(dead_code, reason = "Connect's own spelling"))]
     Lists,
     /// `{"key": …, "value": …}`.
+    #[cfg_attr(
+        not(feature = "json-schema"),
+        expect(dead_code, reason = "the spelling of Confluent's JSON Schema")
+    )]
     Objects,
 }
 
@@ -118,6 +124,7 @@ impl Shape {
     }
 
     /// The default as schemas have it, if it is a scalar.
+    #[cfg(feature = "connect-json")]
     pub(crate) fn literal(&self) -> Option<Literal> {
         let text = self.default.as_deref()?;
         let scalar = scalar::read(&self.kind, text.as_bytes()).ok()?;

@@ -24,6 +24,7 @@ pub(crate) enum Token<'a> {
     /// A map of so many entries.
     Map(Option<u64>),
     /// The end of a list or map without a length.
+    #[cfg_attr(not(feature = "cbor"), expect(dead_code, reason = "only CBOR has lists without a length"))]
     Break,
 }
 

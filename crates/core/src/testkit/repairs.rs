@@ -1,6 +1,7 @@
 //! Repairs in memory.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -57,11 +58,12 @@ impl<T: Send + 'static> RepairSink<T> for MemoryRepairs<T> {
         let mut repaired = Repaired::default();
         for row in batch.rows {
             let identity = (batch.lane.clone(), row.record.offset().get());
-            if rows.contains_key(&identity) {
-                repaired.before += 1;
-            } else {
-                rows.insert(identity, (row.path.as_str().to_owned(), row.value));
-                repaired.stored += 1;
+            match rows.entry(identity) {
+                Entry::Occupied(_) => repaired.before += 1,
+                Entry::Vacant(free) => {
+                    free.insert((row.path.as_str().to_owned(), row.value));
+                    repaired.stored += 1;
+                }
             }
         }
         Ok(repaired)

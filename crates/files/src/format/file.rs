@@ -135,15 +135,27 @@ pub struct FileOutline {
     pub row_bytes: u64,
     /// Bytes of the largest of them, with those four.
     pub row_max: usize,
+    /// The memory it should make do with, in bytes: a share of the pool for publication. A format that holds back rows holds
+    /// back fewer where this is little. It may ask for more.
+    pub memory: usize,
 }
 
 impl FileOutline {
     /// Rows are given to a file in chunks of about this many bytes.
     const CHUNK: usize = 256 << 10;
 
-    /// A file of these rows.
+    const MEMORY: usize = 8 << 20;
+
+    /// A file of these rows, with 8 MiB of memory.
     pub fn new(shape: u32, rows: u64, row_bytes: u64, row_max: usize) -> Self {
-        Self { shape, rows, row_bytes, row_max }
+        Self { shape, rows, row_bytes, row_max, memory: Self::MEMORY }
+    }
+
+    /// The same file with this much memory.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
     }
 
     /// The most bytes of rows one call of [`FileEncoder::write`] is given, counted like [`row_bytes`](Self::row_bytes).

@@ -1,9 +1,15 @@
 //! From a value to the bytes of its row, and from rows to files.
 
+#[cfg(feature = "avro")]
+pub(crate) mod avro;
+#[cfg(feature = "csv")]
+pub(crate) mod csv;
 mod delimited;
 mod file;
 mod json_array;
 mod json_lines;
+#[cfg(feature = "parquet")]
+pub(crate) mod parquet;
 mod raw_bytes;
 
 use std::sync::Arc;

@@ -210,7 +210,7 @@ impl<F: FileKind, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
         lane: &TopicPartition,
         (number, layout, opened_at_ms): (u64, u64, i64),
         plans: &[Plan],
-    ) -> Result<Claim, StageError> {
+    ) -> Claim {
         let mut objects = Vec::with_capacity(plans.len());
         for plan in plans {
             let extension = self.extension(&plan.kind.extension, number);
@@ -226,7 +226,7 @@ impl<F: FileKind, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
                 rows_crc32c: format!("{:08x}", Crc::of(&plan.rows).get()),
             });
         }
-        Ok(Claim::new(lane, number, run_name(), opened_at_ms, layout, objects))
+        Claim::new(lane, number, run_name(), opened_at_ms, layout, objects)
     }
 
     fn encode<T: 'static>(&self, batch: RepairBatch<'_, T>) -> Result<EncodedRows, StageError>
@@ -284,7 +284,7 @@ where
         let claim = log::get(&*self.target, &key).await?;
         let plans = rows::plan(&kinds, &rows.iter().collect::<Vec<_>>());
         let layout = claim.layout()?;
-        let again = self.claim(&lane, (claim.number, layout, claim.opened_at_ms), &plans)?;
+        let again = self.claim(&lane, (claim.number, layout, claim.opened_at_ms), &plans);
         if let Some(difference) = claim.difference(&again) {
             // Whoever began it may have ended it since.
             if !self.is_published(&lane, &claim).await? {
@@ -314,7 +314,7 @@ where
                 break Repaired { before, refused, ..Repaired::default() };
             }
             let plans = rows::plan(&kinds, &free);
-            let claim = self.claim(&lane, (chain.next(), layout, opened_at_ms), &plans)?;
+            let claim = self.claim(&lane, (chain.next(), layout, opened_at_ms), &plans);
             let taken = log::create(&*self.target, &prefix, &claim).await?;
             chain.add(taken.as_ref().unwrap_or(&claim));
             if taken.is_some() {

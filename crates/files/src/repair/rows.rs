@@ -10,7 +10,8 @@ use bytes::Bytes;
 use crate::beside::RecordHeaders;
 use crate::compress::{Compression, Compressor, PIECE};
 use crate::format::{
-    BuildError, Encoder, FRAME, FileBuilder, FileOutline, Format, ROW_MAX, Row, Rows, frame, whole_rows,
+    BuildError, Encoded, Encoder, FRAME, FileBuilder, FileOutline, Format, ROW_MAX, Row, Rows, frame,
+    whole_rows,
 };
 use crate::sink::ObjectOptions;
 
@@ -109,8 +110,8 @@ pub(super) fn encode<T: 'static, F: Format<T>>(
 /// The shape of one row, and the row as a spool would hold it.
 fn one<T>(encoder: &mut Encoder<T>, envelope: &Envelope<'_, T>) -> Result<(u32, Bytes), Poison> {
     let mut out = Vec::new();
-    let encoded = encoder.rows().encode(envelope, &mut out)?;
-    let row = match encoded.row {
+    let Encoded { row, shape } = encoder.rows().encode(envelope, &mut out)?;
+    let row = match row {
         Row::Shared(bytes) => bytes,
         Row::Written => Bytes::from(out),
     };
@@ -126,7 +127,7 @@ fn one<T>(encoder: &mut Encoder<T>, envelope: &Envelope<'_, T>) -> Result<(u32, 
         }
         Encoder::Built(_) => frame(&row, &mut framed),
     }
-    Ok((encoded.shape, Bytes::from(framed)))
+    Ok((shape, Bytes::from(framed)))
 }
 
 /// The objects of these rows: of each route and shape one of each kind, in order of their first rows.

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use aqueduct_core::Pool;
 use bytes::Bytes;
 
 use super::buffers::Buffers;
@@ -20,7 +21,7 @@ use super::read::{self, Bodies, Body, GROUP_OVERHEAD, ReadError, Spooled};
 use super::rows::Object;
 use crate::checksum::Crc;
 use crate::compress::{Compression, Compressor, PIECE};
-use crate::format::{BuildError, FileBuilder, FileEncoder, Rows, whole_rows};
+use crate::format::{BuildError, FileBuilder, FileEncoder, FileOutline, Rows, whole_rows};
 use crate::sink::ObjectOptions;
 
 /// What happens to the rows of a segment's objects on their way to the target.
@@ -30,6 +31,8 @@ pub(super) struct Assembly {
     builders: Arc<[Option<Arc<dyn FileBuilder>>]>,
     codec: Compression,
     level: i32,
+    /// What a file should make do with, in bytes.
+    memory: usize,
 }
 
 impl fmt::Debug for Assembly {
@@ -39,8 +42,23 @@ impl fmt::Debug for Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(builders: Vec<Option<Arc<dyn FileBuilder>>>, options: &ObjectOptions) -> Self {
-        Self { builders: builders.into(), codec: options.compression, level: options.compression_level }
+    pub(super) fn new(
+        builders: Vec<Option<Arc<dyn FileBuilder>>>,
+        options: &ObjectOptions,
+        memory: &Pool,
+    ) -> Self {
+        // Two files at a time, with room for what is sent.
+        let memory = usize::try_from(memory.capacity() / 4).unwrap_or(usize::MAX);
+        Self {
+            builders: builders.into(),
+            codec: options.compression,
+            level: options.compression_level,
+            memory,
+        }
+    }
+
+    fn outline(&self, object: &Object) -> FileOutline {
+        object.outline().with_memory(self.memory)
     }
 
     fn builder(&self, id: u32) -> Option<&Arc<dyn FileBuilder>> {
@@ -75,7 +93,7 @@ impl Assembly {
         let Some(builder) = self.builder(id) else {
             return Ok(None);
         };
-        let file = object.outline();
+        let file = self.outline(object);
         let ready = Vec::with_capacity(file.chunk_bytes());
         Ok(Some(BuiltFile { encoder: Some(builder.open(&file)?), ready, taken: 0 }))
     }
@@ -88,7 +106,7 @@ impl Assembly {
     /// Memory of the object's file while it is built, in bytes: the encoder's, and the rows and the output of a call.
     pub(super) fn build_bytes(&self, id: u32, object: &Object) -> usize {
         let Some(builder) = self.builder(id) else { return 0 };
-        let file = object.outline();
+        let file = self.outline(object);
         builder.workspace(&file).saturating_add(2 * file.chunk_bytes())
     }
 
@@ -238,7 +256,7 @@ impl Group {
         let mut packer = Packer::new(&self.assembly, buffers.take(room))?;
         let mut ends = Vec::with_capacity(rows.bodies.len());
         for body in &rows.bodies {
-            if !packer.put(&body.bytes)? || !packer.end()? {
+            if !packer.end(&body.bytes)? {
                 return Err(io::Error::other("a body is larger than its bound").into());
             }
             ends.push((body.object, packer.filled));
@@ -270,7 +288,7 @@ impl Group {
     fn build(&self, id: u32, object: &Object, rows: &[u8], to: &mut Packer) -> Result<bool, ReadError> {
         let failed = |error| ReadError::Build { object: id, error };
         let Some(mut file) = self.assembly.open(id, object).map_err(failed)? else {
-            return Ok(to.put(rows)? && to.end()?);
+            return Ok(to.end(rows)?);
         };
         let most = object.outline().chunk_bytes();
         let mut rest = rows;
@@ -286,7 +304,7 @@ impl Group {
             rest = after;
         }
         file.finish().map_err(failed)?;
-        Ok(to.put(file.ready())? && to.end()?)
+        Ok(to.end(file.ready())?)
     }
 }
 
@@ -321,29 +339,39 @@ impl Packer {
         }
         while !bytes.is_empty() {
             let (now, after) = bytes.split_at(bytes.len().min(PIECE - self.piece.len()));
-            // A whole piece is not copied first.
-            if now.len() == PIECE {
-                if !self.compress(now)? {
-                    return Ok(false);
-                }
-            } else {
-                self.piece.extend_from_slice(now);
-                if self.piece.len() == PIECE && !self.compress_rest()? {
-                    return Ok(false);
-                }
+            self.piece.extend_from_slice(now);
+            if self.piece.len() == PIECE && !self.compress_rest()? {
+                return Ok(false);
             }
             bytes = after;
         }
         Ok(true)
     }
 
-    /// Ends the body at hand; answers whether there was room.
-    fn end(&mut self) -> io::Result<bool> {
-        // A body without bytes is a file of its codec too.
-        let fits =
-            self.compressor.is_none() || (self.piece.is_empty() && self.begun) || self.compress_rest()?;
+    /// Ends the body at hand with its last bytes; answers whether there was room.
+    fn end(&mut self, last: &[u8]) -> io::Result<bool> {
+        let fits = self.put_last(last)?;
         self.begun = false;
         Ok(fits)
+    }
+
+    fn put_last(&mut self, last: &[u8]) -> io::Result<bool> {
+        if self.compressor.is_none() {
+            return self.put(last);
+        }
+        if !self.piece.is_empty() {
+            return Ok(self.put(last)? && (self.piece.is_empty() || self.compress_rest()?));
+        }
+        // Nothing waits, so nothing has to be copied. A body without bytes is a file of its codec too.
+        if last.is_empty() && !self.begun {
+            return self.compress(last);
+        }
+        for piece in last.chunks(PIECE) {
+            if !self.compress(piece)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Forgets the body at hand.

@@ -288,7 +288,7 @@ where
                 Encoder::Joined { .. } => None,
                 Encoder::Built(rows) => Some(rows.finish()),
             });
-            let assembly = Assembly::new(builders.collect(), &self.sink.options);
+            let assembly = Assembly::new(builders.collect(), &self.sink.options, &self.memory);
             let spooled = read::Spooled { rows, index, index_length: self.index_tail.written() };
             let segment = publish::Segment {
                 lane: self.lane.clone(),

@@ -280,6 +280,30 @@ async fn an_empty_segment_publishes_nothing() {
 }
 
 #[tokio::test]
+async fn objects_without_bytes_are_files_of_their_codec() {
+    for codec in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(limits())));
+        let options = options().with_compression(codec);
+        let sink = ObjectSink::new(RawBytes::new(), Arc::clone(&target), options).unwrap();
+        let Begun::Fill(mut writer) = Sink::<Bytes>::begin(&sink, rig.start(0, 0)).await.unwrap() else {
+            panic!("this sink redoes")
+        };
+        let (mut table, batch) = (RouteTable::new(), one_batch(0, 0, &[(0, 0), (1, 3), (2, 0), (3, 0)]));
+        for record in batch.iter() {
+            let mut path = RoutePath::default();
+            path.push(&record.offset().to_string()).unwrap();
+            let (route, value) = (table.intern(&path), record.value_bytes().unwrap());
+            writer.append(Envelope { record: &record, route, path: &path, value }).unwrap();
+        }
+        writer.stage(OffsetRange::new(Offset::ZERO, Offset::new(4)).unwrap()).await.unwrap();
+        writer.publish().await.unwrap();
+        let stored = decoded(&target, codec);
+        assert_eq!(stored.values().map(Vec::len).collect::<Vec<_>>(), [0, 3, 0, 0]);
+        assert!(target.objects().values().all(|object| object.bytes.len() > 3 || codec == Compression::None));
+    }
+}
+
+#[tokio::test]
 async fn a_poison_leaves_no_trace() {
     let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::new()));
     let mut writer = begin(&sink(&target, ObjectOptions::default()), rig.start(0, 0)).await;

@@ -1,0 +1,162 @@
+//! One Parquet file while it is written.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::errors::ParquetError;
+
+use super::cells::Batch;
+use super::schema::FileSchema;
+use crate::columns::{CellWriter, Cells, Plan, Wide};
+use crate::format::{BuildError, FileOutline};
+
+/// A file that grows batch by batch.
+pub(crate) struct ParquetFile {
+    batch: Batch,
+    writer: ArrowWriter<Finished>,
+    schema: Arc<FileSchema>,
+    row_group_bytes: usize,
+    row_group_rows: usize,
+}
+
+/// Bytes of the file that are final and not handed out yet.
+#[derive(Default)]
+struct Finished(Vec<u8>);
+
+impl Write for Finished {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A batch ends with the row that brings it here, in bytes: what a row group may be larger than it should.
+fn batch_bytes(row_group_bytes: usize) -> usize {
+    (row_group_bytes / 4).clamp(64 << 10, 1 << 20)
+}
+
+impl ParquetFile {
+    pub(super) fn new(
+        schema: &Arc<FileSchema>,
+        plan: &Plan,
+        row_group_bytes: usize,
+        row_group_rows: usize,
+    ) -> Result<Self, ParquetError> {
+        let schema = Arc::clone(schema);
+        let options = ArrowWriterOptions::new()
+            .with_properties(schema.properties.clone())
+            .with_skip_arrow_metadata(true)
+            .with_parquet_schema(schema.parquet.clone());
+        let arrow = Arc::clone(&schema.arrow);
+        let writer = ArrowWriter::try_new_with_options(Finished::default(), arrow, options)?;
+        Ok(Self { batch: Batch::new(plan), writer, schema, row_group_bytes, row_group_rows })
+    }
+
+    fn flush_batch(&mut self) -> Result<(), BuildError> {
+        if self.batch.rows() == 0 {
+            return Ok(());
+        }
+        let mut batch = self.batch.take(&self.schema).map_err(BuildError::new)?;
+        while batch.num_rows() > 0 {
+            let room = self.row_group_rows.saturating_sub(self.writer.in_progress_rows()).max(1);
+            let now = batch.slice(0, batch.num_rows().min(room));
+            batch = batch.slice(now.num_rows(), batch.num_rows() - now.num_rows());
+            self.writer.write(&now).map_err(BuildError::new)?;
+            if self.writer.in_progress_rows() >= self.row_group_rows
+                || self.writer.memory_size() >= self.row_group_bytes
+            {
+                self.writer.flush().map_err(BuildError::new)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_out(&mut self, out: &mut Vec<u8>) {
+        let finished = &mut self.writer.inner_mut().0;
+        if out.is_empty() && out.capacity() < finished.len() {
+            std::mem::swap(out, finished);
+        } else {
+            out.append(finished);
+        }
+    }
+}
+
+impl CellWriter for ParquetFile {
+    fn end_row(&mut self, _out: &mut Vec<u8>) -> Result<(), BuildError> {
+        self.batch.end_row();
+        if self.batch.weight() >= batch_bytes(self.row_group_bytes) { self.flush_batch() } else { Ok(()) }
+    }
+
+    fn end_chunk(&mut self, out: &mut Vec<u8>) -> Result<(), BuildError> {
+        self.flush_batch()?;
+        self.hand_out(out);
+        Ok(())
+    }
+
+    fn finish(mut self, out: &mut Vec<u8>) -> Result<(), BuildError> {
+        self.flush_batch()?;
+        let Finished(rest) = self.writer.into_inner().map_err(BuildError::new)?;
+        out.extend_from_slice(&rest);
+        Ok(())
+    }
+}
+
+/// The most memory a file takes, in bytes.
+pub(super) fn workspace(leaves: usize, plan: &Plan, file: &FileOutline, row_group_bytes: usize) -> usize {
+    let rows = usize::try_from(file.row_bytes).unwrap_or(usize::MAX);
+    // What a small file can hold at all: a value may need more in memory than on tape.
+    let group =
+        row_group_bytes.min(rows.saturating_mul(3).saturating_add(leaves.saturating_mul(COLUMN_BYTES)));
+    let groups = rows / row_group_bytes.max(1) + 1;
+    let metadata = groups.saturating_mul(leaves).saturating_mul(COLUMN_METADATA_BYTES);
+    let batch = batch_bytes(row_group_bytes)
+        .min(rows.saturating_mul(4))
+        .saturating_add(plan.largest_row(file.row_max));
+    // The row group while it grows and as output, and the page of each column that is being compressed.
+    group
+        .saturating_mul(2)
+        .saturating_add(batch.saturating_mul(2))
+        .saturating_add(metadata)
+        .saturating_add(leaves.saturating_mul(COLUMN_BYTES))
+}
+
+/// A column's writer with nothing in it.
+const COLUMN_BYTES: usize = 6 << 10;
+/// What the footer says of a column of a row group.
+const COLUMN_METADATA_BYTES: usize = 1 << 10;
+
+macro_rules! forward_cells {
+    ($($name:ident($($argument:ident: $kind:ty),*);)*) => { $(
+        #[inline]
+        fn $name(&mut self, node: usize, $($argument: $kind),*) {
+            self.batch.$name(node, $($argument),*);
+        }
+    )* };
+}
+
+impl Cells for ParquetFile {
+    forward_cells! {
+        null();
+        boolean(value: bool);
+        integer(value: i64);
+        unsigned(value: u64);
+        float(value: f32);
+        double(value: f64);
+        decimal(value: Wide);
+        text(value: &[u8]);
+        symbol(index: u32, symbol: &[u8]);
+        bytes(value: &[u8]);
+        duration(months: u32, days: u32, millis: u32);
+        begin_struct();
+        begin_list(count: usize);
+        begin_map(count: usize);
+        key(key: &[u8]);
+        branch(place: usize);
+    }
+}
