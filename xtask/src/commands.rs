@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use tokio::task::spawn_blocking;
 use xtask::load::audit::{self, audit, scan};
-use xtask::load::generate::{Compression, Load, RecordTime};
+use xtask::load::generate::{Compression, Encoding, Load, RecordTime};
 use xtask::load::{Ledger, Spec, Spread};
 use xtask::process::Process;
 use xtask::services::{self, Cache, Endpoint, Running, Topics};
@@ -153,7 +153,8 @@ impl ProduceCommand {
         topics.create(&self.topic, spec.partitions.get(), &[]).await?;
         let range = self.first..spec.records;
         let (compression, record_time, rate) = (self.compression, self.record_time, self.rate);
-        let load = Load { topic: self.topic, spec, range, compression, record_time, rate };
+        let encoding = Encoding::Json;
+        let load = Load { topic: self.topic, spec, range, encoding, compression, record_time, rate };
         let produced = spawn_blocking(move || load.produce(&brokers)).await??;
         let (seconds, rate) = (produced.elapsed.as_secs_f64(), produced.rate());
         say(format_args!(

@@ -64,7 +64,7 @@ pub(super) fn place(command: &mut std::process::Command, endpoint: &Endpoint, bu
 }
 
 /// A value as the command line has it.
-fn name(value: &impl ValueEnum) -> String {
+pub(super) fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 

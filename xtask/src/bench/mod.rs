@@ -8,6 +8,7 @@
 //! see what the *paths* cost. Where there are few, the pipeline is taken apart: it is run with an early end, step by step.
 
 mod child;
+mod formats;
 mod table;
 pub(crate) mod worker;
 
@@ -24,6 +25,7 @@ use xtask::load::{Ledger, Spec, Spread};
 use xtask::services::{Cache, Options, Running};
 
 use self::child::{Child, Worker};
+use self::formats::FormatsArguments;
 use self::table::{Breakdown, Row};
 use self::worker::{Compression, Measured, Until, Values};
 
@@ -31,6 +33,8 @@ use self::worker::{Compression, Measured, Until, Values};
 pub(crate) enum BenchCommand {
     /// Kafka to S3: CPU a record over the floor, peak memory, objects, losses
     S3(S3Arguments),
+    /// From format to format: CPU a record over reading it and over a bare loop that converts it, peak memory, losses
+    Formats(FormatsArguments),
     #[command(hide = true, subcommand)]
     Worker(worker::WorkerCommand),
 }
@@ -59,6 +63,7 @@ impl BenchCommand {
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::S3(arguments) => arguments.run().await,
+            Self::Formats(arguments) => arguments.run().await,
             Self::Worker(worker) => worker.run().await,
         }
     }
@@ -82,6 +87,9 @@ impl Case {
         let values = match self.values {
             Values::Bytes => "bytes",
             Values::Json => "json",
+            Values::AvroToParquet => "avro-parquet",
+            Values::JsonToParquet => "json-parquet",
+            Values::AvroToJson => "avro-json",
         };
         let compression = match self.compression {
             Compression::None => "",
@@ -216,7 +224,7 @@ impl Bench {
         let pairs = if compared { self.arguments.pairs } else { 1 };
         for pair in 1..=pairs {
             tell(&format!("{name} {pair}/{pairs}: floor"));
-            floors.push(self.floor(spec, topic).await?);
+            floors.push(floor(&self.running.kafka.brokers(), spec, topic).await?);
             tell(&format!("{name} {pair}/{pairs}: pipeline"));
             let worker = self.worker(case, Until::Store, topic, false);
             let run = Child::spawn(&worker.command()?)?.done().await?;
@@ -251,7 +259,7 @@ impl Bench {
         let pairs = if case.is_plain() { self.arguments.pairs } else { 1 };
         for pair in 1..=pairs {
             tell(&format!("{name} {pair}/{pairs}: step by step"));
-            breakdown.consume(&self.floor(spec, topic).await?);
+            breakdown.consume(&floor(&self.running.kafka.brokers(), spec, topic).await?);
             for until in [Until::Lane, Until::Convert, Until::Spool, Until::ReadBack, Until::Store] {
                 if until == Until::ReadBack && case.compression != Compression::None {
                     let plain = Case { compression: Compression::None, ..case };
@@ -285,16 +293,6 @@ impl Bench {
         let measured = Child::spawn(&command)?.done().await?;
         endpoint.bucket(BUCKET).clear().await?;
         Ok(measured)
-    }
-
-    async fn floor(&self, spec: &Spec, topic: &str) -> Result<Measured> {
-        let mut command = child::this_program("floor")?;
-        command
-            .args(["--brokers", &self.running.kafka.brokers()])
-            .args(["--topic", topic])
-            .args(["--partitions", &spec.partitions.to_string()])
-            .args(["--records", &spec.records.to_string()]);
-        Child::spawn(&command)?.done().await
     }
 
     fn worker(&mut self, case: Case, until: Until, topic: &str, follow: bool) -> Worker {
@@ -361,6 +359,17 @@ impl Bench {
         }
         Ok((read + rest.records).saturating_sub(spec.records))
     }
+}
+
+/// Reads a topic and does nothing with it.
+async fn floor(brokers: &str, spec: &Spec, topic: &str) -> Result<Measured> {
+    let mut command = child::this_program("floor")?;
+    command
+        .args(["--brokers", brokers])
+        .args(["--topic", topic])
+        .args(["--partitions", &spec.partitions.to_string()])
+        .args(["--records", &spec.records.to_string()]);
+    Child::spawn(&command)?.done().await
 }
 
 fn millis(duration: Duration) -> u64 {

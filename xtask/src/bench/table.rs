@@ -128,11 +128,11 @@ impl Breakdown {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn cost(measured: &Measured) -> f64 {
+pub(super) fn cost(measured: &Measured) -> f64 {
     measured.cpu.as_nanos() as f64 / measured.records.max(1) as f64
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -6,6 +6,7 @@ mod gate;
 mod host;
 mod kafka;
 mod marks;
+mod matrix;
 mod member;
 mod processes;
 mod proof;
@@ -138,6 +139,8 @@ enum Scenario {
     Clock,
     /// Few open files, many routes
     Fds,
+    /// Every converter with every format, compression and layout; in the slice, every two of them
+    Matrix,
 }
 
 impl Scenario {
@@ -190,6 +193,7 @@ impl Scenario {
             Self::BitFlip => Box::pin(bits::run(site)).await,
             Self::Clock => Box::pin(clock::run(site)).await,
             Self::Fds => Box::pin(files::run(site)).await,
+            Self::Matrix => Box::pin(matrix::run(site)).await,
         }
     }
 }

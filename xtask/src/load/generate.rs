@@ -14,6 +14,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use serde::{Deserialize, Serialize};
 
+use super::avro::AvroEvents;
 use super::event::Spec;
 
 /// What to produce, and how.
@@ -25,12 +26,24 @@ pub struct Load {
     pub spec: Spec,
     /// Which of them. A second load of the same spec goes on where the first ended.
     pub range: Range<u64>,
+    /// How values are written.
+    pub encoding: Encoding,
     /// How batches are compressed.
     pub compression: Compression,
     /// The records' timestamps.
     pub record_time: RecordTime,
     /// Records a second; as fast as it goes without one.
     pub rate: Option<u64>,
+}
+
+/// How the values of events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON text.
+    #[default]
+    Json,
+    /// Avro, behind the id of its schema.
+    Avro,
 }
 
 /// librdkafka's codecs.
@@ -74,8 +87,8 @@ impl Load {
     /// All events of `spec` to `topic`, uncompressed, with the events' times, as fast as it goes.
     pub fn of(spec: Spec, topic: impl Into<String>) -> Self {
         let range = 0..spec.records;
-        let (compression, record_time) = (Compression::None, RecordTime::Event);
-        Self { topic: topic.into(), spec, range, compression, record_time, rate: None }
+        let (encoding, compression, record_time) = (Encoding::Json, Compression::None, RecordTime::Event);
+        Self { topic: topic.into(), spec, range, encoding, compression, record_time, rate: None }
     }
 
     /// Produces it and waits until every record is acknowledged by all replicas. Blocks: in async code, run it by
@@ -103,13 +116,17 @@ impl Load {
         let started = Instant::now();
         let mut bytes = 0;
         let mut event = Vec::with_capacity(self.spec.bytes);
+        let mut avro = AvroEvents::new()?;
         for (sent, seq) in (0_u64..).zip(self.range.clone()) {
             if sent.is_multiple_of(POLL_EVERY) {
                 producer.poll(Duration::ZERO);
                 producer.context().check()?;
                 self.pace(started, sent);
             }
-            self.spec.write(seq, &mut event);
+            match self.encoding {
+                Encoding::Json => self.spec.write(seq, &mut event),
+                Encoding::Avro => avro.write(&self.spec, seq, &mut event)?,
+            }
             bytes += event.len() as u64;
             self.send(&producer, seq, &event)?;
         }

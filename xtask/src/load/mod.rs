@@ -4,6 +4,7 @@
 //! with decoders of other crates, and counts.
 
 pub mod audit;
+pub mod avro;
 mod decode;
 mod event;
 pub mod generate;

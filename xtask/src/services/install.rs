@@ -1,8 +1,10 @@
 //! The servers' programs: where they are kept, and how they get there on a fresh machine.
 //!
 //! Apache Kafka's jars come from Maven Central through `services/kafka/pom.xml`, and Apicurio Registry as the archive it is
-//! distributed in; `MinIO` is built by `go install` through the Go module proxy. A program counts as present only when it is whole: jars are copied aside and moved into place in one
-//! step, and a `minio` must hold the wanted version and run.
+//! distributed in; `MinIO` is built by `go install` through the Go module proxy; the readers of object files are Python packages
+//! from `PyPI` (`readers/requirements.txt`) in an environment of their own. A program counts as present only when it is whole:
+//! jars are copied aside and moved into place in one step, a `minio` must hold the wanted version and run, and an environment
+//! says last of what it was made.
 
 use std::env;
 use std::ffi::OsStr;
@@ -30,11 +32,17 @@ const MINIO_PACKAGE: &str = "github.com/minio/minio";
 const KAFKA_POM: &str = include_str!("../../services/kafka/pom.xml");
 const KAFKA_LOGGING: &str = include_str!("../../services/kafka/log4j2.xml");
 
+const REQUIREMENTS: &str = include_str!("../../readers/requirements.txt");
+
 const JAVA: Tool = Tool {
     name: "java",
     install: "a Java runtime 17 or newer (Debian: `apt-get install openjdk-17-jre-headless`)",
 };
 const MAVEN: Tool = Tool { name: "mvn", install: "Apache Maven (Debian: `apt-get install maven`)" };
+const PYTHON: Tool = Tool {
+    name: "python3",
+    install: "Python 3.10 or newer with venv (Debian: `apt-get install python3-venv`)",
+};
 const GO: Tool = Tool { name: "go", install: "Go 1.24 or newer (https://go.dev/dl)" };
 
 /// The directory that holds programs and state: `$AQUEDUCT_CACHE`, else `$XDG_CACHE_HOME`, else `~/.cache`, and `aqueduct` below it.
@@ -159,6 +167,39 @@ impl Cache {
             minio.display()
         );
         Ok(minio)
+    }
+
+    /// Makes sure that there is a Python with the readers' packages; fetches them if they are not here (about 80 MB).
+    pub(crate) fn python(&self) -> Result<PathBuf> {
+        let system = PYTHON.locate()?;
+        let home = self.dir()?.join("readers");
+        let (python, marker) = (home.join("bin").join("python"), home.join(".ok"));
+        let _lock = self.lock("install.lock")?;
+        let version = run(Command::new(&system).arg("--version"), PYTHON.install)?.stdout;
+        // The environment leans on the Python it was made with: another one makes it again.
+        let wanted = format!("{}{REQUIREMENTS}", String::from_utf8_lossy(&version));
+        if fs::read_to_string(&marker).is_ok_and(|made_of| made_of == wanted) {
+            tracing::debug!(python = %python.display(), "the readers are in the cache");
+            return Ok(python);
+        }
+        remove_dir(&home)?;
+        tracing::info!("fetching the readers of object files from PyPI into {}", home.display());
+        run(Command::new(system).args(["-m", "venv"]).arg(&home), PYTHON.install)?;
+        let requirements = home.join("requirements.txt");
+        write(&requirements, REQUIREMENTS)?;
+        let mut install = Command::new(&python);
+        install.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+        ]);
+        install.arg("--requirement").arg(&requirements);
+        run(&mut install, "is PyPI reachable (PIP_INDEX_URL for a mirror)?")?;
+        write(&marker, &wanted)?;
+        Ok(python)
     }
 }
 

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::{join, try_join};
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use crate::readers::Readers;
 
 pub use self::bucket::{Bucket, Listed, Upload};
 pub use self::certificates::Certificates;
@@ -142,6 +145,8 @@ impl Running {
 /// begin again on their data, on other ports; without such servers and without `data`, it is kept in the cache.
 pub async fn start(cache: &Cache, data: Option<PathBuf>, kafka_heap_mib: u32) -> Result<Running> {
     let _lock = cache.lock("services.lock")?;
+    let of_readers = cache.clone();
+    spawn_blocking(move || Readers::install(&of_readers)).await??;
     let running = match Running::find(cache)? {
         Some(mut running) if running.kafka.is_alive() || running.s3.is_alive() => {
             running.restart().await?;

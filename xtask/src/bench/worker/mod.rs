@@ -1,5 +1,6 @@
 //! The measured processes: a bare poll loop, and the pipeline. Each prints JSON lines and judges itself by `/proc`.
 
+mod bare;
 mod ladder;
 mod put;
 
@@ -8,6 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use aqueduct::convert::Avro;
+use aqueduct::convert::registry::{FixedSchemas, SchemaKind};
 use aqueduct::files::{Delimited, Format, ObjectOptions, ObjectSink};
 use aqueduct::partition::{ByKafkaPartition, ByTime};
 use aqueduct::{
@@ -20,8 +23,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
+use xtask::load::avro;
 use xtask::process::{Process, Usage};
 
+use self::bare::BareArguments;
+pub(crate) use self::bare::Conversion;
 pub(crate) use self::ladder::Until;
 use self::ladder::{Blind, Discard, Unpublished};
 use self::put::PutArguments;
@@ -38,6 +44,12 @@ pub(crate) enum Values {
     Bytes,
     /// Validates them as JSON and stores JSON lines.
     Json,
+    /// Stores Avro as Parquet with Snappy.
+    AvroToParquet,
+    /// Stores JSON as Parquet with Snappy.
+    JsonToParquet,
+    /// Stores Avro as JSON lines.
+    AvroToJson,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +69,8 @@ pub(crate) enum WorkerCommand {
     Pipeline(PipelineArguments),
     /// Puts objects with nothing but the SDK
     Put(PutArguments),
+    /// Decodes and encodes in memory, with nothing around it
+    Bare(BareArguments),
 }
 
 /// How a case's objects are compressed.
@@ -137,6 +151,9 @@ impl WorkerCommand {
             }
             Self::Pipeline(arguments) => arguments.run().await,
             Self::Put(arguments) => say(&Line::Done(arguments.run().await?)),
+            Self::Bare(arguments) => {
+                say(&Line::Done(tokio::task::spawn_blocking(|| arguments.run()).await??))
+            }
         }
     }
 }
@@ -170,6 +187,10 @@ impl PipelineArguments {
             (_, Until::Lane) => self.pipeline(RawBytes::new(), ByKafkaPartition, Discard).await,
             (Values::Bytes, _) => self.whole(RawBytes::new(), hourly, Delimited::lines()).await,
             (Values::Json, _) => self.whole(Json::new(), hourly, JsonLines::new()).await,
+            (Values::AvroToJson, _) => self.whole(avro()?, hourly, JsonLines::new()).await,
+            (Values::AvroToParquet | Values::JsonToParquet, _) => {
+                anyhow::bail!("Parquet is not in this build")
+            }
         }
     }
 
@@ -247,6 +268,12 @@ impl PipelineArguments {
         let objects = report.objects;
         say(&Line::Done(measured(started, report.records, objects, report.first_object_after)?))
     }
+}
+
+/// The schema is at hand, so that no registry's answers are measured; values name it as ever.
+fn avro() -> Result<Avro> {
+    let source = FixedSchemas::new().with(avro::SCHEMA_ID, SchemaKind::Avro, avro::SCHEMA);
+    Ok(Avro::with_registry(source).build()?)
 }
 
 async fn tell(handle: Handle) {

@@ -209,7 +209,7 @@ pub(crate) async fn read_letters(case: &Case, topic: &str) -> Result<Vec<Letter>
     spawn_blocking(move || read_letters_blocking(&brokers, &topic)).await?
 }
 
-fn read_letters_blocking(brokers: &str, topic: &str) -> Result<Vec<Letter>> {
+pub(crate) fn read_letters_blocking(brokers: &str, topic: &str) -> Result<Vec<Letter>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "aqueduct-letters")

@@ -1,0 +1,189 @@
+//! Formats and what they are compressed with: how values are stored, and who reads them back.
+
+use std::sync::Arc;
+
+use aqueduct::files::{Delimited, Format, JsonArray};
+use aqueduct::{BytesRow, Compression, Fields, JsonLines, JsonRow, StructuredValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use xtask::readers::{Around, Cell, Reader};
+
+use super::calendar::{Moment, date_text};
+use super::encode::Encoding;
+
+/// A format with one compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Storage {
+    pub(super) format: Kind,
+    /// The compression, by the name that a reader finds.
+    pub(super) codec: &'static str,
+}
+
+/// A format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    JsonLines,
+    /// One array a file.
+    JsonArray,
+    /// Values that are bytes, a newline after each.
+    Delimited,
+    /// Values that are bytes, one after the other.
+    Raw,
+}
+
+/// What a format takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// Values with parts.
+    Structured,
+    /// Bytes.
+    Bytes,
+}
+
+const AROUND: [&str; 3] = ["none", "gzip", "zstd"];
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::JsonLines, Self::JsonArray, Self::Delimited, Self::Raw];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::JsonLines => "json-lines",
+            Self::JsonArray => "json-array",
+            Self::Delimited => "delimited",
+            Self::Raw => "raw",
+        }
+    }
+
+    pub(super) fn takes(self) -> Takes {
+        match self {
+            Self::JsonLines | Self::JsonArray => Takes::Structured,
+            Self::Delimited | Self::Raw => Takes::Bytes,
+        }
+    }
+
+    pub(super) fn codecs(self) -> &'static [&'static str] {
+        match self {
+            Self::JsonLines | Self::JsonArray | Self::Delimited | Self::Raw => &AROUND,
+        }
+    }
+
+    /// Everyone who can read it.
+    pub(super) fn readers(self) -> &'static [Reader] {
+        match self {
+            Self::JsonLines => &[Reader::JsonL],
+            Self::JsonArray => &[Reader::Json],
+            Self::Delimited => &[Reader::Lines],
+            Self::Raw => &[Reader::Raw],
+        }
+    }
+
+    /// The value in a file, where a record of `encoding` has `value`.
+    pub(super) fn stores(self, encoding: &Encoding, value: &Cell) -> Cell {
+        match self {
+            Self::JsonLines | Self::JsonArray => (encoding.rows)(value),
+            Self::Delimited | Self::Raw => (encoding.carries)(value),
+        }
+    }
+}
+
+impl Storage {
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        Kind::ALL
+            .into_iter()
+            .flat_map(|format| format.codecs().iter().map(move |codec| Self { format, codec }))
+    }
+
+    pub(super) fn name(self) -> String {
+        format!("{}-{}", self.format.name(), self.codec)
+    }
+
+    /// What is around a whole file.
+    pub(super) fn around(self) -> Around {
+        match self.codec {
+            "gzip" => Around::Gzip,
+            "zstd" => Around::Zstd,
+            _ => Around::None,
+        }
+    }
+
+    /// The same as the sink is told.
+    pub(super) fn compression(self) -> Compression {
+        match self.around() {
+            Around::None => Compression::None,
+            Around::Gzip => Compression::Gzip,
+            Around::Zstd => Compression::Zstd,
+        }
+    }
+
+    /// How keys end.
+    pub(super) fn extension(self) -> String {
+        let format = match self.format {
+            Kind::JsonLines | Kind::JsonArray => ".json",
+            Kind::Delimited | Kind::Raw => ".bin",
+        };
+        let around = match self.around() {
+            Around::None => "",
+            Around::Gzip => ".gz",
+            Around::Zstd => ".zst",
+        };
+        format!("{format}{around}")
+    }
+
+    /// The format, for values with parts; none if it takes others.
+    pub(super) fn structured<T>(self) -> Option<Arc<dyn Format<T>>>
+    where
+        T: StructuredValue + JsonRow + Fields + Send + 'static,
+    {
+        match self.format {
+            Kind::JsonLines => Some(Arc::new(JsonLines::new())),
+            Kind::JsonArray => Some(Arc::new(JsonArray::new())),
+            Kind::Delimited | Kind::Raw => None,
+        }
+    }
+
+    /// The format, for values that are bytes; none if it takes others.
+    pub(super) fn bytes<T: BytesRow + Send + 'static>(self) -> Option<Arc<dyn Format<T>>> {
+        match self.format {
+            Kind::Delimited => Some(Arc::new(Delimited::lines())),
+            Kind::Raw => Some(Arc::new(aqueduct::files::RawBytes::new())),
+            Kind::JsonLines | Kind::JsonArray => None,
+        }
+    }
+}
+
+/// A value as JSON has it: what JSON has no kind for is text.
+pub(super) fn as_json(value: &Cell) -> Cell {
+    match value {
+        Cell::Bytes(bytes) => Cell::text(STANDARD.encode(bytes)),
+        Cell::Uuid(text) => Cell::text(text),
+        Cell::Date(days) => Cell::text(date_text(*days)),
+        Cell::Time(count, unit) => Cell::text(Moment::at(*count, *unit).time_text()),
+        Cell::Timestamp(count, unit, utc) => {
+            Cell::text(format!("{}{}", Moment::at(*count, *unit).text(), if *utc { "Z" } else { "" }))
+        }
+        Cell::Duration([months, days, millis]) => {
+            Cell::text(format!("P{months}M{days}DT{}.{:03}S", millis / 1_000, millis % 1_000))
+        }
+        Cell::List(items) => Cell::List(items.iter().map(as_json).collect()),
+        Cell::Map(members) | Cell::Record(members) => {
+            Cell::record(members.iter().map(|(name, value)| (name.clone(), as_json(value))))
+        }
+        Cell::F64(bits) if !f64::from_bits(*bits).is_finite() => {
+            Cell::text(not_finite(f64::from_bits(*bits)))
+        }
+        Cell::F32(bits) if !f32::from_bits(*bits).is_finite() => {
+            Cell::text(not_finite(f32::from_bits(*bits).into()))
+        }
+        other => other.clone(),
+    }
+}
+
+fn not_finite(value: f64) -> &'static str {
+    if value.is_nan() {
+        "NaN"
+    } else if value < 0.0 {
+        "-Infinity"
+    } else {
+        "Infinity"
+    }
+}
