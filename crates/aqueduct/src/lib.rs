@@ -61,7 +61,7 @@
 //! | --- | --- |
 //! | `converters` (default) | [`convert`] |
 //! | `partitioners` (default) | [`partition`] |
-//! | `avro` | [`convert`] with Avro: a schema registry's wire format, single objects, one schema for all |
+//! | `avro` | [`convert`] with Avro: a schema registry's wire format, single objects, one schema for all; with `files`, `AvroFiles` |
 //! | `cbor`, `messagepack` | [`convert`] with CBOR and MessagePack |
 //! | `connect-json` | [`convert`] with JSON in Kafka Connect's envelope of schema and payload |
 //! | `json-schema` | [`convert`] with JSON that a registry's JSON Schema describes |
@@ -72,9 +72,7 @@
 //! | `s3` | [`s3`] and [`files`] |
 //! | `schema-registry` | [`schema_registry`]: the client that converters ask for the schemas of records |
 //! | `files` | [`files`]: formats, compression, keys, for any store of objects |
-//! | `parquet` | Parquet files: `Parquet` |
-//! | `avro` | Avro object container files: `AvroFiles` |
-//! | `csv` | comma-separated values: `Csv` |
+//! | `parquet`, `csv` | [`files`] with Parquet and CSV files: `Parquet`, `Csv` |
 //! | `testkit` | `testkit`: an in-memory source and sink, scripted faults, and the suite a sink of your own must pass |
 //!
 //! Features only add. Nothing here installs a logger, a metrics exporter or a runtime: logs go through `tracing`,
