@@ -197,7 +197,7 @@ pub struct PublishedObject {
     pub key: String,
     /// From its first record's offset to the one after its last record's.
     pub range: OffsetRange,
-    /// Number of rows.
+    /// Number of rows; 0 for an object beside others that has none of its own.
     pub rows: u64,
     /// Bytes as stored.
     pub bytes: u64,

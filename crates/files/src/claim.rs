@@ -22,7 +22,7 @@ use aqueduct_core::{Class, Classify, Offset, OffsetRange, TopicPartition};
 /// | `v` | version of this table: `1` |
 /// | `partition`, `topic` | where the rows were read |
 /// | `start`, `end` | from the first row's offset to the one after the last row's |
-/// | `rows`, `row-bytes` | number of rows; their bytes with terminators, not compressed |
+/// | `rows`, `row-bytes` | number of rows; their bytes as spooled: with terminators or, where files are built of them, lengths of four bytes |
 /// | `rows-crc32c` | CRC-32C of those bytes, 8 hex digits |
 /// | `layout` | digest of the pipeline's layout, 16 hex digits |
 ///
@@ -38,7 +38,7 @@ pub struct ObjectIdentity {
     pub range: OffsetRange,
     /// Number of rows.
     pub rows: u64,
-    /// Bytes of its rows with terminators, before compression.
+    /// Bytes of its rows as spooled: with terminators, or with lengths where files are built of them.
     pub row_bytes: u64,
     /// CRC-32C of those bytes.
     pub rows_crc32c: u32,

@@ -5,16 +5,18 @@
 //! implements [`ObjectTarget`], six calls around "create this object if its key is free".
 //!
 //! ```text
-//! record ─ Format ─▶ row ─┐ while the segment fills          ┌─ read back, verify ─ compress ─ put / parts ─▶ object
+//! record ─ Format ─▶ row ─┐ while the segment fills          ┌─ read back, verify ─ [build] ─ compress ─ put / parts ─▶ object
 //!                         └─▶ scratch disk, by object ─ cut ─┘
 //! ```
 //!
-//! - Rows are spooled in their final bytes, so a cut costs reading and sending, no encoding.
+//! - Where a file is its rows (JSON lines, bytes) they are spooled in their final bytes, so a cut costs reading and sending, no
+//!   encoding. Files that are more than that are built at the cut by a [`FileBuilder`].
 //! - Files with columns, a header or a footer are built at the cut: `Parquet`, `AvroFiles` and `Csv`, behind the features
 //!   `parquet`, `avro` and `csv`. Their rows wait as the values' events, until the schema of their segment is known.
-//! - Inside a segment a route's rows are split into objects by their bytes alone, so a replay splits them alike.
+//! - Inside a segment a route's rows are split into objects by their bytes and shapes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
+pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 #[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
 pub use columns::UnknownMembers;
@@ -35,6 +37,7 @@ pub use registry::{PartitionRegistry, StoredPartition};
 pub use sink::{ObjectOptions, ObjectSink, OptionError};
 pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
 
+mod beside;
 mod checksum;
 mod claim;
 #[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]

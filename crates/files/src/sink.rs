@@ -6,18 +6,19 @@ use aqueduct_core::{Begun, Fingerprint, SegmentStart, Sink, SinkCapabilities, St
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
+use crate::beside::{RecordHeaders, RecordKeys};
 use crate::compress::{Compression, LevelError};
 use crate::format::{FileKind, Format};
 use crate::keys::{KeyError, KeyTemplate};
 use crate::registry::{PartitionRegistry, Registration};
 use crate::target::{ObjectTarget, TargetLimits};
-use crate::writer::{Buffers, ObjectStyle, ObjectWriter, Workspaces};
+use crate::writer::{Buffers, ObjectStyle, ObjectWriter, Stream, Workspaces};
 
 /// Writes records as rows of objects in a store.
 ///
 /// While a segment fills, its rows go to scratch disk, grouped by object; memory does not grow with records, routes or
 /// objects beyond about a hundred bytes per object. At the cut each object's rows are read back, verified against the
-/// checksum taken when they were appended, compressed, and sent: in one request if it is small, in parts, several at
+/// checksum taken when they were appended, built into a file where they are not one already, compressed, and sent: in one request if it is small, in parts, several at
 /// once, if it is large.
 ///
 /// **Exactly once** on a store with conditional creation: a replay after a crash makes the same keys with the same
@@ -102,7 +103,7 @@ pub struct ObjectOptions {
     pub compression: Compression,
     /// [`Compression::DEFAULT_LEVEL`] by default.
     pub compression_level: i32,
-    /// Bytes of rows, with terminators and before compression, at which a route's next object begins. 256 MiB by
+    /// Bytes of rows as spooled, before files are built and compressed, at which a route's next object begins. 256 MiB by
     /// default. Part of the layout: it decides names.
     pub target_object_bytes: u64,
     /// The size of the parts of large objects, in bytes. 8 MiB by default; less where the memory budget is small, but
@@ -110,6 +111,10 @@ pub struct ObjectOptions {
     pub part_bytes: usize,
     /// Most requests with a body under way at once, over all lanes of the sink. 16 by default. Memory bounds them too.
     pub requests: usize,
+    /// The keys of records beside their values; see [`with_record_keys`](Self::with_record_keys).
+    pub record_keys: Option<RecordKeys>,
+    /// The headers of records beside their values; see [`with_record_headers`](Self::with_record_headers).
+    pub record_headers: bool,
     pub(crate) registration: Option<Registration>,
 }
 
@@ -122,6 +127,8 @@ impl Default for ObjectOptions {
             target_object_bytes: 256 << 20,
             part_bytes: 8 << 20,
             requests: 16,
+            record_keys: None,
+            record_headers: false,
             registration: None,
         }
     }
@@ -167,6 +174,17 @@ pub enum OptionError {
         min: usize,
         /// The most.
         max: usize,
+    },
+    /// The keys beside values could not be told apart.
+    #[error(
+        "the delimiter of record keys is empty, so that keys could not be told apart; choose one, or JSON"
+    )]
+    RecordKeys,
+    /// Objects beside those of values would have their names.
+    #[error("the format's extension is {extension:?}, as that of objects beside it; choose another one")]
+    Extension {
+        /// The format's extension.
+        extension: String,
     },
     /// The number of requests.
     #[error("requests is {requests}; it must be 1 to {max}", max = ObjectOptions::REQUESTS_MAX)]
@@ -222,6 +240,28 @@ impl ObjectOptions {
         self
     }
 
+    /// Stores the keys of records in objects of their own, beside those of the values: `….keys.json` or `….keys.bin`, and the
+    /// same [`compression`](Self::compression). None by default.
+    ///
+    /// Such an object holds the same records in the same order as the object whose name it has, so line N is the key of row N,
+    /// and both end where one of them reaches [`target_object_bytes`](Self::target_object_bytes). It is created, claimed and
+    /// recognised like any other; until the segment's end is committed it may be there without the other, or the other without
+    /// it. Part of the layout.
+    #[must_use]
+    pub fn with_record_keys(mut self, keys: RecordKeys) -> Self {
+        self.record_keys = Some(keys);
+        self
+    }
+
+    /// Stores the headers of records in objects of their own, like [`with_record_keys`](Self::with_record_keys):
+    /// `….headers.json`, a JSON array of `{"key":"…","value":"…"}` a line, in the order they were sent in. A value that is not
+    /// UTF-8 is `"base64":"…"` instead of `"value"`; without headers the line is `[]`.
+    #[must_use]
+    pub fn with_record_headers(mut self, headers: bool) -> Self {
+        self.record_headers = headers;
+        self
+    }
+
     /// Tells a catalogue of the routes there are objects of; nobody by default.
     #[must_use]
     pub fn with_partition_registry(mut self, registry: impl PartitionRegistry) -> Self {
@@ -236,6 +276,16 @@ impl ObjectOptions {
         if format.is_compressed() && self.compression != Compression::None {
             let extension = format.extension().to_owned();
             problems.push(OptionError::Compressed { codec: self.compression, extension });
+        }
+        if self.record_keys.as_ref().is_some_and(RecordKeys::is_without_delimiter) {
+            problems.push(OptionError::RecordKeys);
+        }
+        let beside = [
+            self.record_keys.as_ref().map(RecordKeys::extension),
+            self.record_headers.then_some(RecordHeaders::EXTENSION),
+        ];
+        if beside.into_iter().flatten().any(|beside| beside == format.extension()) {
+            problems.push(OptionError::Extension { extension: format.extension().to_owned() });
         }
         let parts = (limits.part_bytes_min, limits.part_bytes_max);
         if self.part_bytes < parts.0 || self.part_bytes > parts.1 {
@@ -265,15 +315,23 @@ where
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         let Self { format, parts } = self;
-        let codec = parts.options.compression;
-        let content_type = codec.content_type().unwrap_or_else(|| format.content_type());
-        let style = ObjectStyle {
-            extension: format!("{}{}", format.extension(), codec.extension()),
-            content_type: content_type.to_owned(),
+        let ObjectOptions { compression, keys, record_keys, record_headers, .. } = &*parts.options;
+        let style = |extension: &str, content_type: &str| ObjectStyle {
+            extension: format!("{extension}{}", compression.extension()),
+            content_type: compression.content_type().unwrap_or(content_type).to_owned(),
         };
-        let named = parts.options.keys.check_lane(&at.lane, &style.extension);
+        let values = style(format.extension(), format.content_type());
+        let named = keys.check_lane(&at.lane, &values.extension);
         named.map_err(|error| StageError::fatal("begin", error))?;
-        let writer = ObjectWriter::new(Arc::clone(parts), format.encoder(), style, at);
+        let mut streams = vec![Stream::new(format.encoder(), values)];
+        if let Some(keys) = record_keys {
+            streams.push(Stream::new(keys.encoder(), style(keys.extension(), keys.content_type())));
+        }
+        if *record_headers {
+            let style = style(RecordHeaders::EXTENSION, RecordHeaders::CONTENT_TYPE);
+            streams.push(Stream::new(RecordHeaders::encoder(), style));
+        }
+        let writer = ObjectWriter::new(Arc::clone(parts), streams, at);
         Ok(Begun::Fill(Box::new(writer)))
     }
 
@@ -298,6 +356,12 @@ where
         parts.put("compression", options.compression.name());
         options.keys.fingerprint(parts);
         parts.put("object-bytes", options.target_object_bytes);
+        if let Some(keys) = &options.record_keys {
+            keys.fingerprint(parts);
+        }
+        if options.record_headers {
+            RecordHeaders::fingerprint(parts);
+        }
     }
 }
 

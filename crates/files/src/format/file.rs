@@ -169,8 +169,8 @@ impl FileOutline {
 ///
 /// It stops the lane with the object's name; nothing of the object is visible.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BuildError(#[source] Box<dyn std::error::Error + Send + Sync>);
+#[error(transparent)]
+pub struct BuildError(Box<dyn std::error::Error + Send + Sync>);
 
 impl BuildError {
     /// What went wrong, without payload.

@@ -174,6 +174,9 @@ impl<T> std::fmt::Debug for Encoder<T> {
 }
 
 /// Encodes the records of one segment, in offset order, as rows.
+///
+/// A row that was encoded may still be refused, for its length, its route or its record's key, so rows do not depend on those
+/// before them.
 pub trait RowEncoder<T>: Send {
     /// Encodes one row without its terminator: either hands out bytes that exist already, or appends to `out`, which
     /// holds other rows before.

@@ -27,7 +27,8 @@ use crate::sink::ObjectOptions;
 /// What happens to the rows of a segment's objects on their way to the target.
 #[derive(Clone)]
 pub(super) struct Assembly {
-    builder: Option<Arc<dyn FileBuilder>>,
+    /// Of each stream.
+    builders: Arc<[Option<Arc<dyn FileBuilder>>]>,
     codec: Compression,
     level: i32,
     /// What a file should make do with, in bytes.
@@ -41,24 +42,38 @@ impl fmt::Debug for Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(builder: Option<Arc<dyn FileBuilder>>, options: &ObjectOptions, memory: &Pool) -> Self {
+    pub(super) fn new(
+        builders: Vec<Option<Arc<dyn FileBuilder>>>,
+        options: &ObjectOptions,
+        memory: &Pool,
+    ) -> Self {
         // Two files at a time, with room for what is sent.
         let memory = usize::try_from(memory.capacity() / 4).unwrap_or(usize::MAX);
-        Self { builder, codec: options.compression, level: options.compression_level, memory }
+        let (codec, level) = (options.compression, options.compression_level);
+        Self { builders: builders.into(), codec, level, memory }
     }
 
     fn outline(&self, object: &Object) -> FileOutline {
         object.outline().with_memory(self.memory)
     }
 
-    /// Whether files are more than their rows, one after the other.
-    pub(super) fn builds(&self) -> bool {
-        self.builder.is_some()
+    fn builder(&self, id: u32) -> Option<&Arc<dyn FileBuilder>> {
+        let stream = (id as usize).checked_rem(self.builders.len())?;
+        self.builders.get(stream)?.as_ref()
+    }
+
+    /// Whether the object's file is more than its rows, one after the other.
+    pub(super) fn builds(&self, id: u32) -> bool {
+        self.builder(id).is_some()
+    }
+
+    fn builds_any(&self) -> bool {
+        self.builders.iter().any(Option::is_some)
     }
 
     /// Whether the rows themselves are what is sent.
     pub(super) fn is_plain(&self) -> bool {
-        !self.builds() && self.codec == Compression::None
+        !self.builds_any() && self.codec == Compression::None
     }
 
     pub(super) fn codec(&self) -> Compression {
@@ -70,8 +85,8 @@ impl Assembly {
     }
 
     /// Begins the object's file, if it is one that is built.
-    pub(super) fn open(&self, object: &Object) -> Result<Option<BuiltFile>, BuildError> {
-        let Some(builder) = &self.builder else {
+    pub(super) fn open(&self, id: u32, object: &Object) -> Result<Option<BuiltFile>, BuildError> {
+        let Some(builder) = self.builder(id) else {
             return Ok(None);
         };
         let file = self.outline(object);
@@ -85,15 +100,15 @@ impl Assembly {
     }
 
     /// Memory of the object's file while it is built, in bytes: the encoder's, and the rows and the output of a call.
-    pub(super) fn build_bytes(&self, object: &Object) -> usize {
-        let Some(builder) = &self.builder else { return 0 };
+    pub(super) fn build_bytes(&self, id: u32, object: &Object) -> usize {
+        let Some(builder) = self.builder(id) else { return 0 };
         let file = self.outline(object);
         builder.workspace(&file).saturating_add(2 * file.chunk_bytes())
     }
 
-    /// The most bytes the rows can become, as far as that is known: a guess where files are built.
-    pub(super) fn bound(&self, row_bytes: usize) -> usize {
-        if self.builds() {
+    /// The most bytes the object's rows can become, as far as that is known: a guess where files are built.
+    pub(super) fn bound(&self, id: u32, row_bytes: usize) -> usize {
+        if self.builds(id) {
             self.codec.bound(row_bytes.saturating_mul(2))
         } else {
             self.codec.bound(row_bytes)
@@ -174,11 +189,11 @@ impl Group {
     pub(super) fn bytes(&self) -> usize {
         let Assembly { codec, .. } = self.assembly;
         let bodies = match codec {
-            _ if self.assembly.builds() => self.built_bytes(),
+            _ if self.assembly.builds_any() => self.built_bytes(),
             Compression::None => 0,
             codec => codec.bound(self.row_bytes()) + 1024 * self.objects.len(),
         };
-        let building = self.objects.iter().map(|(_, object)| self.assembly.build_bytes(object)).max();
+        let building = self.objects.iter().map(|(id, object)| self.assembly.build_bytes(*id, object)).max();
         [self.row_bytes(), bodies, building.unwrap_or(0), self.assembly.codec_bytes(), GROUP_OVERHEAD]
             .into_iter()
             .fold(0, usize::saturating_add)
@@ -214,7 +229,7 @@ impl Group {
             self.done = self.objects.len();
             return Ok(rows);
         }
-        let packed = if self.assembly.builds() {
+        let packed = if self.assembly.builds_any() {
             let packed = self.build_round(&rows, buffers)?;
             if !self.is_done() {
                 self.rows = Some(rows);
@@ -237,7 +252,7 @@ impl Group {
         let mut packer = Packer::new(&self.assembly, buffers.take(room))?;
         let mut ends = Vec::with_capacity(rows.bodies.len());
         for body in &rows.bodies {
-            if !packer.put(&body.bytes)? || !packer.end()? {
+            if !packer.end(&body.bytes)? {
                 return Err(io::Error::other("a body is larger than its bound").into());
             }
             ends.push((body.object, packer.filled));
@@ -265,11 +280,11 @@ impl Group {
         Ok(packer.bodies(ends))
     }
 
-    /// Builds one file; answers whether it fits.
+    /// Builds one file, if it is one that is built; answers whether it fits.
     fn build(&self, id: u32, object: &Object, rows: &[u8], to: &mut Packer) -> Result<bool, ReadError> {
         let failed = |error| ReadError::Build { object: id, error };
-        let Some(mut file) = self.assembly.open(object).map_err(failed)? else {
-            return Ok(false);
+        let Some(mut file) = self.assembly.open(id, object).map_err(failed)? else {
+            return Ok(to.end(rows)?);
         };
         let most = object.outline().chunk_bytes();
         let mut rest = rows;
@@ -285,7 +300,7 @@ impl Group {
             rest = after;
         }
         file.finish().map_err(failed)?;
-        Ok(to.put(file.ready())? && to.end()?)
+        Ok(to.end(file.ready())?)
     }
 }
 
@@ -320,29 +335,39 @@ impl Packer {
         }
         while !bytes.is_empty() {
             let (now, after) = bytes.split_at(bytes.len().min(PIECE - self.piece.len()));
-            // A whole piece is not copied first.
-            if now.len() == PIECE {
-                if !self.compress(now)? {
-                    return Ok(false);
-                }
-            } else {
-                self.piece.extend_from_slice(now);
-                if self.piece.len() == PIECE && !self.compress_rest()? {
-                    return Ok(false);
-                }
+            self.piece.extend_from_slice(now);
+            if self.piece.len() == PIECE && !self.compress_rest()? {
+                return Ok(false);
             }
             bytes = after;
         }
         Ok(true)
     }
 
-    /// Ends the body at hand; answers whether there was room.
-    fn end(&mut self) -> io::Result<bool> {
-        // A body without bytes is a file of its codec too.
-        let fits =
-            self.compressor.is_none() || (self.piece.is_empty() && self.begun) || self.compress_rest()?;
+    /// Ends the body at hand with its last bytes; answers whether there was room.
+    fn end(&mut self, last: &[u8]) -> io::Result<bool> {
+        let fits = self.put_last(last)?;
         self.begun = false;
         Ok(fits)
+    }
+
+    fn put_last(&mut self, last: &[u8]) -> io::Result<bool> {
+        if self.compressor.is_none() {
+            return self.put(last);
+        }
+        if !self.piece.is_empty() {
+            return Ok(self.put(last)? && (self.piece.is_empty() || self.compress_rest()?));
+        }
+        // Nothing waits, so nothing has to be copied. A body without bytes is a file of its codec too.
+        if last.is_empty() && !self.begun {
+            return self.compress(last);
+        }
+        for piece in last.chunks(PIECE) {
+            if !self.compress(piece)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Forgets the body at hand.

@@ -31,19 +31,59 @@ use self::assemble::Assembly;
 use self::index::IndexTail;
 use self::publish::Plan;
 use self::rows::{Framing, Objects, PendingBytes, Workspace};
-use crate::format::{Encoder, ROW_MAX, Row};
+use crate::format::{Encoded, Encoder, ROW_MAX, Row};
 use crate::sink::SinkParts;
 use crate::target::ObjectTarget;
 
 pub(crate) use self::buffers::Buffers;
 pub(crate) use self::rows::Workspaces;
 
-/// How a segment's objects present themselves.
+/// How the objects of a stream present themselves.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectStyle {
     /// With the compression's own.
     pub(crate) extension: String,
     pub(crate) content_type: String,
+}
+
+/// What is made of each record: the row of its value and, beside it, those of its key and its headers. The objects of a stream
+/// hold the same records as those of another.
+pub(crate) struct Stream<T> {
+    encoder: Encoder<T>,
+    framing: Framing,
+    style: ObjectStyle,
+}
+
+impl<T> Stream<T> {
+    pub(crate) fn new(encoder: Encoder<T>, style: ObjectStyle) -> Self {
+        let framing = match &encoder {
+            Encoder::Joined { terminator, .. } => Framing::Terminator(terminator.clone()),
+            Encoder::Built(_) => Framing::Length,
+        };
+        Self { encoder, framing, style }
+    }
+
+    /// Adds the record's row to the workspace; answers its shape. After a poison the workspace may hold a part of it.
+    fn encode(&mut self, envelope: &Envelope<'_, T>, workspace: &mut Workspace) -> Result<u32, Poison> {
+        let start = workspace.scratch.len();
+        let Encoded { row, shape } = self.encoder.rows().encode(envelope, &mut workspace.scratch)?;
+        let (row, length) = match row {
+            Row::Shared(bytes) => {
+                let length = bytes.len();
+                (PendingBytes::Shared(bytes), length)
+            }
+            Row::Written => {
+                let end = workspace.scratch.len();
+                (PendingBytes::Scratch { start, end }, end - start)
+            }
+        };
+        if length > ROW_MAX {
+            let detail = format!("a row of {length} bytes, {ROW_MAX} is the most");
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
+        workspace.push(row, length + self.framing.length());
+        Ok(shape)
+    }
 }
 
 /// See the module.
@@ -52,9 +92,8 @@ pub(crate) struct ObjectWriter<T, O> {
     lane: TopicPartition,
     layout: u64,
     pinned: bool,
-    encoder: Encoder<T>,
-    framing: Framing,
-    style: ObjectStyle,
+    /// That of the values first.
+    streams: Vec<Stream<T>>,
     memory: Pool,
     offload: Offload,
     /// Dropped with everything in it once the objects are visible.
@@ -72,29 +111,18 @@ pub(crate) struct ObjectWriter<T, O> {
 }
 
 impl<T, O> ObjectWriter<T, O> {
-    pub(crate) fn new(
-        sink: Arc<SinkParts<O>>,
-        encoder: Encoder<T>,
-        style: ObjectStyle,
-        at: SegmentStart,
-    ) -> Self {
-        let target_bytes = sink.options.target_object_bytes;
-        let framing = match &encoder {
-            Encoder::Joined { terminator, .. } => Framing::Terminator(terminator.clone()),
-            Encoder::Built(_) => Framing::Length,
-        };
+    pub(crate) fn new(sink: Arc<SinkParts<O>>, streams: Vec<Stream<T>>, at: SegmentStart) -> Self {
+        let objects = Objects::new(streams.len(), sink.options.target_object_bytes);
         Self {
             sink,
             lane: at.lane,
             layout: at.layout,
             pinned: at.pinned.is_some(),
-            encoder,
-            framing,
-            style,
+            streams,
             memory: at.memory,
             offload: at.scratch.offload(),
             scratch: Some(at.scratch),
-            objects: Objects::new(target_bytes),
+            objects,
             workspace: None,
             unwritten: None,
             rows: None,
@@ -123,12 +151,9 @@ impl<T, O> ObjectWriter<T, O> {
             }
             match &mut self.workspace {
                 Some(workspace) if !workspace.is_empty() => {
-                    self.objects.build_block(
-                        workspace,
-                        &self.framing,
-                        self.rows_written,
-                        &mut self.index_tail,
-                    );
+                    let framing =
+                        |stream: u32| self.streams.get(stream as usize).map(|stream| &stream.framing);
+                    self.objects.build_block(workspace, framing, self.rows_written, &mut self.index_tail);
                     self.unwritten = Some(std::mem::take(&mut workspace.block));
                 }
                 _ => return Ok(()),
@@ -216,38 +241,30 @@ where
 {
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         let workspace = self.workspace.get_or_insert_with(|| self.sink.workspaces.take());
-        let start = workspace.scratch.len();
-        let encoded = self.encoder.rows().encode(&envelope, &mut workspace.scratch);
-        let checked = encoded.and_then(|encoded| {
-            let (row, length) = match encoded.row {
-                Row::Shared(bytes) => {
-                    let length = bytes.len();
-                    (PendingBytes::Shared(bytes), length)
-                }
-                Row::Written => {
-                    let end = workspace.scratch.len();
-                    (PendingBytes::Scratch { start, end }, end - start)
-                }
-            };
-            if length > ROW_MAX {
-                let detail = format!("a row of {length} bytes, {ROW_MAX} is the most");
-                return Err(Poison::new(PoisonReason::TooLarge, detail));
+        let mark = workspace.mark();
+        let mut encode = || {
+            let mut streams = self.streams.iter_mut();
+            let shape = streams.next().map_or(Ok(0), |values| values.encode(&envelope, workspace))?;
+            for beside in streams {
+                beside.encode(&envelope, workspace)?;
             }
             if !self.objects.knows(envelope.route) {
                 let (keys, route) = (&self.sink.options.keys, envelope.path.as_str());
-                keys.check_route(&self.lane, route, &self.style.extension)
-                    .map_err(|error| Poison::new(PoisonReason::InvalidRoute, error.to_string()))?;
+                for stream in &self.streams {
+                    keys.check_route(&self.lane, route, &stream.style.extension)
+                        .map_err(|error| Poison::new(PoisonReason::InvalidRoute, error.to_string()))?;
+                }
                 self.objects.add_route(envelope.route, route);
             }
-            Ok((row, length + self.framing.length(), encoded.shape))
-        });
-        match checked {
-            Ok((row, length, shape)) => {
-                self.objects.push((envelope.route, shape), envelope.record.offset(), row, length, workspace);
+            Ok(shape)
+        };
+        match encode() {
+            Ok(shape) => {
+                self.objects.push((envelope.route, shape), envelope.record.offset(), mark.rows, workspace);
                 Ok(())
             }
             Err(poison) => {
-                workspace.scratch.truncate(start);
+                workspace.rewind(mark);
                 Err(poison)
             }
         }
@@ -267,17 +284,18 @@ where
             self.workspace = None;
             let (routes, objects) = self.objects.take();
             let (sink, rows, index) = (&self.sink, self.rows.take(), self.index.take());
-            let builder = match &mut self.encoder {
+            let builders = self.streams.iter_mut().map(|stream| match &mut stream.encoder {
                 Encoder::Joined { .. } => None,
                 Encoder::Built(rows) => Some(rows.finish()),
-            };
+            });
+            let assembly = Assembly::new(builders.collect(), &self.sink.options, &self.memory);
             let spooled = read::Spooled { rows, index, index_length: self.index_tail.written() };
             let segment = publish::Segment {
                 lane: self.lane.clone(),
                 layout: self.layout,
                 pinned: self.pinned,
-                style: self.style.clone(),
-                assembly: Assembly::new(builder, &sink.options, &self.memory),
+                styles: self.streams.iter().map(|stream| stream.style.clone()).collect(),
+                assembly,
                 memory: self.memory.clone(),
                 offload: self.offload,
             };

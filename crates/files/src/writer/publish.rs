@@ -42,10 +42,22 @@ pub(super) struct Segment {
     pub(super) lane: TopicPartition,
     pub(super) layout: u64,
     pub(super) pinned: bool,
-    pub(super) style: ObjectStyle,
+    /// Of each stream.
+    pub(super) styles: Vec<ObjectStyle>,
     pub(super) assembly: Assembly,
     pub(super) memory: Pool,
     pub(super) offload: Offload,
+}
+
+impl Segment {
+    /// The stream an object is of.
+    fn stream(&self, id: u32) -> usize {
+        (id as usize).checked_rem(self.styles.len()).unwrap_or_default()
+    }
+
+    fn style(&self, id: u32) -> Option<&ObjectStyle> {
+        self.styles.get(self.stream(id))
+    }
 }
 
 /// A staged segment.
@@ -141,7 +153,9 @@ impl<O: ObjectTarget> Plan<O> {
         for (id, stored) in (0..).zip(&self.stored) {
             let (key, identity) = self.named(id)?;
             let bytes = stored.load(Ordering::Relaxed);
-            objects.push(PublishedObject { key, range: identity.range, rows: identity.rows, bytes });
+            // Lines beside a row are no rows.
+            let rows = if self.segment.stream(id) == 0 { identity.rows } else { 0 };
+            objects.push(PublishedObject { key, range: identity.range, rows, bytes });
         }
         Ok(Published { objects, rejected: Vec::new() })
     }
@@ -275,7 +289,8 @@ impl<O: ObjectTarget> Plan<O> {
         let (Some(route), Some(range)) = (route, range) else {
             return Err(lost(id));
         };
-        let Segment { lane, layout, style, .. } = &self.segment;
+        let Some(style) = self.segment.style(id) else { return Err(lost(id)) };
+        let Segment { lane, layout, .. } = &self.segment;
         let key = self.options.keys.render(lane, &route.path, range, &style.extension);
         let identity = ObjectIdentity {
             lane: lane.clone(),
@@ -288,11 +303,9 @@ impl<O: ObjectTarget> Plan<O> {
         Ok((key, identity))
     }
 
-    pub(super) fn meta(&self, identity: &ObjectIdentity) -> ObjectMeta {
-        ObjectMeta {
-            content_type: self.segment.style.content_type.clone(),
-            user: vec![identity.to_metadata()],
-        }
+    pub(super) fn meta(&self, id: u32, identity: &ObjectIdentity) -> ObjectMeta {
+        let content_type = self.segment.style(id).map(|style| style.content_type.clone());
+        ObjectMeta { content_type: content_type.unwrap_or_default(), user: vec![identity.to_metadata()] }
     }
 
     pub(super) fn object(&self, id: u32) -> Result<&Object, StageError> {
@@ -333,14 +346,14 @@ impl<O: ObjectTarget> Plan<O> {
 
     /// The size of the parts of an object: the option's, or less in a small pool, so that four parts fit into it; and
     /// never so small that the store has too many of them.
-    pub(super) fn part_bytes(&self, object: &Object) -> usize {
+    pub(super) fn part_bytes(&self, id: u32, object: &Object) -> usize {
         let assembly = &self.segment.assembly;
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let pool = self.segment.memory.capacity().saturating_sub(assembly.build_bytes(object) as u64);
+        let pool = self.segment.memory.capacity().saturating_sub(assembly.build_bytes(id, object) as u64);
         let share = bytes(pool / 4).saturating_sub(bytes(self.slot_bytes(0)));
-        let whole = assembly.bound(bytes(object.bytes));
+        let whole = assembly.bound(id, bytes(object.bytes));
         // A file that is built may turn out larger than it was thought to be, and have parts after all.
-        let least = if assembly.builds() { self.limits.part_bytes_min } else { 0 };
+        let least = if assembly.builds(id) { self.limits.part_bytes_min } else { 0 };
         let parts = usize::try_from(self.limits.parts_max).unwrap_or(usize::MAX);
         let size = self.options.part_bytes.min(share).max(self.limits.part_bytes_min);
         size.max(whole.div_ceil(parts)).min(whole.max(least))

@@ -59,6 +59,21 @@ pub(super) struct Object {
 }
 
 impl Object {
+    fn new(route: u32, shape: u32, first: Offset) -> Self {
+        Self {
+            route,
+            shape,
+            first,
+            last: first,
+            rows: 0,
+            bytes: 0,
+            row_max: 0,
+            crc: Crc::EMPTY,
+            head: NONE,
+            tail: NONE,
+        }
+    }
+
     /// What a format is told of the file.
     pub(super) fn outline(&self) -> FileOutline {
         let row_max = usize::try_from(self.row_max).unwrap_or(usize::MAX);
@@ -76,9 +91,16 @@ pub(super) struct Route {
 
 const NONE: u32 = u32::MAX;
 
-/// The objects of one segment, numbered in order of their first row.
+/// Objects of a segment and rows of a batch are counted in 32 bits.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(NONE)
+}
+
+/// The objects of one segment, numbered in order of their first row. Where a record has rows in several streams, each object is
+/// followed by those of the other streams with the same records: of `n` streams, object `id` is of stream `id % n`.
 #[derive(Debug)]
 pub(super) struct Objects {
+    streams: u32,
     routes: Vec<Option<Route>>,
     /// Objects that still grow and are not their route's [`open`](Route::open) one, by route and shape.
     aside: HashMap<(u32, u32), u32>,
@@ -88,8 +110,9 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    pub(super) fn new(target_bytes: u64) -> Self {
-        Self { routes: Vec::new(), aside: HashMap::new(), all: Vec::new(), target_bytes, bytes: 0 }
+    pub(super) fn new(streams: usize, target_bytes: u64) -> Self {
+        let (routes, aside, all) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { streams: number(streams), routes, aside, all, target_bytes, bytes: 0 }
     }
 
     pub(super) fn knows(&self, route: RouteId) -> bool {
@@ -105,17 +128,16 @@ impl Objects {
         }
     }
 
-    /// Puts the next row into its object: the open one of its route and shape, or a new one if that would get larger than an
-    /// object should be. Only the rows decide, so a replay cuts at the same row, however the records are batched.
+    /// Puts the rows of the next record, from number `first` of the workspace on and one for each stream, into their objects:
+    /// the open ones of their route and shape, or new ones if one of those would get larger than an object should be. Only the
+    /// rows decide, so a replay cuts at the same record, however the records are batched.
     pub(super) fn push(
         &mut self,
         (route, shape): (RouteId, u32),
         offset: Offset,
-        row: PendingBytes,
-        length: usize,
+        first: usize,
         workspace: &mut Workspace,
     ) {
-        let number = |index: usize| u32::try_from(index).unwrap_or(NONE);
         let Some(Some(known)) = self.routes.get_mut(route.index()) else {
             return;
         };
@@ -126,53 +148,49 @@ impl Objects {
             }
             (known.shape, known.open) = (shape, self.aside.remove(&(route, shape)).unwrap_or(NONE));
         }
-        let row_max = number(length);
-        let length = length as u64;
-        let fits = self
-            .all
-            .get(known.open as usize)
-            .is_some_and(|open| open.bytes == 0 || open.bytes + length <= self.target_bytes);
-        if !fits {
-            known.open = number(self.all.len());
-            self.all.push(Object {
-                route,
-                shape,
-                first: offset,
-                last: offset,
-                rows: 0,
-                bytes: 0,
-                row_max: 0,
-                crc: Crc::EMPTY,
-                head: NONE,
-                tail: NONE,
-            });
+        let Self { all, streams, target_bytes, .. } = self;
+        let fits = |stream: u32| {
+            let open = all.get(known.open.saturating_add(stream) as usize)?;
+            let row = workspace.rows.get(first + stream as usize)?;
+            Some(open.bytes == 0 || open.bytes + u64::from(row.length) <= *target_bytes)
+        };
+        if !(0..*streams).all(|stream| fits(stream) == Some(true)) {
+            known.open = number(all.len());
+            all.extend((0..*streams).map(|_| Object::new(route, shape, offset)));
         }
-        let id = known.open;
-        let Some(object) = self.all.get_mut(id as usize) else {
+        let rows = number(first);
+        for (id, index) in (known.open..).zip(rows..).take(*streams as usize) {
+            self.link(id, index, offset, workspace);
+        }
+    }
+
+    /// Appends a row of the workspace to an object.
+    fn link(&mut self, id: u32, index: u32, offset: Offset, workspace: &mut Workspace) {
+        let Workspace { rows, touched, .. } = workspace;
+        let (Some(object), Some(row)) = (self.all.get_mut(id as usize), rows.get(index as usize)) else {
             return;
         };
+        let length = u64::from(row.length);
         object.last = offset;
         object.rows += 1;
         object.bytes += length;
-        object.row_max = object.row_max.max(row_max);
+        object.row_max = object.row_max.max(row.length);
         self.bytes += length;
-        let index = number(workspace.rows.len());
-        workspace.rows.push(PendingRow { row, next: NONE });
         if object.head == NONE {
             object.head = index;
-            workspace.touched.push(id);
-        } else if let Some(tail) = workspace.rows.get_mut(object.tail as usize) {
+            touched.push(id);
+        } else if let Some(tail) = rows.get_mut(object.tail as usize) {
             tail.next = index;
         }
         object.tail = index;
     }
 
-    /// Moves the rows of the batch into one block, each object's together, in order of the objects. `position` is
-    /// where the block will lie in the spool.
-    pub(super) fn build_block(
+    /// Moves the rows of the batch into one block, each object's together, in order of the objects, framed as its stream
+    /// says. `position` is where the block will lie in the spool.
+    pub(super) fn build_block<'a>(
         &mut self,
         workspace: &mut Workspace,
-        framing: &Framing,
+        framing: impl Fn(u32) -> Option<&'a Framing>,
         position: u64,
         index: &mut IndexTail,
     ) {
@@ -180,7 +198,8 @@ impl Objects {
         // Ascending already where the rows came in order, which costs one look.
         touched.sort_unstable();
         for &id in touched.iter() {
-            let Some(object) = self.all.get_mut(id as usize) else {
+            let (Some(object), Some(framing)) = (self.all.get_mut(id as usize), framing(id % self.streams))
+            else {
                 continue;
             };
             let start = block.len();
@@ -230,6 +249,8 @@ pub(super) struct Workspace {
 #[derive(Debug)]
 struct PendingRow {
     row: PendingBytes,
+    /// With what is around it.
+    length: u32,
     next: u32,
 }
 
@@ -243,9 +264,32 @@ pub(super) enum PendingBytes {
 }
 
 impl Workspace {
+    /// Adds a row whose length in the spool is `length`; it belongs to no object yet.
+    pub(super) fn push(&mut self, row: PendingBytes, length: usize) {
+        self.rows.push(PendingRow { row, length: number(length), next: NONE });
+    }
+
+    /// How much is in it: for [`rewind`](Self::rewind).
+    pub(super) fn mark(&self) -> Mark {
+        Mark { rows: self.rows.len(), scratch: self.scratch.len() }
+    }
+
+    /// Forgets what was added since the mark.
+    pub(super) fn rewind(&mut self, mark: Mark) {
+        self.rows.truncate(mark.rows);
+        self.scratch.truncate(mark.scratch);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
+}
+
+/// See [`Workspace::mark`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) rows: usize,
+    scratch: usize,
 }
 
 /// Buffers that are between two batches, of any lane.

@@ -44,7 +44,7 @@ impl ObjectReader {
     ) -> Result<Self, ReadError> {
         let compressor = assembly.compressor()?;
         let piece = if compressor.is_some() { vec![0; PIECE] } else { Vec::new() };
-        let file = assembly.open(&object).map_err(|error| ReadError::Build { object: id, error })?;
+        let file = assembly.open(id, &object).map_err(|error| ReadError::Build { object: id, error })?;
         let chunk = object.outline().chunk_bytes();
         let built = file.map(|file| Built { file, chunk: vec![0; chunk], filled: 0 });
         Ok(Self { id, rows: RowReader::new(spooled, id, object), built, compressor, piece })

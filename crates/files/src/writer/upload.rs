@@ -44,7 +44,7 @@ impl<O: ObjectTarget> Plan<O> {
         let length = body.len() as u64;
         let _request = self.request().await;
         Failpoint::ObjectBeforeCreate.check()?;
-        let creation = self.target.put(&key, body, crc32c, &self.meta(&identity)).await?;
+        let creation = self.target.put(&key, body, crc32c, &self.meta(id, &identity)).await?;
         Failpoint::ObjectCreated.check()?;
         match creation {
             Creation::Created => Ok(length),
@@ -67,7 +67,7 @@ impl<O: ObjectTarget> Plan<O> {
             return Ok(());
         }
         let object = self.object(id)?.clone();
-        let (part, building) = (self.part_bytes(&object), self.segment.assembly.build_bytes(&object));
+        let (part, building) = (self.part_bytes(id, &object), self.segment.assembly.build_bytes(id, &object));
         let permit = self.segment.memory.acquire(self.slot_bytes(part).saturating_add(building as u64)).await;
         let paid = Paid { permit: Arc::new(permit), kept: building > 0 };
         let _building = paid.kept.then(|| Arc::clone(&paid.permit));
@@ -85,7 +85,7 @@ impl<O: ObjectTarget> Plan<O> {
             return Ok(());
         }
         Failpoint::UploadBeforeCreate.check()?;
-        let upload = self.target.create_multipart(&key, &self.meta(&identity)).await?;
+        let upload = self.target.create_multipart(&key, &self.meta(id, &identity)).await?;
         Failpoint::UploadCreated.reach();
         self.open_upload(&upload);
         let stored = match self.send_parts(&upload, part, reader, slot, filled).await {

@@ -6,7 +6,7 @@ mod place;
 
 use std::time::Duration;
 
-use aqueduct_files::{Compression, ObjectOptions, PartitionRegistry};
+use aqueduct_files::{Compression, ObjectOptions, PartitionRegistry, RecordKeys};
 use aws_sdk_s3::Client;
 use secrecy::SecretString;
 
@@ -295,6 +295,20 @@ impl<F> S3SinkBuilder<F> {
     /// Tells a catalogue (Hive, Glue, Athena) of the routes there are objects of, before their offsets are committed.
     pub fn partition_registry(mut self, registry: impl PartitionRegistry) -> Self {
         self.options = self.options.with_partition_registry(registry);
+        self
+    }
+
+    /// Stores the keys of records in objects beside those of their values; not at all by default. See
+    /// [`ObjectOptions::with_record_keys`].
+    pub fn record_keys(mut self, keys: RecordKeys) -> Self {
+        self.options = self.options.with_record_keys(keys);
+        self
+    }
+
+    /// Stores the headers of records in objects beside those of their values; off by default. See
+    /// [`ObjectOptions::with_record_headers`].
+    pub fn record_headers(mut self, headers: bool) -> Self {
+        self.options = self.options.with_record_headers(headers);
         self
     }
 

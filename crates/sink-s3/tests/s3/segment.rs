@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    BatchBuilder, Begun, Class, Envelope, ErrorChain, LocalDisk, Offset, OffsetRange, Permit, Pool,
-    Published, RoutePath, RouteTable, SegmentStart, SegmentWriter, Sink, Spool, StageError, Timestamp,
-    TopicPartition,
+    BatchBuilder, Begun, Class, Envelope, ErrorChain, JsonRow, LocalDisk, Offset, OffsetRange, Permit,
+    Poison, Pool, Published, RoutePath, RouteTable, SegmentStart, SegmentWriter, Sink, Spool, StageError,
+    Timestamp, TopicPartition,
 };
-use aqueduct_files::Delimited;
+use aqueduct_files::{Delimited, JsonArray, RecordKeys};
 use aqueduct_sink_s3::S3Sink;
 use bytes::Bytes;
 
@@ -42,9 +42,9 @@ fn route(offset: i64) -> &'static str {
 
 const RECORDS: i64 = 13_000;
 
-async fn staged(sink: &S3Sink<Delimited>, directory: &Path) -> Box<dyn SegmentWriter<Bytes>> {
+fn start(directory: &Path) -> SegmentStart {
     let spool = Spool::open(directory, "test", Arc::new(LocalDisk), Pool::new(1 << 30)).unwrap();
-    let at = SegmentStart {
+    SegmentStart {
         lane: TopicPartition::new("orders", 2),
         start: Offset::ZERO,
         pinned: None,
@@ -52,7 +52,11 @@ async fn staged(sink: &S3Sink<Delimited>, directory: &Path) -> Box<dyn SegmentWr
         layout: 1,
         scratch: spool.scratch(),
         memory: Pool::new(24 << 20),
-    };
+    }
+}
+
+async fn staged(sink: &S3Sink<Delimited>, directory: &Path) -> Box<dyn SegmentWriter<Bytes>> {
+    let at = start(directory);
     let Begun::Fill(mut writer) = sink.begin(at).await.unwrap() else { panic!("this sink redoes") };
     let mut table = RouteTable::new();
     for first in (0..RECORDS).step_by(1000) {
@@ -150,4 +154,52 @@ async fn a_conflict_names_both_objects() {
         "{text}"
     );
     assert_eq!(server.objects(), [(key.to_owned(), b"theirs".to_vec())]);
+}
+
+/// JSON text.
+struct Text(Bytes);
+
+impl JsonRow for Text {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
+        out.extend_from_slice(&self.0);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_array_has_keys_and_headers_beside_it() {
+    let server = Server::start().await;
+    let sink = S3Sink::builder()
+        .bucket(BUCKET)
+        .endpoint(server.endpoint())
+        .credentials(ACCESS_KEY, SECRET)
+        .format(JsonArray::new())
+        .record_keys(RecordKeys::json())
+        .record_headers(true)
+        .build()
+        .await
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let Begun::Fill(mut writer) = sink.begin(start(directory.path())).await.unwrap() else {
+        panic!("this sink redoes")
+    };
+    let mut builder = BatchBuilder::new(TopicPartition::new("orders", 2), 1 << 10);
+    let header: [(&str, Option<&[u8]>); 1] = [("trace", Some(b"7"))];
+    builder.push(Offset::ZERO, Timestamp::None, Some(b"first"), Some(b"{\"n\":1}"), header);
+    builder.push(Offset::new(1), Timestamp::None, None, Some(b"{\"n\":2}"), []);
+    let batch = builder.build(Permit::unlimited());
+    let (route, path) = (RouteTable::new().intern(&RoutePath::default()), RoutePath::default());
+    for record in batch.iter() {
+        let value = Text(record.value_bytes().unwrap());
+        writer.append(Envelope { record: &record, route, path: &path, value }).unwrap();
+    }
+    writer.stage(OffsetRange::new(Offset::ZERO, Offset::new(2)).unwrap()).await.unwrap();
+    writer.publish().await.unwrap();
+    let expected = [
+        (".headers.json", "[{\"key\":\"trace\",\"value\":\"7\"}]\n[]\n"),
+        (".json", "[{\"n\":1},\n{\"n\":2}]"),
+        (".keys.json", "\"first\"\nnull\n"),
+    ];
+    let key = |beside| format!("topics/orders/orders+2+0000000000{beside}");
+    assert_eq!(server.objects(), expected.map(|(beside, file)| (key(beside), file.as_bytes().to_vec())));
 }

@@ -366,6 +366,31 @@ async fn a_group_is_built_in_rounds() {
     assert!(target.calls().iter().all(|(call, _)| *call == Call::Put));
 }
 
+/// A file that is larger than all that was paid for its group is sent in parts, and its neighbours are not.
+#[tokio::test]
+async fn a_file_that_outgrows_its_group_is_sent_in_parts() {
+    for first in [0, 1] {
+        let (rig, target) = (Rig::new(8 << 20), Arc::new(MemoryTarget::with_limits(limits())));
+        let mut format = Shaped::new(1);
+        (format.times, format.pool) = (100, Some(rig.pool.clone()));
+        // The second route has 2 KiB of rows, which are 200 KiB of file.
+        let rows: [Spec; 5] = [(first, 20), (1, 1000), (2, 20), (1, 1000), (3, 20)];
+        let sink = sink_of(format.clone(), &target, options());
+        let mut writer = staged(&sink, &rig, 0, &rows, &[2]).await;
+        let published = writer.publish().await.unwrap();
+        let expected = objects(0, &rows, 1, 40 << 10, Compression::None);
+        let expected = files(&expected, |shape, rows| format.file(shape, rows));
+        assert_same(&decoded(&target, Compression::None), &expected);
+        for object in published.objects {
+            assert_eq!(object.bytes, expected[&object.key].len() as u64);
+            let calls = target.calls();
+            let in_parts = calls.contains(&(Call::UploadPart, object.key.clone()));
+            assert_eq!(in_parts, object.bytes > 100_000, "{}", object.key);
+        }
+        assert_eq!((rig.pool.used(), format.open.load(SeqCst)), (0, 0));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_share_a_pool_too_small_for_all_of_them() {
     for codec in [Compression::None, Compression::Gzip] {
@@ -506,6 +531,7 @@ async fn a_file_that_cannot_be_built_stops_the_lane_with_its_name() {
             let error = writer.publish().await.unwrap_err();
             let text = ErrorChain(&error).to_string();
             assert_eq!(error.class(), Class::Fatal, "{text}");
+            assert!(text.matches("columns of different lengths").count() <= 1, "{text}");
             let named = text.contains("topics/t/r=0/t+0+0000000000.json") && text.contains("build");
             assert!(named || defect == Defect::Panic, "{text}");
             assert!(target.objects().is_empty());

@@ -20,7 +20,7 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 
 use super::built::arrays;
 use super::*;
-use crate::{Format, JsonArray};
+use crate::JsonArray;
 
 const SEGMENTS_MAX: usize = 4;
 
