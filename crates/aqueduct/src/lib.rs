@@ -61,7 +61,7 @@
 //! | --- | --- |
 //! | `converters` (default) | [`convert`] |
 //! | `partitioners` (default) | [`partition`] |
-//! | `avro` | [`convert`] with Avro: a schema registry's wire format, single objects, one schema for all |
+//! | `avro` | [`convert`] with Avro: a schema registry's wire format, single objects, one schema for all; with `files`, `AvroFiles` |
 //! | `cbor`, `messagepack` | [`convert`] with CBOR and MessagePack |
 //! | `connect-json` | [`convert`] with JSON in Kafka Connect's envelope of schema and payload |
 //! | `json-schema` | [`convert`] with JSON that a registry's JSON Schema describes |
@@ -72,6 +72,7 @@
 //! | `s3` | [`s3`] and [`files`] |
 //! | `schema-registry` | [`schema_registry`]: the client that converters ask for the schemas of records |
 //! | `files` | [`files`]: formats, compression, keys, for any store of objects |
+//! | `parquet`, `csv` | [`files`] with Parquet and CSV files: `Parquet`, `Csv` |
 //! | `testkit` | `testkit`: an in-memory source and sink, scripted faults, and the suite a sink of your own must pass |
 //!
 //! Features only add. Nothing here installs a logger, a metrics exporter or a runtime: logs go through `tracing`,
@@ -103,9 +104,18 @@ pub use aqueduct_converters::{MessagePack, MessagePackValue};
 #[cfg(feature = "protobuf")]
 #[doc(no_inline)]
 pub use aqueduct_converters::{Protobuf, ProtobufValue};
+#[cfg(feature = "csv")]
+#[doc(no_inline)]
+pub use aqueduct_files::Csv;
+#[cfg(all(feature = "avro", feature = "files"))]
+#[doc(no_inline)]
+pub use aqueduct_files::{AvroCompression, AvroFiles};
 #[cfg(feature = "files")]
 #[doc(no_inline)]
 pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
+#[cfg(feature = "parquet")]
+#[doc(no_inline)]
+pub use aqueduct_files::{Parquet, ParquetCompression};
 #[cfg(feature = "kafka")]
 #[doc(no_inline)]
 pub use aqueduct_kafka_source::{GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls};
@@ -157,8 +167,14 @@ pub mod prelude {
     pub use aqueduct_converters::{MessagePack, MessagePackValue};
     #[cfg(feature = "protobuf")]
     pub use aqueduct_converters::{Protobuf, ProtobufValue};
+    #[cfg(feature = "csv")]
+    pub use aqueduct_files::Csv;
+    #[cfg(all(feature = "avro", feature = "files"))]
+    pub use aqueduct_files::{AvroCompression, AvroFiles};
     #[cfg(feature = "files")]
     pub use aqueduct_files::{Compression, DirectoryDeadLetters, JsonLines};
+    #[cfg(feature = "parquet")]
+    pub use aqueduct_files::{Parquet, ParquetCompression};
     #[cfg(feature = "kafka")]
     pub use aqueduct_kafka_source::{
         GroupProtocol, KafkaDeadLetters, KafkaSource, Sasl, Security, StartAt, Tls,

@@ -10,7 +10,9 @@
 //! ```
 //!
 //! - Where a file is its rows (JSON lines, bytes) they are spooled in their final bytes, so a cut costs reading and sending, no
-//!   encoding. Files that are more than that are built at the cut by a [`FileBuilder`].
+//!   encoding. Files with columns, a header or a footer are built at the cut by a [`FileBuilder`]: `JsonArray`, and behind the
+//!   features of their names `Parquet`, `AvroFiles` and `Csv`. Their rows wait as the values' events, until the schema of their
+//!   segment is known.
 //! - Inside a segment a route's rows are split into objects by their bytes and shapes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 

@@ -51,17 +51,16 @@ const WAITING_BYTES: usize = 64 << 20;
 /// An outage of the letters or of the target, once it has lasted for as long as they wait for it: run it again.
 ///
 /// ```
-/// # use aqueduct_core::testkit::MemoryRepairs;
-/// # use aqueduct_core::{Converter, Partitioner};
-/// use aqueduct_core::{LetterFilter, LetterSource, PoisonReason, Redrive, RedriveError};
+/// use aqueduct_core::{
+///     Converter, LetterFilter, LetterSource, Partitioner, PoisonReason, Redrive, RedriveError, RepairSink,
+/// };
 ///
-/// # type Letters = Vec<aqueduct_core::StoredLetter>;
-/// async fn repair<C, P>(converter: C, partitioner: P, letters: &mut dyn LetterSource) -> Result<(), RedriveError>
+/// async fn repair<C, P, K>(converter: C, partitioner: P, target: K, letters: &mut dyn LetterSource) -> Result<(), RedriveError>
 /// where
-///     C: Converter<Output = String>,
-///     P: Partitioner<String>,
+///     C: Converter,
+///     P: Partitioner<C::Output>,
+///     K: RepairSink<C::Output>,
 /// {
-///     # let target = MemoryRepairs::new();
 ///     let redrive = Redrive::new(converter, partitioner, target)
 ///         .select(LetterFilter::all().topic("orders").reason(PoisonReason::Malformed));
 ///     println!("{}", redrive.run(letters).await?);

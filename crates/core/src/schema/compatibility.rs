@@ -171,12 +171,11 @@ fn project_fields(from: &[Field], to: &[Field], path: &mut Vec<String>) -> Resul
 fn promotes(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal, Enum, Float32, Float64, Int8, Int16, Int32, Int64, String, UInt32, UInt64};
     match (from, to) {
-        (Int8, Int16 | Int32 | Int64 | Float32 | Float64)
-        | (Int16, Int32 | Int64 | Float32 | Float64)
-        | (Int32, Int64 | Float32 | Float64)
-        | (Int64, Float32 | Float64)
-        | (UInt32, UInt64 | Int64 | Float32 | Float64)
-        | (UInt64, Float32 | Float64)
+        (Int8, Int16 | Int32 | Int64)
+        | (Int16, Int32 | Int64)
+        | (UInt32, UInt64 | Int64)
+        | (Int32, Int64)
+        | (Int8 | Int16 | Int32 | Int64 | UInt32 | UInt64, Float32 | Float64)
         | (Float32, Float64)
         | (Enum(_), String) => true,
         (Decimal { precision: from, scale }, Decimal { precision: to, scale: same }) => {

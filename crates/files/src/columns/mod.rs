@@ -18,7 +18,9 @@ mod shapes;
 mod walk;
 mod wide;
 
-pub(crate) use plan::{Kind, Node, Plan};
+#[cfg(feature = "parquet")]
+pub(crate) use plan::Node;
+pub(crate) use plan::{Kind, Plan};
 pub use rows::UnknownMembers;
 pub(crate) use rows::{CellWriter, ColumnOptions, Columnar, StructuredRows};
 pub(crate) use walk::Cells;

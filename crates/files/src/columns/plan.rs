@@ -188,7 +188,7 @@ impl Plan {
 
     /// Notes how the unions of `source`, the schema with this number, become those of this plan, which is of `target`.
     pub(crate) fn note_branches(&mut self, number: u32, source: &Schema, target: &Schema) {
-        let root = if self.wrapped { 1 } else { 0 };
+        let root = u32::from(self.wrapped);
         self.note_below(number, source.root().data_type(), target.root().data_type(), root);
     }
 
@@ -304,6 +304,7 @@ impl Plan {
     }
 
     /// The most bytes the cells of a row take, if it has so many bytes on tape. A guess from above, not from below.
+    #[cfg(any(feature = "parquet", feature = "avro"))]
     pub(crate) fn largest_row(&self, row_bytes: usize) -> usize {
         let lists =
             self.nodes.iter().enumerate().filter(|(_, node)| matches!(node.kind, Kind::List | Kind::Map));

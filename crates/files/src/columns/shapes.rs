@@ -166,20 +166,18 @@ impl Shapes {
         let damaged = |_: Damaged| Refused::Damaged;
         ahead.branch().map_err(damaged)?;
         let is_object = matches!(ahead.item().map_err(damaged)?, Item::Parts(Composite::Struct, _));
-        let id = match if is_object { self.objects } else { self.others } {
-            Some(id) => id,
-            None => {
-                let mut inferred = Box::new(Inferred::new());
-                return match inferred.observe(tape) {
-                    Ok(()) => {
-                        let id = self.open(Shape::Inferred(inferred));
-                        *(if is_object { &mut self.objects } else { &mut self.others }) = Some(id);
-                        Ok(id)
-                    }
-                    Err(Refused::Full) => Ok(self.of_texts()),
-                    Err(refused) => Err(refused),
-                };
-            }
+        let known = if is_object { self.objects } else { self.others };
+        let Some(id) = known else {
+            let mut inferred = Box::new(Inferred::new());
+            return match inferred.observe(tape) {
+                Ok(()) => {
+                    let id = self.open(Shape::Inferred(inferred));
+                    *(if is_object { &mut self.objects } else { &mut self.others }) = Some(id);
+                    Ok(id)
+                }
+                Err(Refused::Full) => Ok(self.of_texts()),
+                Err(refused) => Err(refused),
+            };
         };
         match self.all.get_mut(id as usize) {
             Some(Shape::Inferred(inferred)) => match inferred.observe(tape) {

@@ -59,7 +59,7 @@ pub(crate) struct Scratch {
     json: Vec<u8>,
 }
 
-/// A walk over rows of one plan.
+/// A walk over rows of one plan. Deep values recurse, at most as deep as [`NESTING_MAX`](aqueduct_core::NESTING_MAX).
 pub(crate) struct Walk<'p> {
     pub(crate) plan: &'p Plan,
     pub(crate) names: &'p Names,

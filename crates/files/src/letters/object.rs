@@ -38,19 +38,15 @@ const READ_BYTES_MAX: u64 = 2 << 30;
 /// versions or cut elsewhere: (topic, partition, offset) identifies them.
 ///
 /// ```
-/// # use aqueduct_files::testkit::MemoryTarget;
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::sync::Arc;
 ///
 /// use aqueduct_core::OnPoison;
-/// use aqueduct_files::ObjectDeadLetters;
+/// use aqueduct_files::{KeyError, ObjectDeadLetters, ObjectTarget};
 ///
-/// # let target = MemoryTarget::new();
-/// let letters = ObjectDeadLetters::new(target, "dead-letters")?.with_pipeline("orders");
-/// let policy = OnPoison::DeadLetter(Arc::new(letters));
-/// # drop(policy);
-/// # Ok(())
-/// # }
+/// fn policy(bucket: impl ObjectTarget) -> Result<OnPoison, KeyError> {
+///     let letters = ObjectDeadLetters::new(bucket, "dead-letters")?.with_pipeline("orders");
+///     Ok(OnPoison::DeadLetter(Arc::new(letters)))
+/// }
 /// ```
 pub struct ObjectDeadLetters<O> {
     target: Arc<O>,

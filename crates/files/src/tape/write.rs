@@ -186,12 +186,11 @@ impl<'a> TapeWriter<'a> {
         }
         level.member = number;
         level.place = 2 * number as usize + 3;
-        match u8::try_from(number) {
-            Ok(number @ 0..tag::INLINE) => self.out.push(tag::MEMBER + number),
-            _ => {
-                self.out.push(tag::LONG_MEMBER);
-                self.unsigned(u64::from(number));
-            }
+        if let Ok(number @ 0..tag::INLINE) = u8::try_from(number) {
+            self.out.push(tag::MEMBER + number);
+        } else {
+            self.out.push(tag::LONG_MEMBER);
+            self.unsigned(u64::from(number));
         }
         Ok(())
     }
@@ -264,16 +263,15 @@ impl ValueVisitor for TapeWriter<'_> {
                 self.unsigned(u64::from(number.scale()));
                 self.block(number.unscaled());
             }
-            FieldValue::Str(text) => match u8::try_from(text.len()) {
-                Ok(short @ 0..tag::INLINE) => {
+            FieldValue::Str(text) => {
+                if let Ok(short @ 0..tag::INLINE) = u8::try_from(text.len()) {
                     self.out.push(tag::TEXT + short);
                     self.out.extend_from_slice(text.as_bytes());
-                }
-                _ => {
+                } else {
                     self.out.push(tag::LONG_TEXT);
                     self.block(text.as_bytes());
                 }
-            },
+            }
             FieldValue::Bytes(bytes) => {
                 self.out.push(tag::BYTES);
                 self.block(&bytes);

@@ -15,6 +15,8 @@ use proptest::prelude::*;
 
 mod beside;
 mod built;
+#[cfg(all(feature = "parquet", feature = "avro", feature = "csv"))]
+mod columns;
 mod damage;
 mod leftovers;
 mod partitions;

@@ -13,8 +13,8 @@ use crate::columns::{Kind, Node, Plan};
 /// The layout of each node, if the text describes these very values.
 pub(super) fn pair(plan: &Plan, text: &str) -> Option<Vec<Layout>> {
     let json: Json = serde_json::from_str(text).ok()?;
-    let plain = Layout { null: None, value: None, branches: Vec::new(), form: Form::Plain };
-    let mut reader = Reader { plan, layout: vec![plain; plan.nodes().len()], named: HashMap::new() };
+    let blank = Layout { null: None, value: None, branches: Vec::new(), form: Form::Plain };
+    let mut reader = Reader { plan, layout: vec![blank; plan.nodes().len()], named: HashMap::new() };
     reader.node(0, &json, "")?;
     Some(reader.layout)
 }

@@ -31,7 +31,7 @@ pub(crate) struct AvroFile {
 enum Codec {
     None,
     Deflate(Box<Deflate>),
-    Snappy(snap::raw::Encoder),
+    Snappy(Box<snap::raw::Encoder>),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -43,7 +43,7 @@ impl AvroFile {
         let codec = match schema.compression {
             AvroCompression::None => Codec::None,
             AvroCompression::Deflate => Codec::Deflate(Box::new(Deflate::new(CompressionLvl::default()))),
-            AvroCompression::Snappy => Codec::Snappy(snap::raw::Encoder::new()),
+            AvroCompression::Snappy => Codec::Snappy(Box::new(snap::raw::Encoder::new())),
             AvroCompression::Zstd { level } => Codec::Zstd(zstd::bulk::Compressor::new(level.clamp(1, 22))?),
         };
         Ok(Self { schema: Arc::clone(schema), codec, block: Vec::new(), rows: 0, marker: None })

@@ -91,8 +91,8 @@ fn named(text: &str) -> String {
     name
 }
 
-fn unique(name: String, taken: &mut HashSet<String>) -> String {
-    let mut chosen = name.clone();
+fn unique(name: &str, taken: &mut HashSet<String>) -> String {
+    let mut chosen = name.to_owned();
     let mut count = 1;
     while !taken.insert(chosen.clone()) {
         count += 1;
@@ -103,8 +103,8 @@ fn unique(name: String, taken: &mut HashSet<String>) -> String {
 
 /// The text of the schema, and how its nodes are written.
 pub(super) fn describe(schema: &Schema, plan: &Plan) -> (String, Vec<Layout>) {
-    let plain = Layout { null: None, value: None, branches: Vec::new(), form: Form::Plain };
-    let mut writer = Writer { plan, layout: vec![plain; plan.nodes().len()], taken: HashSet::new() };
+    let blank = Layout { null: None, value: None, branches: Vec::new(), form: Form::Plain };
+    let mut writer = Writer { plan, layout: vec![blank; plan.nodes().len()], taken: HashSet::new() };
     let name = schema.name().unwrap_or("Record").split('.').map(named).collect::<Vec<_>>().join(".");
     let json = writer.node(0, &name, false);
     (json.to_string(), writer.layout)
@@ -181,12 +181,12 @@ impl Writer<'_> {
             Kind::Decimal { precision, scale } => return (decimal(precision, scale), Form::Decimal(None)),
             Kind::Bytes => json!("bytes"),
             Kind::Fixed(size) => {
-                let name = unique(name.to_owned(), &mut self.taken);
+                let name = unique(name, &mut self.taken);
                 return (json!({ "type": "fixed", "name": name, "size": size }), Form::Fixed);
             }
             Kind::Uuid => return (logical("string", "uuid"), Form::UuidText),
             Kind::Enum => {
-                let name = unique(name.to_owned(), &mut self.taken);
+                let name = unique(name, &mut self.taken);
                 let places = (0..u32::try_from(node.symbols.len()).unwrap_or(u32::MAX)).collect();
                 let json = json!({ "type": "enum", "name": name, "symbols": node.symbols });
                 return (json, Form::Symbols(places));
@@ -201,7 +201,7 @@ impl Writer<'_> {
                 logical("long", &format!("{local}timestamp-{}", unit(of)))
             }
             Kind::Duration => {
-                let name = unique(name.to_owned(), &mut self.taken);
+                let name = unique(name, &mut self.taken);
                 json!({ "type": "fixed", "name": name, "size": 12, "logicalType": "duration" })
             }
             Kind::List => {
@@ -219,11 +219,11 @@ impl Writer<'_> {
     }
 
     fn record(&mut self, id: usize, name: &str) -> Json {
-        let name = unique(name.to_owned(), &mut self.taken);
+        let name = unique(name, &mut self.taken);
         let (mut fields, mut taken) = (Vec::new(), HashSet::new());
         for &child in &self.plan.node(id).children {
             let node = self.plan.node(child as usize);
-            let field = unique(named(&node.name), &mut taken);
+            let field = unique(&named(&node.name), &mut taken);
             let json = self.node(child as usize, &format!("{name}_{field}"), false);
             let mut member = json!({ "name": field, "type": json });
             if node.nullable

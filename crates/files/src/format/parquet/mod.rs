@@ -36,7 +36,7 @@ use schema::{FileSchema, reshape};
 /// | `float32`, `float64`, `bool` | FLOAT, DOUBLE, BOOLEAN |
 /// | `decimal(p,s)` | DECIMAL over INT32, INT64 or fixed bytes; more than 76 digits: its text |
 /// | `string`, `enum` | STRING |
-/// | `bytes`, `fixed(n)`, `uuid` | BYTE_ARRAY, FIXED_LEN_BYTE_ARRAY, the same with UUID |
+/// | `bytes`, `fixed(n)`, `uuid` | `BYTE_ARRAY`, `FIXED_LEN_BYTE_ARRAY`, the same with UUID |
 /// | `date`, `time`, `timestamp` | DATE, TIME, TIMESTAMP in the unit they have; local timestamps are not adjusted to UTC |
 /// | `duration` | a struct of `months`, `days`, `millis` (`uint32`): no reader agrees with another on INTERVAL |
 /// | `json` | JSON |

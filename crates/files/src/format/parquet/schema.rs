@@ -51,10 +51,11 @@ fn name_branches(branches: &[Field]) -> Vec<Field> {
             "" => kind_word(branch.data_type()),
             name => name,
         };
-        let name = (1..)
-            .map(|count| if count == 1 { plain.to_owned() } else { format!("{plain}_{count}") })
-            .find(|name| !taken.contains(name))
-            .unwrap_or_default();
+        let (mut name, mut count) = (plain.to_owned(), 1);
+        while taken.contains(&name) {
+            count += 1;
+            name = format!("{plain}_{count}");
+        }
         taken.insert(name.clone());
         name
     };
@@ -106,7 +107,8 @@ pub(crate) struct FileSchema {
 impl FileSchema {
     pub(super) fn new(name: Option<&str>, plan: &Plan, properties: WriterProperties) -> Result<Self> {
         let root = plan.node(0);
-        let mut fields = vec![Arc::new(ArrowField::new("", ArrowType::Null, true)); plan.nodes().len()];
+        let blank = Arc::new(ArrowField::new("", ArrowType::Null, true));
+        let mut fields: Vec<_> = plan.nodes().iter().map(|_| Arc::clone(&blank)).collect();
         let (mut top, mut types) = (Vec::new(), Vec::new());
         for &child in &root.children {
             let (arrow, parquet) = column(plan, child as usize, None, &mut fields)?;

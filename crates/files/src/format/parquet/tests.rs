@@ -3,14 +3,17 @@ use std::fmt::Write as _;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Time32MillisecondType, Time64MicrosecondType, Time64NanosecondType, UInt32Type, UInt64Type,
+    Int64Type, Time32MillisecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType as ArrowType;
+use arrow_schema::TimeUnit::{Microsecond, Millisecond, Nanosecond};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::basic::LogicalType;
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::*;
@@ -38,7 +41,6 @@ fn read(file: &[u8]) -> (Vec<String>, Vec<String>) {
 }
 
 fn show(array: &dyn Array, row: usize, out: &mut String) {
-    use arrow_schema::TimeUnit::{Microsecond, Millisecond, Nanosecond};
     if array.is_null(row) {
         return out.push('-');
     }
@@ -61,26 +63,21 @@ fn show(array: &dyn Array, row: usize, out: &mut String) {
         ArrowType::Time32(Millisecond) => number!(Time32MillisecondType),
         ArrowType::Time64(Microsecond) => number!(Time64MicrosecondType),
         ArrowType::Time64(Nanosecond) => number!(Time64NanosecondType),
-        ArrowType::Timestamp(unit, _) => {
-            use arrow_array::types::{
-                TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-            };
-            match unit {
-                Millisecond => number!(TimestampMillisecondType),
-                Microsecond => number!(TimestampMicrosecondType),
-                _ => number!(TimestampNanosecondType),
-            }
-        }
+        ArrowType::Timestamp(unit, _) => match unit {
+            Millisecond => number!(TimestampMillisecondType),
+            Microsecond => number!(TimestampMicrosecondType),
+            _ => number!(TimestampNanosecondType),
+        },
         ArrowType::Decimal128(..) => {
-            out.push_str(&array.as_primitive::<Decimal128Type>().value_as_string(row))
+            out.push_str(&array.as_primitive::<Decimal128Type>().value_as_string(row));
         }
         ArrowType::Decimal256(..) => {
-            out.push_str(&array.as_primitive::<Decimal256Type>().value_as_string(row))
+            out.push_str(&array.as_primitive::<Decimal256Type>().value_as_string(row));
         }
         ArrowType::Utf8 => write!(out, "{:?}", array.as_string::<i32>().value(row)).unwrap(),
         ArrowType::Binary => write!(out, "{:x?}", array.as_binary::<i32>().value(row)).unwrap(),
         ArrowType::FixedSizeBinary(_) => {
-            write!(out, "{:x?}", array.as_fixed_size_binary().value(row)).unwrap()
+            write!(out, "{:x?}", array.as_fixed_size_binary().value(row)).unwrap();
         }
         ArrowType::List(_) => {
             let elements = array.as_list::<i32>().value(row);
@@ -191,7 +188,6 @@ fn annotations_that_arrow_does_not_show_are_there() {
         let column = columns.columns().iter().find(|column| column.path().string() == path).unwrap();
         column.logical_type_ref().cloned()
     };
-    use parquet::basic::LogicalType;
     assert_eq!(of("uuid"), Some(LogicalType::Uuid));
     assert_eq!(of("json"), Some(LogicalType::Json));
     assert_eq!(of("enum"), Some(LogicalType::String));
@@ -237,7 +233,12 @@ fn row_groups_end_at_their_rows_and_at_their_memory() {
     let groups = |format: &Parquet| {
         let file = files(format, &values).remove(&0).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.clone())).unwrap();
-        let groups: Vec<_> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        let groups: Vec<_> = reader
+            .metadata()
+            .row_groups()
+            .iter()
+            .map(parquet::file::metadata::RowGroupMetaData::num_rows)
+            .collect();
         let (_, rows) = read(&file);
         assert_eq!(rows.len(), 20_000);
         assert!(rows[19_999].starts_with("19999 "));

@@ -1,0 +1,78 @@
+//! Formats with columns, through the sink.
+
+use aqueduct_core::{Compatibility, DataType, Field, Schema};
+
+use super::*;
+use crate::columns::tests::Value as Columns;
+use crate::{AvroFiles, Csv, Format, Parquet};
+
+/// Keys with their bodies, of `rows` alternating between schemas and routes, given in batches of this size.
+async fn stored(
+    format: impl Format<Columns>,
+    rows: usize,
+    batch: usize,
+    poison: bool,
+) -> BTreeMap<String, Vec<u8>> {
+    let rig = Rig::new(16 << 20);
+    let target = Arc::new(MemoryTarget::new());
+    let sink = ObjectSink::new(format, Arc::clone(&target), ObjectOptions::default()).unwrap();
+    let Begun::Fill(mut writer) = Sink::<Columns>::begin(&sink, rig.start(0, 0)).await.unwrap() else {
+        panic!()
+    };
+    let id = || Field::new("id", DataType::Int64);
+    let of = |version, fields| {
+        Arc::new(Schema::new(DataType::Struct(fields)).with_name("shop.Order").with_version(version))
+    };
+    let schemas = [of(1, vec![id()]), of(2, vec![id(), Field::new("note", DataType::String).nullable()])];
+    let mut table = RouteTable::new();
+    let specs = vec![(0, 20); rows];
+    for start in (0..rows).step_by(batch) {
+        let slice = &specs[start..(start + batch).min(rows)];
+        for record in one_batch(0, count(start), slice).iter() {
+            let offset = record.offset().get();
+            let mut path = RoutePath::default();
+            path.push_field("r", &(offset / 2 % 3).to_string()).unwrap();
+            let value =
+                Columns::of(&schemas[usize::try_from(offset % 2).unwrap()], &format!(r#"{{"id":{offset}}}"#));
+            let mut give = |value| {
+                writer.append(Envelope { record: &record, route: table.intern(&path), path: &path, value })
+            };
+            if poison && offset % 5 == 0 {
+                give(Columns::of(&schemas[1], r#"{"id":1,"more":2}"#)).unwrap_err();
+            }
+            give(value).unwrap();
+        }
+        writer.spill().await.unwrap();
+    }
+    let range = OffsetRange::new(Offset::ZERO, Offset::new(count(rows))).unwrap();
+    writer.stage(range).await.unwrap();
+    writer.publish().await.unwrap();
+    assert_eq!(rig.pool.used(), 0);
+    target.objects().into_iter().map(|(key, object)| (key, object.bytes.to_vec())).collect()
+}
+
+#[tokio::test]
+async fn producers_that_alternate_make_one_object_a_route_and_version() {
+    let objects = stored(Parquet::new(), 600, 50, false).await;
+    assert_eq!(objects.len(), 6, "three routes, two versions");
+    let keys: Vec<_> = objects.keys().cloned().collect();
+    assert_eq!(keys[0], "topics/t/r=0/t+0+0000000000.snappy.parquet");
+    assert_eq!(keys[1], "topics/t/r=0/t+0+0000000001.snappy.parquet");
+    let together = stored(Parquet::new().with_compatibility(Compatibility::Backward), 600, 50, false).await;
+    assert_eq!(together.len(), 3, "three routes");
+    let text = stored(Csv::new().with_compatibility(Compatibility::Backward), 12, 5, false).await;
+    assert_eq!(text["topics/t/r=0/t+0+0000000000.csv"], b"id,note\n0,\n1,\n6,\n7,\n");
+}
+
+#[tokio::test]
+async fn a_replay_in_other_batches_gives_the_same_files() {
+    async fn replayed(format: impl Format<Columns> + Clone) {
+        let whole = stored(format.clone(), 3_000, 3_000, false).await;
+        assert_eq!(whole, stored(format.clone(), 3_000, 7, false).await);
+        assert_eq!(whole, stored(format, 3_000, 500, true).await, "refused records leave no trace");
+    }
+    replayed(Parquet::new()).await;
+    replayed(Parquet::new().with_compatibility(Compatibility::Backward).with_row_group_rows(100)).await;
+    replayed(AvroFiles::new()).await;
+    replayed(Csv::new()).await;
+}
