@@ -172,7 +172,7 @@ impl fmt::Display for Cell {
     }
 }
 
-const SHOWN_MAX: usize = 200;
+const SHOWN_MAX: usize = 400;
 
 impl TryFrom<Value> for Cell {
     type Error = anyhow::Error;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use aqueduct::convert::Avro;
 use aqueduct::convert::registry::{FixedSchemas, SchemaKind};
-use aqueduct::files::{Delimited, Format, ObjectOptions, ObjectSink};
+use aqueduct::files::{Delimited, Format, ObjectOptions, ObjectSink, Parquet};
 use aqueduct::partition::{ByKafkaPartition, ByTime};
 use aqueduct::{
     Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, Partitioner, Pipeline, RawBytes, S3Sink,
@@ -188,9 +188,9 @@ impl PipelineArguments {
             (Values::Bytes, _) => self.whole(RawBytes::new(), hourly, Delimited::lines()).await,
             (Values::Json, _) => self.whole(Json::new(), hourly, JsonLines::new()).await,
             (Values::AvroToJson, _) => self.whole(avro()?, hourly, JsonLines::new()).await,
-            (Values::AvroToParquet | Values::JsonToParquet, _) => {
-                anyhow::bail!("Parquet is not in this build")
-            }
+            // Snappy is what it begins with.
+            (Values::AvroToParquet, _) => self.whole(avro()?, hourly, Parquet::new()).await,
+            (Values::JsonToParquet, _) => self.whole(Json::new(), hourly, Parquet::new()).await,
         }
     }
 

@@ -94,8 +94,8 @@ impl Check<'_> {
                 let expected = self.expected(object)?;
                 let rows = self.rows(object, &expected, contents).with_context(|| at("its rows"))?;
                 for ((_, expected), row) in expected.iter().zip(rows) {
-                    let expected = reader.sees(expected.clone());
-                    if let Some(difference) = expected.difference(&row) {
+                    let Combination { encoding, storage, .. } = self.combination;
+                    if let Some(difference) = storage.format.difference(encoding, *reader, expected, &row) {
                         bail!(at(&difference));
                     }
                     compared.values += leaves(&row);

@@ -6,6 +6,7 @@
 
 mod calendar;
 mod check;
+mod columns;
 mod encode;
 mod layout;
 mod pairs;

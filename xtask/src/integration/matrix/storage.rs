@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use aqueduct::files::{Delimited, Format, JsonArray};
+use aqueduct::files::{
+    AvroCompression, AvroFiles, Csv, Delimited, Format, JsonArray, Parquet, ParquetCompression,
+};
 use aqueduct::{BytesRow, Compression, Fields, JsonLines, JsonRow, StructuredValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use xtask::readers::{Around, Cell, Reader};
 
 use super::calendar::{Moment, date_text};
+use super::columns::Columns;
 use super::encode::Encoding;
 
 /// A format with one compression.
@@ -25,6 +28,10 @@ pub(super) enum Kind {
     JsonLines,
     /// One array a file.
     JsonArray,
+    Parquet,
+    /// Avro object containers.
+    Avro,
+    Csv,
     /// Values that are bytes, a newline after each.
     Delimited,
     /// Values that are bytes, one after the other.
@@ -43,12 +50,16 @@ pub(super) enum Takes {
 const AROUND: [&str; 3] = ["none", "gzip", "zstd"];
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::JsonLines, Self::JsonArray, Self::Delimited, Self::Raw];
+    pub(super) const ALL: [Self; 7] =
+        [Self::JsonLines, Self::JsonArray, Self::Parquet, Self::Avro, Self::Csv, Self::Delimited, Self::Raw];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::JsonLines => "json-lines",
             Self::JsonArray => "json-array",
+            Self::Parquet => "parquet",
+            Self::Avro => "avro",
+            Self::Csv => "csv",
             Self::Delimited => "delimited",
             Self::Raw => "raw",
         }
@@ -56,14 +67,16 @@ impl Kind {
 
     pub(super) fn takes(self) -> Takes {
         match self {
-            Self::JsonLines | Self::JsonArray => Takes::Structured,
+            Self::JsonLines | Self::JsonArray | Self::Parquet | Self::Avro | Self::Csv => Takes::Structured,
             Self::Delimited | Self::Raw => Takes::Bytes,
         }
     }
 
     pub(super) fn codecs(self) -> &'static [&'static str] {
         match self {
-            Self::JsonLines | Self::JsonArray | Self::Delimited | Self::Raw => &AROUND,
+            Self::Parquet => &["uncompressed", "snappy", "gzip", "zstd"],
+            Self::Avro => &["null", "deflate", "snappy", "zstandard"],
+            Self::JsonLines | Self::JsonArray | Self::Csv | Self::Delimited | Self::Raw => &AROUND,
         }
     }
 
@@ -72,6 +85,9 @@ impl Kind {
         match self {
             Self::JsonLines => &[Reader::JsonL],
             Self::JsonArray => &[Reader::Json],
+            Self::Parquet => &[Reader::Arrow, Reader::DuckDb],
+            Self::Avro => &[Reader::FastAvro],
+            Self::Csv => &[Reader::Csv],
             Self::Delimited => &[Reader::Lines],
             Self::Raw => &[Reader::Raw],
         }
@@ -81,8 +97,33 @@ impl Kind {
     pub(super) fn stores(self, encoding: &Encoding, value: &Cell) -> Cell {
         match self {
             Self::JsonLines | Self::JsonArray => (encoding.rows)(value),
-            Self::Delimited | Self::Raw => (encoding.carries)(value),
+            Self::Parquet | Self::Avro | Self::Csv | Self::Delimited | Self::Raw => (encoding.carries)(value),
         }
+    }
+
+    /// Where what `reader` has found is not what is `expected` to be stored; none if it is.
+    pub(super) fn difference(
+        self,
+        encoding: &Encoding,
+        reader: Reader,
+        expected: &Cell,
+        found: &Cell,
+    ) -> Option<String> {
+        let inferred = !encoding.has_schema;
+        let columns = Columns { inferred, name: str::to_owned };
+        match self {
+            Self::Parquet => columns.difference(&reader.sees(expected.clone()), found),
+            // Its own schemas keep their names; what is inferred has to be made names of Avro.
+            Self::Avro if inferred => Columns { name: avro_name, ..columns }.difference(expected, found),
+            Self::Avro => columns.difference(expected, found),
+            Self::Csv => columns.csv_difference(expected, found),
+            Self::JsonLines | Self::JsonArray | Self::Delimited | Self::Raw => expected.difference(found),
+        }
+    }
+
+    /// Whether it compresses inside of its files.
+    fn compresses(self) -> bool {
+        matches!(self, Self::Parquet | Self::Avro)
     }
 }
 
@@ -100,6 +141,7 @@ impl Storage {
     /// What is around a whole file.
     pub(super) fn around(self) -> Around {
         match self.codec {
+            _ if self.format.compresses() => Around::None,
             "gzip" => Around::Gzip,
             "zstd" => Around::Zstd,
             _ => Around::None,
@@ -119,6 +161,14 @@ impl Storage {
     pub(super) fn extension(self) -> String {
         let format = match self.format {
             Kind::JsonLines | Kind::JsonArray => ".json",
+            Kind::Parquet => match self.codec {
+                "snappy" => ".snappy.parquet",
+                "gzip" => ".gz.parquet",
+                "zstd" => ".zstd.parquet",
+                _ => ".parquet",
+            },
+            Kind::Avro => ".avro",
+            Kind::Csv => ".csv",
             Kind::Delimited | Kind::Raw => ".bin",
         };
         let around = match self.around() {
@@ -137,6 +187,25 @@ impl Storage {
         match self.format {
             Kind::JsonLines => Some(Arc::new(JsonLines::new())),
             Kind::JsonArray => Some(Arc::new(JsonArray::new())),
+            Kind::Parquet => {
+                let compression = match self.codec {
+                    "snappy" => ParquetCompression::Snappy,
+                    "gzip" => ParquetCompression::Gzip,
+                    "zstd" => ParquetCompression::Zstd { level: 3 },
+                    _ => ParquetCompression::None,
+                };
+                Some(Arc::new(Parquet::new().with_compression(compression)))
+            }
+            Kind::Avro => {
+                let compression = match self.codec {
+                    "deflate" => AvroCompression::Deflate,
+                    "snappy" => AvroCompression::Snappy,
+                    "zstandard" => AvroCompression::Zstd { level: 3 },
+                    _ => AvroCompression::None,
+                };
+                Some(Arc::new(AvroFiles::new().with_compression(compression)))
+            }
+            Kind::Csv => Some(Arc::new(Csv::new())),
             Kind::Delimited | Kind::Raw => None,
         }
     }
@@ -146,9 +215,15 @@ impl Storage {
         match self.format {
             Kind::Delimited => Some(Arc::new(Delimited::lines())),
             Kind::Raw => Some(Arc::new(aqueduct::files::RawBytes::new())),
-            Kind::JsonLines | Kind::JsonArray => None,
+            Kind::JsonLines | Kind::JsonArray | Kind::Parquet | Kind::Avro | Kind::Csv => None,
         }
     }
+}
+
+/// A member's name where Avro would not take it.
+fn avro_name(name: &str) -> String {
+    let letter = |it: char| if it.is_ascii_alphanumeric() { it } else { '_' };
+    if name.is_empty() { "_".to_owned() } else { name.chars().map(letter).collect() }
 }
 
 /// A value as JSON has it: what JSON has no kind for is text.

@@ -20,7 +20,7 @@ pub(super) fn carries(value: &Cell) -> Cell {
     as_json(value)
 }
 
-pub(super) fn write(value: &Cell, out: &mut String) -> Result<()> {
+pub(in super::super) fn write(value: &Cell, out: &mut String) -> Result<()> {
     match value {
         Cell::Null => out.push_str("null"),
         Cell::Bool(value) => out.push_str(if *value { "true" } else { "false" }),

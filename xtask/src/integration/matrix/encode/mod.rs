@@ -4,7 +4,7 @@
 mod avro;
 mod cbor;
 mod connect;
-mod json;
+pub(super) mod json;
 mod json_schema;
 mod messagepack;
 mod protobuf;
@@ -30,6 +30,8 @@ pub(super) struct Encoding {
     pub(super) encode: fn(&Cell) -> Result<Vec<u8>>,
     /// What they still say of the value, by its kinds.
     pub(super) carries: fn(&Cell) -> Cell,
+    /// Whether its values come with a schema.
+    pub(super) has_schema: bool,
     /// The value as a row of JSON.
     pub(super) rows: fn(&Cell) -> Cell,
     /// Values that are none.
@@ -57,6 +59,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "json",
         gives: Takes::Structured,
+        has_schema: false,
         encode: json::encode,
         carries: json::carries,
         rows: |value| as_json(&json::carries(value)),
@@ -71,6 +74,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "connect-json",
         gives: Takes::Structured,
+        has_schema: true,
         encode: connect::encode,
         carries: connect::carries,
         rows: |value| as_json(&connect::carries(value)),
@@ -84,6 +88,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "json-schema",
         gives: Takes::Structured,
+        has_schema: true,
         encode: json_schema::encode,
         carries: json_schema::carries,
         // Stored as it came.
@@ -103,6 +108,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "protobuf-registry",
         gives: Takes::Structured,
+        has_schema: true,
         encode: protobuf::registered,
         carries: protobuf::carries,
         rows: protobuf::rows,
@@ -120,6 +126,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "protobuf-descriptor",
         gives: Takes::Structured,
+        has_schema: true,
         encode: protobuf::plain,
         carries: protobuf::carries,
         rows: protobuf::rows,
@@ -139,6 +146,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "serde",
         gives: Takes::Structured,
+        has_schema: false,
         encode: typed::encode,
         carries: typed::carries,
         rows: |value| as_json(&typed::carries(value)),
@@ -152,6 +160,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "avro-registry",
         gives: Takes::Structured,
+        has_schema: true,
         encode: avro::registered,
         carries: avro::carries,
         rows: |value| as_json(&avro::carries(value)),
@@ -171,6 +180,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "avro-single-object",
         gives: Takes::Structured,
+        has_schema: true,
         encode: avro::single_object,
         carries: avro::carries,
         rows: |value| as_json(&avro::carries(value)),
@@ -189,6 +199,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "avro-fixed",
         gives: Takes::Structured,
+        has_schema: true,
         encode: avro::datum,
         carries: avro::carries,
         rows: |value| as_json(&avro::carries(value)),
@@ -203,6 +214,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "cbor",
         gives: Takes::Structured,
+        has_schema: false,
         encode: cbor::encode,
         carries: cbor::carries,
         rows: |value| as_json(&cbor::carries(value)),
@@ -217,6 +229,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "messagepack",
         gives: Takes::Structured,
+        has_schema: false,
         encode: messagepack::encode,
         carries: messagepack::carries,
         rows: |value| as_json(&messagepack::carries(value)),
@@ -230,6 +243,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "text",
         gives: Takes::Bytes,
+        has_schema: false,
         encode: json::encode,
         carries: as_bytes,
         rows: as_bytes,
@@ -240,6 +254,7 @@ pub(super) const ENCODINGS: &[Encoding] = &[
     Encoding {
         name: "bytes",
         gives: Takes::Bytes,
+        has_schema: false,
         encode: json::encode,
         carries: as_bytes,
         rows: as_bytes,

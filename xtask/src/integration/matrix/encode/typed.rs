@@ -93,9 +93,15 @@ pub(super) fn encode(value: &Cell) -> Result<Vec<u8>> {
     json::encode(&amounts_as_text(value))
 }
 
-/// What the struct has: numbers of 32 bits stay what they are.
+/// What the struct has: numbers of 32 bits and maps stay what they are.
 pub(super) fn carries(value: &Cell) -> Cell {
-    as_json(&amounts_as_text(value))
+    let Cell::Record(members) = amounts_as_text(value) else { return value.clone() };
+    let kept = |cell: &Cell| matches!(cell, Cell::Map(_));
+    Cell::record(
+        members
+            .into_iter()
+            .map(|(name, cell)| if kept(&cell) { (name, cell) } else { (name, as_json(&cell)) }),
+    )
 }
 
 fn amounts_as_text(value: &Cell) -> Cell {
