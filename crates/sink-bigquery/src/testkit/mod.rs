@@ -147,6 +147,11 @@ impl FakeBigQuery {
         self.state.lock().hold_changes(hold);
     }
 
+    /// The next `times` streams that are finalized are said to have a row more than they have.
+    pub fn miscount(&self, times: usize) {
+        self.state.lock().miscounts = times;
+    }
+
     /// Sets the limits.
     pub fn set_limits(&self, limits: FakeLimits) {
         self.state.lock().limits = limits;

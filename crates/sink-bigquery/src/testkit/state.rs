@@ -33,6 +33,7 @@ pub(super) struct Inner {
     pub(super) refuses: Option<Refuses>,
     pub(super) creates: VecDeque<Instant>,
     holds_changes: bool,
+    pub(super) miscounts: usize,
     next: u64,
 }
 

@@ -126,7 +126,12 @@ impl Inner {
             return Err(Status::not_found(name.to_owned()));
         };
         stream.finalized = true;
-        Ok(FinalizeWriteStreamResponse { row_count: i64::try_from(stream.rows.len()).unwrap_or(i64::MAX) })
+        let mut row_count = i64::try_from(stream.rows.len()).unwrap_or(i64::MAX);
+        if self.miscounts > 0 {
+            self.miscounts -= 1;
+            row_count += 1;
+        }
+        Ok(FinalizeWriteStreamResponse { row_count })
     }
 
     /// "If non empty, certain streams have errors and ZERO stream is committed due to atomicity guarantee". "Streams must be

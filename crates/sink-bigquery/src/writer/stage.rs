@@ -345,3 +345,72 @@ fn refused_of(rejected: &[Rejected]) -> Refused {
     let bytes: Vec<u8> = rejected.iter().flat_map(|rejected| rejected.offset.get().to_le_bytes()).collect();
     Refused { count: u32::try_from(rejected.len()).unwrap_or(u32::MAX), hash: xxh3_64(&bytes) }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// Answers as it is told.
+    struct Scripted(VecDeque<Result<AppendAnswer, Option<StreamState>>>);
+
+    #[async_trait]
+    impl AppendConnection for Scripted {
+        async fn send(&mut self, _: i64, _: Vec<Vec<u8>>) -> Result<(), BigQueryError> {
+            Ok(())
+        }
+
+        async fn receive(&mut self) -> Result<AppendAnswer, BigQueryError> {
+            let (at, answer) = (At::new("append rows", "s"), Answer::default());
+            match self.0.pop_front() {
+                Some(Ok(answer)) => Ok(answer),
+                Some(Err(Some(state))) => Err(BigQueryError::Stream { state, at, answer }),
+                Some(Err(None)) | None => Err(BigQueryError::Unavailable { at, answer }),
+            }
+        }
+    }
+
+    fn under_way(rows: &[usize]) -> VecDeque<UnderWay> {
+        let request = |rows: &usize| UnderWay { offsets: vec![1; *rows], bytes: 0, next: Cursor::default() };
+        rows.iter().map(request).collect()
+    }
+
+    /// A request whose fate is unknown may still take the place that rows behind a refused one get.
+    #[tokio::test]
+    async fn only_requests_that_are_all_refused_are_quiet() {
+        let refused = || Err(Some(StreamState::OffsetOutOfRange));
+        let cases: [(&[usize], Vec<_>, bool); 6] = [
+            (&[], vec![], true),
+            (&[2, 0, 3], vec![refused(), refused()], true),
+            (&[2, 3], vec![refused()], false),
+            (&[2], vec![Ok(AppendAnswer::Appended)], false),
+            (&[2], vec![Ok(AppendAnswer::RowsRefused(vec![0]))], false),
+            (&[2], vec![Err(Some(StreamState::OffsetExists))], false),
+        ];
+        for (rows, answers, quiet) in cases {
+            let shown = format!("{rows:?} {answers:?}");
+            let mut connection = Scripted(answers.into());
+            assert_eq!(is_quiet(&mut connection, &under_way(rows)).await, quiet, "{shown}");
+        }
+    }
+
+    /// Rows that are there already are ours only if an answer of ours was lost.
+    #[tokio::test]
+    async fn rows_that_exist_are_an_answer_only_after_a_connection_broke() {
+        for broke_before in [false, true] {
+            let mut connection = Scripted([Err(Some(StreamState::OffsetExists))].into());
+            let requests = under_way(&[3]);
+            let answer = answer_to(&mut connection, &requests[0], broke_before).await;
+            assert_eq!(answer.is_ok(), broke_before, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn refused_rows_leave_a_chunk_and_its_end_stays() {
+        let chunk =
+            Chunk { offsets: vec![4, 5, 9], rows: vec![vec![4], vec![5], vec![9]], next: Cursor::default() };
+        let (request, rows) = without(chunk, &BTreeSet::from([5, 7]));
+        assert_eq!((request.offsets, request.bytes, rows), (vec![4, 9], 2, vec![vec![4], vec![9]]));
+    }
+}

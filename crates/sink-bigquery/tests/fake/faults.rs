@@ -49,6 +49,8 @@ async fn every_request_of_a_stream_survives_every_fault() {
             fake.inject(FakeCall::AppendRows, fault, 1);
             segment.stage().await.unwrap();
             segment.publish().await.unwrap();
+            // What was applied before is recognised and not sent a second time to another stream.
+            assert_eq!(fake.calls(FakeCall::CreateWriteStream), 1, "{fault:?} at request {request}");
             assert_eq!(fake.pending_faults(), 0);
             assert_eq!(
                 visible(&fake, "orders"),
@@ -57,6 +59,19 @@ async fn every_request_of_a_stream_survives_every_fault() {
             );
         }
     }
+}
+
+/// Whatever went wrong with it: a stream that has another number of rows than were sent is never published.
+#[tokio::test]
+async fn a_stream_of_another_length_is_not_published() {
+    let fake = fake().await;
+    fake.miscount(2);
+    let process = Process::start(builder(&fake)).await;
+    let mut segment = process.fill(0, 20, None, one_table).await;
+    segment.stage().await.unwrap();
+    segment.publish().await.unwrap();
+    assert_eq!(fake.calls(FakeCall::CreateWriteStream), 3, "two were given up");
+    assert_eq!(visible(&fake, "orders"), (0..20).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
