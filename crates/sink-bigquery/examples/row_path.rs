@@ -45,7 +45,7 @@ fn schema() -> TableSchema {
 }
 
 fn event(offset: i64) -> String {
-    let pad = "lorem ipsum dolor sit amet, consectetur adipiscing elit";
+    let pad = "lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et dolore magna aliqua";
     let head = format!(
         r#"{{"event_id":"e-{offset:016}","event_time":"2026-11-25T20:00:00.123Z","service":"checkout","status":200"#
     );

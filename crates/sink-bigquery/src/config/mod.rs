@@ -36,6 +36,7 @@ pub struct BigQuerySinkBuilder {
     append_bytes: usize,
     in_flight: usize,
     routes_max: usize,
+    connections: usize,
     call_timeout: Duration,
     append_timeout: Duration,
     rest_endpoint: String,
@@ -50,6 +51,9 @@ const GRPC_ENDPOINT: &str = "https://bigquerystorage.googleapis.com";
 impl BigQuerySinkBuilder {
     /// The largest [`append_bytes`](Self::append_bytes): with what surrounds the rows it stays below every documented limit.
     pub const APPEND_BYTES_MAX: usize = ROW_MAX;
+
+    /// Most [`connections`](Self::connections).
+    pub const CONNECTIONS_MAX: usize = 64;
 
     pub(crate) fn new() -> Self {
         Self {
@@ -66,6 +70,7 @@ impl BigQuerySinkBuilder {
             append_bytes: 2 << 20,
             in_flight: 4,
             routes_max: 6,
+            connections: 4,
             call_timeout: Duration::from_mins(1),
             append_timeout: Duration::from_mins(2),
             rest_endpoint: REST_ENDPOINT.to_owned(),
@@ -157,6 +162,13 @@ impl BigQuerySinkBuilder {
         self
     }
 
+    /// Connections to the Storage Write interface that tables are appended over, in turn; 4 by default. Over each at most 90 tables
+    /// are appended at the same time, the others wait.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
     /// The longest wait for the answer to a call; a minute by default.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
@@ -230,6 +242,7 @@ impl BigQuerySinkBuilder {
             endpoint: self.grpc_endpoint.clone(),
             call_timeout: self.call_timeout,
             append_timeout: self.append_timeout,
+            channels: self.connections,
         };
         let transport = GrpcTransport::new(grpc, Arc::clone(&tokens));
         let transport = transport.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
@@ -303,6 +316,7 @@ impl BigQuerySinkBuilder {
             ("append_bytes", self.append_bytes, 1, Self::APPEND_BYTES_MAX),
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
             ("routes_max", self.routes_max, 1, ROUTES_MAX),
+            ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
         ];
         for (option, value, min, max) in ranges {
             if !(min..=max).contains(&value) {

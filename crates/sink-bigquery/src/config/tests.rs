@@ -18,13 +18,14 @@ async fn every_problem_is_named_at_once() {
         .append_bytes(0)
         .in_flight(IN_FLIGHT_MAX + 1)
         .routes_max(ROUTES_MAX + 1)
+        .connections(BigQuerySinkBuilder::CONNECTIONS_MAX + 1)
         .call_timeout(Duration::ZERO)
         .rest_endpoint("http://localhost:1")
         .grpc_endpoint("localhost")
         .build()
         .await;
     let BigQueryConfigErrors(problems) = built.unwrap_err();
-    assert_eq!(problems.len(), 10, "{}", BigQueryConfigErrors(problems));
+    assert_eq!(problems.len(), 11, "{}", BigQueryConfigErrors(problems));
     let twice = sound()
         .schema_of("t", schema())
         .schema_of("p.d.t", schema())
@@ -43,6 +44,7 @@ async fn limits_are_the_last_that_pass() {
         .append_bytes(BigQuerySinkBuilder::APPEND_BYTES_MAX)
         .in_flight(IN_FLIGHT_MAX)
         .routes_max(ROUTES_MAX)
+        .connections(BigQuerySinkBuilder::CONNECTIONS_MAX)
         .rest_endpoint("http://localhost:1")
         .grpc_endpoint("http://localhost:1")
         .allow_plaintext(true);

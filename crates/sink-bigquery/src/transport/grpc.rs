@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use gcp_bigquery_client::google::cloud::bigquery::storage::v1::{
 };
 use prost_types::DescriptorProto;
 use secrecy::ExposeSecret as _;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -37,6 +38,8 @@ pub(crate) struct GrpcOptions {
     pub(crate) call_timeout: Duration,
     /// The longest wait for the answer to one append.
     pub(crate) append_timeout: Duration,
+    /// Connections to the service.
+    pub(crate) channels: usize,
 }
 
 /// How long connecting may take.
@@ -46,9 +49,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Largest answer that is read; ones with thousands of row errors are large.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// One HTTP/2 connection for all lanes; it reconnects by itself.
+/// Appends at the same time over one HTTP/2 connection. Servers allow about 100 calls; one that waits for its turn there would be
+/// taken for one without an answer.
+const APPENDS_MAX: usize = 90;
+
+/// A few HTTP/2 connections for all lanes; they reconnect by themselves.
 pub(crate) struct GrpcTransport {
+    /// For everything but appends.
     client: BigQueryWriteClient<Channel>,
+    /// For appends, in turn.
+    appending: Vec<BigQueryWriteClient<Channel>>,
+    turn: AtomicUsize,
+    appends: Arc<Semaphore>,
     tokens: Arc<dyn TokenSource>,
     options: GrpcOptions,
 }
@@ -76,8 +88,17 @@ impl GrpcTransport {
         if endpoint.uri().scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
-        let client = BigQueryWriteClient::new(endpoint.connect_lazy()).max_decoding_message_size(ANSWER_MAX);
-        Ok(Self { client, tokens, options })
+        let client =
+            || BigQueryWriteClient::new(endpoint.connect_lazy()).max_decoding_message_size(ANSWER_MAX);
+        let channels = options.channels.max(1);
+        Ok(Self {
+            client: client(),
+            appending: (0..channels).map(|_| client()).collect(),
+            turn: AtomicUsize::new(0),
+            appends: Arc::new(Semaphore::new(channels * APPENDS_MAX)),
+            tokens,
+            options,
+        })
     }
 
     /// Authorization, and the resource by which the service finds the region.
@@ -169,8 +190,12 @@ impl WriteTransport for GrpcTransport {
         let (requests, queued) = mpsc::channel(IN_FLIGHT_MAX);
         let request =
             Request::from_parts(metadata, tonic::Extensions::default(), ReceiverStream::new(queued));
-        let mut client = self.client.clone();
+        // The semaphore is never closed, so acquiring cannot fail.
+        let turn = Arc::clone(&self.appends).acquire_owned().await.ok();
+        let place = self.turn.fetch_add(1, Ordering::Relaxed) % self.appending.len().max(1);
+        let mut client = self.appending.get(place).unwrap_or(&self.client).clone();
         Ok(Box::new(GrpcConnection {
+            _turn: turn,
             at: At::new("append rows", stream),
             first: Some((stream.path(), ProtoSchema { proto_descriptor: Some(descriptor.clone()) })),
             requests,
@@ -229,6 +254,7 @@ enum Answers {
 }
 
 struct GrpcConnection {
+    _turn: Option<OwnedSemaphorePermit>,
     at: At,
     /// What only the first request says.
     first: Option<(String, ProtoSchema)>,

@@ -46,6 +46,8 @@ pub(crate) struct TableWriter {
     /// By the numbers of routes: places in `tables`.
     by_route: Vec<usize>,
     encoded_bytes: u64,
+    /// The largest row, in bytes.
+    row_max: usize,
     /// What a former owner's intent says, if there is one.
     pinned: Option<Pinned>,
     staged: Option<Staged>,
@@ -90,6 +92,7 @@ impl TableWriter {
             tables: Vec::new(),
             by_route: Vec::new(),
             encoded_bytes: 0,
+            row_max: 0,
             pinned,
             staged: None,
             published: None,
@@ -158,7 +161,9 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for TableWriter {
             table.pending.give_up_row(start);
             return Err(poison);
         }
-        self.encoded_bytes += table.pending.end_row(start, offset) as u64;
+        let length = table.pending.end_row(start, offset);
+        self.encoded_bytes += length as u64;
+        self.row_max = self.row_max.max(length);
         if let Some(table) = fresh {
             self.tables.push(table);
         }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const HEAD: usize = 24;
 const ROW_HEAD: usize = 12;
 /// A block is closed once it has this many bytes; so a table's rows are read back in pieces of about this size.
-const BLOCK_BYTES: usize = 1 << 20;
+pub(super) const BLOCK_BYTES: usize = 1 << 20;
 
 /// What cannot be read back must not be sent.
 #[derive(Debug, thiserror::Error)]

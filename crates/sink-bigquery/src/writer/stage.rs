@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, VecDeque};
 use aqueduct_core::{Offset, OffsetRange, Poison, PoisonReason, Rejected, StageError, Staged};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::spool::{Chunk, Cursor};
+use super::spool::{BLOCK_BYTES, Chunk, Cursor};
 use super::token::{Entry, Refused, Token};
 use super::{TableRows, TableWriter};
 use crate::error::{Answer, At, BigQueryError, StreamState};
 use crate::name::StreamName;
+use crate::sink::Options;
 use crate::transport::{AppendAnswer, AppendConnection, IN_FLIGHT_MAX};
 
 /// How far one table's rows have come. What is in here is true whenever a future that works on it is dropped.
@@ -94,7 +95,10 @@ impl TableWriter {
 
     /// Puts every table's rows into a finalized stream; the token names them.
     pub(super) async fn stage_tables(&mut self, range: OffsetRange) -> Result<Staged, StageError> {
-        let memory = self.parts.options.append_bytes.saturating_mul(self.parts.options.in_flight + 2);
+        let Options { append_bytes, in_flight, .. } = self.parts.options;
+        // Requests that wait for their answers, two that are on their way into the connection, a block that is read and a row that
+        // is larger than them.
+        let memory = append_bytes * (in_flight + 2) + 2 * self.row_max + BLOCK_BYTES;
         let _permit = self.memory.acquire(memory as u64).await;
         for place in 0..self.tables.len() {
             self.mark_what_is_there(place);
@@ -212,9 +216,15 @@ impl TableWriter {
         let mut reader = self.spool.reader(number, progress.cursor);
         let mut under_way: VecDeque<UnderWay> = VecDeque::new();
         let (mut sent, mut ended) = (progress.rows, false);
+        let Options { append_bytes, in_flight, .. } = parts.options;
         loop {
-            while !ended && under_way.len() < parts.options.in_flight.min(IN_FLIGHT_MAX) {
-                let chunk = reader.next(parts.options.append_bytes).await.map_err(Failure::Spool)?;
+            // A request may be larger than it should be, by a large row: so also by bytes.
+            let room = |under_way: &VecDeque<UnderWay>| {
+                let bytes: u64 = under_way.iter().map(|request| request.bytes).sum();
+                under_way.len() < in_flight.min(IN_FLIGHT_MAX) && bytes < (append_bytes * in_flight) as u64
+            };
+            while !ended && room(&under_way) {
+                let chunk = reader.next(append_bytes).await.map_err(Failure::Spool)?;
                 let Some(chunk) = chunk else {
                     ended = true;
                     break;

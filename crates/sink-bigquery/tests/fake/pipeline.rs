@@ -112,7 +112,7 @@ struct Life {
 
 #[test]
 fn any_sequence_of_crashes_and_faults_stores_every_record_once() {
-    let faults = prop::collection::vec((0..FakeCall::ALL.len(), 0..FakeFault::PASSING.len()), 0..5);
+    let faults = prop::collection::vec((0..FakeCall::ALL.len(), 0..FakeFault::PASSING.len()), 0..4);
     let life = (5..120_u64, faults, any::<bool>(), 0..60_u64).prop_map(
         |(rotate_at, faults, forgetful, killed_after_ms)| Life {
             rotate_at,
@@ -121,7 +121,7 @@ fn any_sequence_of_crashes_and_faults_stores_every_record_once() {
             killed_after_ms,
         },
     );
-    let mut runner = TestRunner::new(Config { cases: 12, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 8, ..Config::default() });
     let lives = prop::collection::vec(life, 1..5);
     let result = runner.run(&lives, |lives| {
         let runtime =
