@@ -15,6 +15,7 @@
 //! # });
 //! ```
 
+mod change;
 mod decode;
 mod fault;
 mod rest;
@@ -187,3 +188,6 @@ fn listen() -> (TcpListener, String) {
         Err(error) => panic!("the fake needs a port: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

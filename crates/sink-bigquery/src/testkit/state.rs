@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::change;
 use super::fault::{FakeCall, FakeFault, FakeLimits, Refuses};
 use crate::name::TableName;
 use crate::schema::TableSchema;
@@ -88,8 +89,15 @@ impl Table {
         self.before.as_ref().unwrap_or(&self.schema)
     }
 
-    pub(super) fn visible(&self) -> &[FakeRow] {
-        &self.visible
+    /// What a query sees.
+    pub(super) fn visible(&self) -> Vec<FakeRow> {
+        change::applied(&self.visible, &self.key())
+    }
+
+    /// The columns of the primary key; none without one.
+    pub(super) fn key(&self) -> Vec<String> {
+        let columns = self.body.pointer("/tableConstraints/primaryKey/columns").and_then(Value::as_array);
+        columns.into_iter().flatten().filter_map(|column| column.as_str().map(str::to_owned)).collect()
     }
 }
 
@@ -159,7 +167,7 @@ impl Inner {
     }
 
     pub(super) fn rows(&self, name: &TableName) -> Vec<FakeRow> {
-        let mut rows = self.tables.get(name).map(|table| table.visible.clone()).unwrap_or_default();
+        let mut rows = self.tables.get(name).map(Table::visible).unwrap_or_default();
         let mut pending: Vec<_> =
             self.streams.iter().filter(|(_, stream)| stream.table == *name && !stream.committed).collect();
         pending.sort_by_key(|(path, _)| path.as_str());

@@ -25,6 +25,7 @@ use prost_reflect::MessageDescriptor;
 use prost_types::{Any, DescriptorProto};
 use tonic::{Code, Status};
 
+use super::change;
 use super::decode::{self, Unfit};
 use super::state::{Inner, Stream};
 use crate::name::TableName;
@@ -239,6 +240,13 @@ impl Inner {
             return Err(refused(Code::NotFound, Storage::TableNotFound, &name, "Table is not found"));
         };
         let is_default = name.ends_with("/streams/_default");
+        let mut columns = columns.fields;
+        let has_key = self.tables.get(&table).is_some_and(|table| !table.key().is_empty());
+        if is_default && has_key {
+            columns.extend(change::pseudo_columns());
+        } else if message.fields().any(|field| change::is_pseudo(field.name())) {
+            return Err(invalid("changes are written by the default stream, to a table with a primary key"));
+        }
         if is_default && request.offset.is_some() {
             return Err(invalid("the default stream takes no offset"));
         }
@@ -264,7 +272,7 @@ impl Inner {
             }
             _ => {}
         }
-        decode::check(&message, &columns.fields).map_err(|unfit| match unfit {
+        decode::check(&message, &columns).map_err(|unfit| match unfit {
             Unfit::ExtraField(field) => {
                 let message = format!("Input schema has more fields than BigQuery schema: {field}");
                 refused(Code::InvalidArgument, Storage::SchemaMismatchExtraFields, &name, &message)
@@ -274,7 +282,8 @@ impl Inner {
         let rows = data.rows.as_ref().map(|rows| rows.serialized_rows.as_slice()).unwrap_or_default();
         let (mut read, mut errors) = (Vec::with_capacity(rows.len()), Vec::new());
         for (index, bytes) in (0..).zip(rows) {
-            let row = decode::row(&message, &columns.fields, bytes);
+            let row =
+                decode::row(&message, &columns, bytes).and_then(|row| change::check(&row).map(|()| row));
             let unwanted = |row: &_| self.refuses.as_ref().is_some_and(|refuses| refuses.0(row));
             match row {
                 Ok(row) if !unwanted(&row) => read.push(row),
