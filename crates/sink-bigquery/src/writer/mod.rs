@@ -18,8 +18,8 @@ mod token;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Envelope, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, SegmentStart, SegmentWriter,
-    StageError, Staged, StructuredValue,
+    Envelope, Failpoint, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, SegmentStart,
+    SegmentWriter, StageError, Staged, StructuredValue,
 };
 use async_trait::async_trait;
 
@@ -196,6 +196,7 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for TableWriter {
         }
         let published = self.publish_tables().await?;
         self.published = Some(published.clone());
+        Failpoint::CleanBefore.reach();
         self.spool.discard().await;
         Ok(published)
     }

@@ -1,6 +1,6 @@
 //! From streams that nobody sees to rows that everybody sees.
 
-use aqueduct_core::{Published, PublishedObject, StageError};
+use aqueduct_core::{Failpoint, Published, PublishedObject, StageError};
 
 use super::TableWriter;
 use super::token::Entry;
@@ -13,15 +13,21 @@ impl TableWriter {
         if self.staged.is_none() {
             return Err(StageError::fatal("publish", "the segment was not staged, or was abandoned"));
         }
+        let mut first = true;
         for table in &mut self.tables {
             let Some(entry) = table.progress.entry().filter(|_| !table.progress.is_committed()) else {
                 continue;
             };
-            commit(&*self.parts.transport, &entry)
-                .await
-                .map_err(|error| StageError::new("publish", error))?;
+            Failpoint::ObjectBeforeCreate.check()?;
+            let committed = commit(&*self.parts.transport, &entry).await;
+            committed.map_err(|error| StageError::new("publish", error))?;
+            Failpoint::ObjectCreated.check()?;
             table.progress.committed();
+            if std::mem::take(&mut first) {
+                Failpoint::PublishFirst.check()?;
+            }
         }
+        Failpoint::PublishAll.check()?;
         let mut objects: Vec<_> = self
             .tables
             .iter()

@@ -88,6 +88,26 @@ async fn a_heir_that_dies_half_way_leaves_an_intent_that_can_be_finished() {
 }
 
 #[tokio::test]
+async fn a_segment_of_which_some_tables_are_visible_is_finished() {
+    for visible_tables in 0..3 {
+        let fake = fake().await;
+        let process = Process::start(builder(&fake)).await;
+        let mut segment = process.fill(0, 12, None, three_tables).await;
+        let intent = segment.stage().await.unwrap();
+        fake.inject(FakeCall::BatchCommitWriteStreams, FakeFault::Pass, visible_tables);
+        fake.inject(FakeCall::BatchCommitWriteStreams, FakeFault::Denied, 1);
+        segment.publish().await.unwrap_err();
+        assert_eq!(everything(&fake).len(), visible_tables * 4);
+        let heir = Process::start(builder(&fake)).await;
+        assert!(heir.recover(&intent, three_tables).await.unwrap().is_none());
+        assert_eq!(everything(&fake), (0..12).collect::<Vec<_>>());
+        // The first one is let in again and goes on where it was.
+        segment.publish().await.unwrap();
+        assert_eq!(everything(&fake), (0..12).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn a_table_that_is_gone_is_made_again_with_its_rows() {
     let fake = fake().await;
     let (_, intent) = staged(&fake, three_tables).await;
