@@ -1,10 +1,13 @@
 //! What is sent: tokens, sizes, the order of requests.
 
-use aqueduct_core::Class;
+use aqueduct_converters::JsonValue;
+use aqueduct_core::{
+    BatchBuilder, Class, Envelope, Offset, Permit, Poison, PoisonReason, RoutePath, RouteTable, Timestamp,
+};
 use aqueduct_sink_bigquery::Credentials;
 use aqueduct_sink_bigquery::testkit::{FakeCall, FakeLimits};
 
-use crate::support::{Process, builder, fake, one_table, told, visible};
+use crate::support::{Process, Segment, builder, fake, lane, one_table, table, told, visible};
 
 #[tokio::test]
 async fn every_call_carries_the_token() {
@@ -50,4 +53,40 @@ async fn a_request_over_the_services_limit_is_an_error_and_not_a_letter() {
     assert_eq!(error.class(), Class::Fatal);
     assert!(told(&error).contains("too large"), "{}", told(&error));
     assert!(segment.late.is_empty());
+}
+
+/// Appends one row with a text of this length.
+fn append(segment: &mut Segment, offset: i64, length: usize) -> Result<(), Poison> {
+    let text = format!(r#"{{"n": {offset}, "text": "{}"}}"#, "x".repeat(length));
+    let mut batch = BatchBuilder::new(lane(), text.len());
+    batch.push(Offset::new(offset), Timestamp::None, None, Some(text.as_bytes()), []);
+    let batch = batch.build(Permit::unlimited());
+    let (path, record) = (RoutePath::new(0), batch.get(0).unwrap());
+    let value = JsonValue::parse(record.value_bytes().unwrap()).unwrap();
+    let route = RouteTable::new().intern(&path);
+    segment.writer.append(Envelope { record: &record, route, path: &path, value })
+}
+
+/// A request has room for it with everything around it, several of them in turn.
+#[tokio::test]
+async fn the_largest_row_is_written_and_one_byte_more_is_a_letter() {
+    const ROW_MAX: usize = 9_000_000;
+    let fake = fake().await;
+    let slow = std::time::Duration::from_mins(1);
+    let process = Process::start(builder(&fake).call_timeout(slow).append_timeout(slow)).await;
+    let mut segment = process.begin(0, 5, None).await.unwrap().unwrap();
+    append(&mut segment, 0, 100).unwrap();
+    // Twelve bytes in the spool beside the row; the length of a long text takes three more than that of one of a hundred.
+    let overhead = usize::try_from(segment.writer.encoded_bytes()).unwrap() - 12 - 100 + 3;
+    append(&mut segment, 1, ROW_MAX - overhead).unwrap();
+    let poison = append(&mut segment, 2, ROW_MAX - overhead + 1).unwrap_err();
+    assert_eq!(poison.reason(), PoisonReason::TooLarge);
+    append(&mut segment, 3, ROW_MAX - overhead).unwrap();
+    append(&mut segment, 4, 100).unwrap();
+    segment.writer.spill().await.unwrap();
+    let range = segment.range;
+    segment.writer.stage(range).await.unwrap();
+    segment.writer.publish().await.unwrap();
+    let rows = fake.rows(&table("orders"));
+    assert_eq!(rows.iter().map(|row| row.columns["n"].as_i64().unwrap()).collect::<Vec<_>>(), [0, 1, 3, 4]);
 }
