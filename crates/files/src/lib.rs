@@ -10,12 +10,13 @@
 //! ```
 //!
 //! - Where a file is its rows (JSON lines, bytes) they are spooled in their final bytes, so a cut costs reading and sending, no
-//!   encoding. Files that are more than that are built at the cut by a [`FileBuilder`].
-//! - Files with columns, a header or a footer are built at the cut: `Parquet`, `AvroFiles` and `Csv`, behind the features
-//!   `parquet`, `avro` and `csv`. Their rows wait as the values' events, until the schema of their segment is known.
+//!   encoding. Files with columns, a header or a footer are built at the cut by a [`FileBuilder`]: `JsonArray`, and behind the
+//!   features of their names `Parquet`, `AvroFiles` and `Csv`. Their rows wait as the values' events, until the schema of their
+//!   segment is known.
 //! - Inside a segment a route's rows are split into objects by their bytes and shapes alone, so a replay splits them alike.
 //! - Every object carries what it holds in its [metadata](IDENTITY); that is how a repeated publication knows its own.
 
+pub use aqueduct_core::StoredLetter;
 pub use beside::RecordKeys;
 pub use claim::{IDENTITY, ObjectConflict, ObjectIdentity};
 #[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
@@ -32,10 +33,16 @@ pub use format::{
     Format, JsonArray, JsonLines, RawBytes, Row, RowEncoder, Rows,
 };
 pub use keys::{KeyError, KeyTemplate};
-pub use letters::{DirectoryDeadLetters, LetterError, Letters, StoredLetter, read_letters};
+pub use letters::{
+    DirectoryDeadLetters, DirectoryLetters, LetterError, Letters, ObjectDeadLetters, ObjectLetters,
+    read_letters,
+};
 pub use registry::{PartitionRegistry, StoredPartition};
+pub use repair::ObjectRepairs;
 pub use sink::{ObjectOptions, ObjectSink, OptionError};
-pub use target::{Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload};
+pub use target::{
+    Completion, Creation, ObjectHead, ObjectMeta, ObjectRead, ObjectTarget, Part, TargetLimits, Upload,
+};
 
 mod beside;
 mod checksum;
@@ -47,6 +54,8 @@ mod format;
 mod keys;
 mod letters;
 mod registry;
+mod repair;
+mod retry;
 mod sink;
 #[cfg(any(feature = "parquet", feature = "avro", feature = "csv"))]
 mod tape;
