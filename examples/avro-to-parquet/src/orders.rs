@@ -89,11 +89,11 @@ impl Order {
     }
 
     pub fn note(self) -> Option<String> {
-        (self.number % 5 == 0).then(|| format!("note of {}", self.number))
+        (self.number.is_multiple_of(5)).then(|| format!("note of {}", self.number))
     }
 
     pub fn voucher(self) -> Option<String> {
-        (self.is_v2() && self.number % 7 == 0).then(|| format!("V{}", self.number))
+        (self.is_v2() && self.number.is_multiple_of(7)).then(|| format!("V{}", self.number))
     }
 
     fn value(self) -> Value {
