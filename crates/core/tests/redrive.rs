@@ -109,7 +109,7 @@ async fn every_letter_is_accounted_for_and_stored_at_most_once() {
     assert_eq!((again.repaired, again.before, again.poisoned()), (0, 3, 2));
     assert_eq!(
         report.to_string(),
-        "read=8 repeated=2 selected=6 repaired=3 before=0 finished=0 skipped=1 still_poison=2 unreadable=0 objects=0"
+        "read=8 repeated=2 selected=6 repaired=3 before=0 under_way=0 finished=0 skipped=1 still_poison=2 unreadable=0 objects=0"
     );
 }
 

@@ -88,7 +88,7 @@ impl Http {
         response_max: usize,
     ) -> Result<Self, RegistryConfigError> {
         let client = Client::builder()
-            .tls_backend_preconfigured(tls)
+            .use_preconfigured_tls(tls)
             .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)

@@ -4,8 +4,6 @@
 #[cfg(test)]
 mod converted;
 #[cfg(test)]
-mod corpus;
-#[cfg(test)]
 mod framings;
 #[cfg(test)]
 mod generate;

@@ -12,6 +12,8 @@ use aqueduct_core::{
     BatchBuilder, Converted, Converter, ConverterExt as _, JsonRow, Offset, Permit, Timestamp, TopicPartition,
 };
 
+use super::assert_memory_is_bounded;
+
 const MESSAGE: &str = r#"syntax = "proto3"; import "google/protobuf/timestamp.proto"; import "google/protobuf/struct.proto";
     enum E { ZERO = 0; ONE = 1; }
     message M { int32 a = 1; string s = 2; M m = 3; repeated int32 r = 4; map<string, int32> map = 5;
@@ -179,4 +181,5 @@ fn bombs_end_in_a_verdict() {
     assert!(said[3].contains("twice"), "{said:?}");
     // What is quadratic in megabytes takes hours.
     assert!(started.elapsed() < Duration::from_mins(5), "{:?}", started.elapsed());
+    assert_memory_is_bounded();
 }

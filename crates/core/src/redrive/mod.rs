@@ -149,6 +149,8 @@ struct Lane {
     chunk: Vec<StoredLetter>,
     bytes: usize,
     unfinished: Vec<Begun>,
+    /// Some of its records were stored, or taken, before.
+    met: bool,
 }
 
 /// A repair that somebody has begun, and its letters as far as they were found.
@@ -240,6 +242,11 @@ where
         let Repaired { stored, before, refused, objects } = self.redrive.sink.repair(batch).await?;
         self.report.repaired += stored;
         self.report.before += before;
+        if before > 0
+            && let Some(lane) = self.lanes.get_mut(name)
+        {
+            lane.met = true;
+        }
         self.report.objects += objects;
         for refused in refused {
             self.report.poison(name, refused.offset, PoisonStage::Encode, &refused.poison);
@@ -286,11 +293,12 @@ where
             self.repair(&name).await?;
         }
         for (name, lane) in self.lanes {
-            if lane.unfinished.is_empty() {
+            if lane.unfinished.is_empty() && !lane.met {
                 continue;
             }
-            // Whoever began it may have ended it since.
+            // Whoever began it may have ended it since; and somebody may have begun since and died.
             let still = self.redrive.sink.unfinished(&name).await?;
+            self.report.under_way += still.len() as u64;
             let left = |begun: &Begun| still.iter().any(|it| it.number == begun.repair.number);
             if let Some(Begun { repair, letters }) = lane.unfinished.into_iter().find(left) {
                 let found: HashSet<_> = letters.iter().map(|letter| letter.record.offset).collect();

@@ -25,6 +25,9 @@ pub struct RedriveReport {
     pub repaired: u64,
     /// Records that were stored before, or are by somebody else at this time.
     pub before: u64,
+    /// Repairs that others had begun, met by this run and not ended when it was over. If nobody is at work on them any
+    /// more, the next run ends them: its records are among `before` and not visible yet.
+    pub under_way: u64,
     /// Records of repairs that an earlier run had begun and this one has ended.
     pub finished: u64,
     /// Records that the corrected stages leave out by intention.
@@ -85,11 +88,21 @@ impl fmt::Display for RedriveReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let poisoned = self.poisoned();
         let Self {
-            read, repeated, selected, repaired, before, finished, skipped, unreadable, objects, ..
+            read,
+            repeated,
+            selected,
+            repaired,
+            before,
+            under_way,
+            finished,
+            skipped,
+            unreadable,
+            objects,
+            ..
         } = self;
         write!(
             f,
-            "read={read} repeated={repeated} selected={selected} repaired={repaired} before={before} \
+            "read={read} repeated={repeated} selected={selected} repaired={repaired} before={before} under_way={under_way} \
              finished={finished} skipped={skipped} still_poison={poisoned} unreadable={unreadable} objects={objects}"
         )
     }

@@ -51,6 +51,11 @@ impl<'o> JsonText<'o> {
         Self { out, depth: 0, filled: 0, lists: 0, keyed: false }
     }
 
+    /// Gives the buffer back, for what comes behind the value.
+    pub fn into_out(self) -> &'o mut Vec<u8> {
+        self.out
+    }
+
     fn level(&self) -> u128 {
         1_u128.checked_shl(self.depth.saturating_sub(1)).unwrap_or(0)
     }

@@ -305,6 +305,33 @@ async fn a_crash_at_any_call_is_finished_by_the_next_run() {
     assert!(unfinished >= 8 * 4, "{unfinished}: claims were left behind");
 }
 
+/// Another run claims what this one is about to, and dies: what it took is not visible, and this one says so.
+#[tokio::test]
+async fn what_somebody_else_took_and_left_is_not_called_done() {
+    struct Meanwhile(std::vec::IntoIter<StoredLetter>, Arc<MemoryTarget>);
+
+    #[async_trait]
+    impl LetterSource for Meanwhile {
+        async fn next(&mut self) -> Result<Option<Result<StoredLetter, UnreadableLetter>>, StageError> {
+            if self.0.len() == 1 {
+                let calls = self.1.calls().len();
+                self.1.fail(calls + 1 + first_put(&letters(3)).await, Fault::Forbid);
+                run(Arc::clone(&self.1), &letters(3)).await.unwrap_err();
+            }
+            Ok(self.0.next().map(Ok))
+        }
+    }
+
+    let target = Arc::new(MemoryTarget::new());
+    let mut source = Meanwhile(letters(4).into_iter(), Arc::clone(&target));
+    let report = redrive(Arc::clone(&target), "").run(&mut source).await.unwrap();
+    assert_eq!((report.repaired, report.before, report.under_way), (1, 3, 1));
+    assert_eq!(offsets(&target), [3]);
+    let report = run(Arc::clone(&target), &letters(4)).await.unwrap();
+    assert_eq!((report.finished, report.before, report.under_way), (3, 1, 0));
+    assert_eq!(offsets(&target), [0, 1, 2, 3]);
+}
+
 #[tokio::test]
 async fn a_changed_correction_does_not_finish_what_another_began() {
     let target = Arc::new(MemoryTarget::new());

@@ -49,12 +49,8 @@ impl Assembly {
     ) -> Self {
         // Two files at a time, with room for what is sent.
         let memory = usize::try_from(memory.capacity() / 4).unwrap_or(usize::MAX);
-        Self {
-            builders: builders.into(),
-            codec: options.compression,
-            level: options.compression_level,
-            memory,
-        }
+        let (codec, level) = (options.compression, options.compression_level);
+        Self { builders: builders.into(), codec, level, memory }
     }
 
     fn outline(&self, object: &Object) -> FileOutline {

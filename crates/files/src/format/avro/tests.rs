@@ -282,3 +282,13 @@ fn options_are_part_of_the_identity_as_far_as_they_decide_rows() {
     let asked = encode(&plain, &[json("{}")]).builder.workspace(&outline);
     assert!((64 << 10..4 << 20).contains(&asked), "{asked}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_rows_read_back(trees in proptest::collection::vec(crate::tape::tests::tree(), 1..12)) {
+        let values: Vec<_> = trees.into_iter().map(|tree| Value { tree, schema: None }).collect();
+        let encodings = encode(&AvroFiles::new(), &values);
+        let rows: usize = encodings.files().values().map(|file| read(file).len()).sum();
+        proptest::prop_assert_eq!(rows + encodings.poisons.len(), values.len());
+    }
+}

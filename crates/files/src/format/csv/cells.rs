@@ -41,6 +41,8 @@ pub(crate) struct FileSchema {
 pub(crate) struct CsvFile {
     schema: Arc<FileSchema>,
     rows: Vec<u8>,
+    /// Where the row at hand begins.
+    row_start: usize,
     /// The row has a cell already.
     begun: bool,
     headed: bool,
@@ -49,7 +51,14 @@ pub(crate) struct CsvFile {
 
 impl CsvFile {
     pub(super) fn new(schema: &Arc<FileSchema>) -> Self {
-        Self { schema: Arc::clone(schema), rows: Vec::new(), begun: false, headed: false, json: Vec::new() }
+        Self {
+            schema: Arc::clone(schema),
+            rows: Vec::new(),
+            row_start: 0,
+            begun: false,
+            headed: false,
+            json: Vec::new(),
+        }
     }
 
     fn hand_out(&mut self, out: &mut Vec<u8>) {
@@ -57,6 +66,7 @@ impl CsvFile {
             out.extend_from_slice(&self.schema.header);
         }
         out.append(&mut self.rows);
+        self.row_start = 0;
     }
 
     /// The delimiter, if a cell was before.
@@ -114,7 +124,12 @@ pub(super) fn write_cell(text: &[u8], style: &Style, out: &mut Vec<u8>) {
 
 impl CellWriter for CsvFile {
     fn end_row(&mut self, _out: &mut Vec<u8>) -> Result<(), BuildError> {
+        if self.rows.len() == self.row_start {
+            // Readers pass over empty lines.
+            self.rows.extend_from_slice(b"\"\"");
+        }
         self.schema.style.end_row(&mut self.rows);
+        self.row_start = self.rows.len();
         self.begun = false;
         Ok(())
     }

@@ -24,7 +24,7 @@ use cells::{CsvFile, FileSchema, Style, write_cell};
 /// - Truth values and numbers are as in JSON; dates, times, timestamps, UUIDs, durations and bytes are the text that
 ///   [`write_json`](aqueduct_core::write_json) makes of them, without quotes.
 /// - Null is an empty cell, and empty text is `""`, in quotes: readers that look can tell them apart.
-///   [`with_null`](Self::with_null) sets another spelling for those that do not; text of that spelling is then in quotes.
+///   [`with_null`](Self::with_null) sets another spelling for those that do not; text of that spelling is then in quotes. In a file of one column null is `""` too, because readers pass over empty lines.
 /// - A value that is no struct is the one column `value`.
 ///
 /// Cells are quoted only where they have to be: quotes are doubled, as RFC 4180 says.

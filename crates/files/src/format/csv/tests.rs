@@ -73,6 +73,8 @@ fn null_and_empty_text_are_told_apart() {
     let values =
         [json(r#"{"a":"","b":{"c":null,"d":1}}"#), json(r#"{"a":null,"b":null}"#), json(r#"{"a":"x,y"}"#)];
     assert_eq!(file(&Csv::new(), &values), "a,b.c,b.d\n\"\",,1\n,,\n\"x,y\",,\n");
+    let values = [json(r#"{"a":null}"#), json(r#"{"a":"x"}"#), json("{}")];
+    assert_eq!(file(&Csv::new(), &values), "a\n\"\"\nx\n\"\"\n");
     let style = Csv::new().with_null("\\N").with_delimiter(b'\t').with_crlf().without_header();
     let values = [json(r#"{"a":"","b":null}"#), json(r#"{"a":"\\N","b":"x,y\t"}"#)];
     assert_eq!(file(&style, &values), "\"\"\t\\N\r\n\"\\N\"\t\"x,y\t\"\r\n");
@@ -134,4 +136,15 @@ fn options_are_part_of_the_identity() {
     }
     // Golden: objects of an earlier version are recognised by it.
     assert_eq!(digest(&plain), 14_979_564_322_351_705_051);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_rows_read_back(trees in proptest::collection::vec(crate::tape::tests::tree(), 1..12)) {
+        let values: Vec<_> = trees.into_iter().map(|tree| Value { tree, schema: None }).collect();
+        let encodings = encode(&Csv::new(), &values);
+        let files = encodings.files().into_values();
+        let rows: usize = files.map(|file| read(std::str::from_utf8(&file).unwrap()).1.len()).sum();
+        proptest::prop_assert_eq!(rows + encodings.poisons.len(), values.len());
+    }
 }

@@ -127,7 +127,7 @@ pub(super) fn workspace(leaves: usize, plan: &Plan, file: &FileOutline, row_grou
 }
 
 /// A column's writer with nothing in it.
-const COLUMN_BYTES: usize = 6 << 10;
+const COLUMN_BYTES: usize = 12 << 10;
 /// What the footer says of a column of a row group.
 const COLUMN_METADATA_BYTES: usize = 1 << 10;
 

@@ -316,3 +316,13 @@ fn a_file_asks_for_the_memory_it_takes() {
     let large = builder.workspace(&large);
     assert!(large < 24 << 20, "{large}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_rows_read_back(trees in proptest::collection::vec(crate::tape::tests::tree(), 1..12)) {
+        let values: Vec<_> = trees.into_iter().map(|tree| Value { tree, schema: None }).collect();
+        let encodings = encode(&Parquet::new(), &values);
+        let rows: usize = encodings.files().values().map(|file| read(file).1.len()).sum();
+        proptest::prop_assert_eq!(rows + encodings.poisons.len(), values.len());
+    }
+}

@@ -1,0 +1,352 @@
+//! Configuration.
+
+mod error;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aqueduct_core::TimeUnit;
+
+pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
+use crate::credentials::{Credentials, TokenSource};
+use crate::destination::Destinations;
+use crate::name::TableName;
+use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
+use crate::schema::TableSchema;
+use crate::sink::{BigQuerySink, Columns, Declared, Options, Parts};
+use crate::table::{TableOptions, Tables};
+use crate::transport::{GrpcOptions, GrpcTransport, IN_FLIGHT_MAX, Rest, RestOptions};
+use crate::writer::{ROUTES_MAX, ROW_MAX, name_max};
+
+/// Builds a [`BigQuerySink`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BigQuerySinkBuilder {
+    project: String,
+    dataset: String,
+    table: Option<String>,
+    credentials: Credentials,
+    general: Option<TableSchema>,
+    of: Vec<(String, TableSchema)>,
+    tables: TableOptions,
+    unknown: UnknownFields,
+    timestamps: TimeUnit,
+    metadata: MetadataColumns,
+    append_bytes: usize,
+    in_flight: usize,
+    routes_max: usize,
+    connections: usize,
+    call_timeout: Duration,
+    append_timeout: Duration,
+    rest_endpoint: String,
+    grpc_endpoint: String,
+    plaintext: bool,
+    query_project: Option<String>,
+}
+
+const REST_ENDPOINT: &str = "https://bigquery.googleapis.com/bigquery/v2";
+const GRPC_ENDPOINT: &str = "https://bigquerystorage.googleapis.com";
+
+impl BigQuerySinkBuilder {
+    /// The largest [`append_bytes`](Self::append_bytes): with what surrounds the rows it stays below every documented limit.
+    pub const APPEND_BYTES_MAX: usize = ROW_MAX;
+
+    /// Most [`connections`](Self::connections).
+    pub const CONNECTIONS_MAX: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            project: String::new(),
+            dataset: String::new(),
+            table: None,
+            credentials: Credentials::default(),
+            general: None,
+            of: Vec::new(),
+            tables: TableOptions::default(),
+            unknown: UnknownFields::default(),
+            timestamps: TimeUnit::Micros,
+            metadata: MetadataColumns::default(),
+            append_bytes: 2 << 20,
+            in_flight: 4,
+            routes_max: 6,
+            connections: 4,
+            call_timeout: Duration::from_mins(1),
+            append_timeout: Duration::from_mins(2),
+            rest_endpoint: REST_ENDPOINT.to_owned(),
+            grpc_endpoint: GRPC_ENDPOINT.to_owned(),
+            plaintext: false,
+            query_project: None,
+        }
+    }
+
+    /// The project of the tables; needed.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
+    /// The dataset of the tables; needed.
+    pub fn dataset(mut self, dataset: impl Into<String>) -> Self {
+        self.dataset = dataset.into();
+        self
+    }
+
+    /// The table of all records without a route; without it, each topic has a table that is called like it.
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.table = Some(table.into());
+        self
+    }
+
+    /// Who we are; [`Credentials::ApplicationDefault`] without it.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// The columns of every table that has none of its own.
+    pub fn schema(mut self, schema: TableSchema) -> Self {
+        self.general = Some(schema);
+        self
+    }
+
+    /// The columns of one table: `table`, `dataset.table` or `project.dataset.table`.
+    pub fn schema_of(mut self, table: impl Into<String>, schema: TableSchema) -> Self {
+        self.of.push((table.into(), schema));
+        self
+    }
+
+    /// How tables are made and changed.
+    pub fn tables(mut self, options: TableOptions) -> Self {
+        self.tables = options;
+        self
+    }
+
+    /// What becomes of fields that no column is declared for; they are left out by default.
+    pub fn unknown_fields(mut self, unknown: UnknownFields) -> Self {
+        self.unknown = unknown;
+        self
+    }
+
+    /// What whole numbers in `TIMESTAMP` columns count, as JSON has them; microseconds by default. Values that know their own
+    /// unit keep it.
+    pub fn timestamps(mut self, unit: TimeUnit) -> Self {
+        self.timestamps = unit;
+        self
+    }
+
+    /// The names of the columns that say which record a row is of.
+    pub fn metadata_columns(mut self, columns: MetadataColumns) -> Self {
+        self.metadata = columns;
+        self
+    }
+
+    /// About how many bytes of rows one request has; 2 MiB by default. A larger row is sent alone.
+    pub fn append_bytes(mut self, bytes: usize) -> Self {
+        self.append_bytes = bytes;
+        self
+    }
+
+    /// Requests of one table that may wait for their answers at the same time; 4 by default. While a segment is staged it holds
+    /// `append_bytes × (in_flight + 2)` of the publish pool.
+    pub fn in_flight(mut self, requests: usize) -> Self {
+        self.in_flight = requests;
+        self
+    }
+
+    /// Most tables of one segment; another one cuts it. 6 by default, 10 at most: the intent names a stream for each, in 1 KiB. The
+    /// more, the shorter the names of tables must be: with 6, routes may name tables of 80 bytes, with 2 of over 400. The table
+    /// of records without a route takes no room, however long its name is.
+    pub fn routes_max(mut self, routes: usize) -> Self {
+        self.routes_max = routes;
+        self
+    }
+
+    /// Connections to the Storage Write interface that tables are appended over, in turn; 4 by default. Over each at most 90 tables
+    /// are appended at the same time, the others wait.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// The longest wait for the answer to a call; a minute by default.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
+        self
+    }
+
+    /// The longest wait for the answer to one request with rows; two minutes by default.
+    pub fn append_timeout(mut self, timeout: Duration) -> Self {
+        self.append_timeout = timeout;
+        self
+    }
+
+    /// Another base URL of the REST interface, as `https://bigquery.googleapis.com/bigquery/v2`.
+    pub fn rest_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.rest_endpoint = url.into();
+        self
+    }
+
+    /// Another URL of the Storage Write interface, as `https://bigquerystorage.googleapis.com`.
+    pub fn grpc_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.grpc_endpoint = url.into();
+        self
+    }
+
+    /// Allows `http://` endpoints: rows and tokens go over the network as they are. For emulators.
+    pub fn allow_plaintext(mut self, allow: bool) -> Self {
+        self.plaintext = allow;
+        self
+    }
+
+    /// The project that pays for the queries of recovery; that of the tables without it.
+    pub fn query_project(mut self, project: impl Into<String>) -> Self {
+        self.query_project = Some(project.into());
+        self
+    }
+
+    /// Checks everything and reads the credentials; the service is not called.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub async fn build(self) -> Result<BigQuerySink, BigQueryConfigErrors> {
+        let mut problems = self.problems();
+        let destinations = Destinations {
+            project: self.project.clone(),
+            dataset: self.dataset.clone(),
+            table: self.table.clone(),
+        };
+        problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
+        let columns = self.columns(&destinations, &mut problems);
+        let tokens = match self.credentials.open().await {
+            Ok(tokens) => Some(tokens),
+            Err(error) => {
+                problems.push(BigQueryConfigError::Credentials { problem: error.to_string() });
+                None
+            }
+        };
+        let (Some(tokens), true) = (tokens, problems.is_empty()) else {
+            return Err(BigQueryConfigErrors(problems));
+        };
+        self.connect(destinations, columns, tokens.into())
+    }
+
+    fn connect(
+        self,
+        destinations: Destinations,
+        columns: Columns,
+        tokens: Arc<dyn TokenSource>,
+    ) -> Result<BigQuerySink, BigQueryConfigErrors> {
+        let client = |problem: String| BigQueryConfigErrors(vec![BigQueryConfigError::Client { problem }]);
+        let grpc = GrpcOptions {
+            endpoint: self.grpc_endpoint.clone(),
+            call_timeout: self.call_timeout,
+            append_timeout: self.append_timeout,
+            channels: self.connections,
+        };
+        let transport = GrpcTransport::new(grpc, Arc::clone(&tokens));
+        let transport = transport.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
+        let endpoint = self.rest_endpoint.trim_end_matches('/').to_owned();
+        let rest = Rest::new(RestOptions { endpoint, timeout: self.call_timeout }, tokens);
+        let rest = rest.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
+        Ok(BigQuerySink::new(Parts {
+            transport: Arc::new(transport),
+            tables: Tables::new(rest, self.tables),
+            destinations,
+            columns,
+            options: Options {
+                append_bytes: self.append_bytes,
+                in_flight: self.in_flight,
+                routes_max: self.routes_max,
+                rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
+                metadata: self.metadata,
+                query_project: self.query_project.unwrap_or(self.project),
+            },
+        }))
+    }
+
+    fn columns(&self, destinations: &Destinations, problems: &mut Vec<BigQueryConfigError>) -> Columns {
+        let mut declare = |schema: &TableSchema| {
+            problems.extend(schema.problems().into_iter().map(BigQueryConfigError::Schema));
+            problems.extend(self.tables.problems(schema).into_iter().map(BigQueryConfigError::Tables));
+            for ours in self.metadata.fields() {
+                if schema.fields().iter().any(|field| field.name.eq_ignore_ascii_case(&ours.name)) {
+                    problems.push(BigQueryConfigError::MetadataColumn {
+                        name: ours.name,
+                        problem: "is declared as well",
+                    });
+                }
+            }
+            let options = PlanOptions {
+                unknown: self.unknown,
+                timestamps: self.timestamps,
+                metadata: self.metadata.clone(),
+            };
+            Declared { schema: schema.clone(), plan: Arc::new(RowPlan::new(schema, options)) }
+        };
+        let general = self.general.as_ref().map(&mut declare);
+        let declared: Vec<_> = self.of.iter().map(|(table, schema)| (table, declare(schema))).collect();
+        let mut of: HashMap<TableName, Declared> = HashMap::new();
+        for (table, declared) in declared {
+            match destinations.of_route(table) {
+                Ok(name) if of.contains_key(&name) => {
+                    problems.push(BigQueryConfigError::SchemaTwice { table: name.to_string() });
+                }
+                Ok(name) => {
+                    of.insert(name, declared);
+                }
+                // A project or dataset that is wrong is named once.
+                Err(error) if destinations.problems().is_empty() => {
+                    problems.push(BigQueryConfigError::Name(error));
+                }
+                Err(_) => {}
+            }
+        }
+        Columns { general, of }
+    }
+
+    fn problems(&self) -> Vec<BigQueryConfigError> {
+        let mut problems = Vec::new();
+        if self.general.is_none() && self.of.is_empty() {
+            problems.push(BigQueryConfigError::NoSchema);
+        }
+        let ours = TableSchema::new(self.metadata.fields());
+        problems.extend(ours.problems().into_iter().map(BigQueryConfigError::Schema));
+        let ranges = [
+            ("append_bytes", self.append_bytes, 1, Self::APPEND_BYTES_MAX),
+            ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
+            ("routes_max", self.routes_max, 1, ROUTES_MAX),
+            ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
+        ];
+        for (option, value, min, max) in ranges {
+            if !(min..=max).contains(&value) {
+                problems.push(BigQueryConfigError::Range { option, value, min, max });
+            }
+        }
+        debug_assert!(name_max(ROUTES_MAX) > 0);
+        for (option, timeout) in
+            [("call_timeout", self.call_timeout), ("append_timeout", self.append_timeout)]
+        {
+            if timeout.is_zero() {
+                problems.push(BigQueryConfigError::Range { option, value: 0, min: 1, max: usize::MAX });
+            }
+        }
+        for (option, url) in [("rest_endpoint", &self.rest_endpoint), ("grpc_endpoint", &self.grpc_endpoint)]
+        {
+            let problem = match reqwest::Url::parse(url) {
+                Err(_) => "is no URL",
+                Ok(url) if url.scheme() == "https" => continue,
+                Ok(url) if url.scheme() == "http" && self.plaintext => continue,
+                Ok(url) if url.scheme() == "http" => {
+                    "is not encrypted; allow_plaintext(true) says that this is meant"
+                }
+                Ok(_) => "is neither https nor http",
+            };
+            problems.push(BigQueryConfigError::Endpoint { option, problem });
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests;

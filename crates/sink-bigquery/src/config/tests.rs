@@ -1,0 +1,81 @@
+use super::*;
+use crate::schema::{Field, FieldType};
+
+fn schema() -> TableSchema {
+    TableSchema::new([Field::nullable("a", FieldType::String)])
+}
+
+fn sound() -> BigQuerySinkBuilder {
+    BigQuerySink::builder().project("p").dataset("d").schema(schema()).credentials(Credentials::Anonymous)
+}
+
+#[tokio::test]
+async fn every_problem_is_named_at_once() {
+    let built = BigQuerySink::builder()
+        .dataset("d-d")
+        .credentials(Credentials::ServiceAccountFile("/nonexistent/key".into()))
+        .schema(TableSchema::new([Field::nullable("_KAFKA_OFFSET", FieldType::Int64)]))
+        .append_bytes(0)
+        .in_flight(IN_FLIGHT_MAX + 1)
+        .routes_max(ROUTES_MAX + 1)
+        .connections(BigQuerySinkBuilder::CONNECTIONS_MAX + 1)
+        .call_timeout(Duration::ZERO)
+        .rest_endpoint("http://localhost:1")
+        .grpc_endpoint("localhost")
+        .build()
+        .await;
+    let BigQueryConfigErrors(problems) = built.unwrap_err();
+    assert_eq!(problems.len(), 11, "{}", BigQueryConfigErrors(problems));
+    let twice = sound()
+        .schema_of("t", schema())
+        .schema_of("p.d.t", schema())
+        .schema_of("a/b", schema())
+        .build()
+        .await;
+    assert_eq!(twice.unwrap_err().0.len(), 2);
+    let nothing =
+        BigQuerySink::builder().project("p").dataset("d").credentials(Credentials::Anonymous).build().await;
+    assert_eq!(nothing.unwrap_err().0, [BigQueryConfigError::NoSchema]);
+}
+
+#[tokio::test]
+async fn limits_are_the_last_that_pass() {
+    let at_limits = sound()
+        .append_bytes(BigQuerySinkBuilder::APPEND_BYTES_MAX)
+        .in_flight(IN_FLIGHT_MAX)
+        .routes_max(ROUTES_MAX)
+        .connections(BigQuerySinkBuilder::CONNECTIONS_MAX)
+        .rest_endpoint("http://localhost:1")
+        .grpc_endpoint("http://localhost:1")
+        .allow_plaintext(true);
+    at_limits.clone().build().await.unwrap();
+    let past = at_limits.append_bytes(BigQuerySinkBuilder::APPEND_BYTES_MAX + 1);
+    assert_eq!(past.build().await.unwrap_err().0.len(), 1);
+}
+
+#[tokio::test]
+async fn what_decides_rows_is_in_the_fingerprint_and_nothing_else_is() {
+    use aqueduct_core::testkit::{check_fingerprints_differ, fingerprint_of};
+    use aqueduct_core::{Fingerprint, Sink};
+
+    async fn of(builder: BigQuerySinkBuilder) -> Fingerprint {
+        let sink = builder.build().await.unwrap();
+        fingerprint_of(|parts| Sink::<aqueduct_converters::JsonValue>::fingerprint(&sink, parts))
+    }
+    let typed = TableSchema::new([Field::nullable("a", FieldType::Int64)]);
+    let columns = MetadataColumns { offset: "_o".into(), ..MetadataColumns::default() };
+    check_fingerprints_differ([
+        ("plain", of(sound()).await),
+        ("project", of(sound().project("q")).await),
+        ("dataset", of(sound().dataset("e")).await),
+        ("table", of(sound().table("t")).await),
+        ("columns", of(sound().schema(typed.clone())).await),
+        ("columns of a table", of(sound().schema_of("t", typed)).await),
+        ("unknown fields", of(sound().unknown_fields(UnknownFields::Refuse)).await),
+        ("timestamps", of(sound().timestamps(TimeUnit::Millis)).await),
+        ("metadata", of(sound().metadata_columns(columns)).await),
+    ]);
+    let described = TableSchema::new([Field::nullable("a", FieldType::String).with_description("an a")]);
+    let same = of(sound().schema(described).append_bytes(1).in_flight(1).routes_max(1)).await;
+    assert_eq!(same, of(sound()).await);
+}

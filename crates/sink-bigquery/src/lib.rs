@@ -1,0 +1,29 @@
+//! The BigQuery sink: rows in BigQuery tables, exactly once, through pending streams of the Storage Write interface.
+//!
+//! [`BigQuerySink::builder`] configures it; the columns are declared, and values of any converter that gives
+//! [`StructuredValue`](aqueduct_core::StructuredValue)s are written to them.
+//!
+//! [`BigQueryError`] lists what can go wrong, what the pipeline does about it and what you do.
+
+pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
+pub use credentials::Credentials;
+pub use error::{Answer, At, BigQueryError, StreamState};
+pub use name::{TableName, TableNameError};
+pub use row::{MetadataColumns, UnknownFields};
+pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem, TableSchema};
+pub use sink::BigQuerySink;
+pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
+
+mod config;
+mod credentials;
+mod destination;
+mod error;
+mod name;
+mod row;
+mod schema;
+mod sink;
+mod table;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+mod transport;
+mod writer;

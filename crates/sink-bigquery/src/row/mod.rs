@@ -1,0 +1,25 @@
+//! From a value's events to the bytes of a row.
+//!
+//! ```text
+//! plan.rs      columns → messages, numbers, limits; compiled once
+//! encode.rs    events → where each value goes: nesting, names, what is missing or there twice
+//! scalar.rs    one value → the bytes of its column; decimal.rs, calendar.rs read texts
+//! wire.rs      protobuf
+//! ```
+//!
+//! Everything the service would refuse a row for is looked for here, so that a bad row becomes a letter before it costs its
+//! neighbours a request.
+
+mod calendar;
+mod decimal;
+mod encode;
+mod plan;
+mod scalar;
+mod wire;
+
+pub(crate) use encode::{Identity, Workspace};
+pub use plan::{MetadataColumns, UnknownFields};
+pub(crate) use plan::{PlanOptions, RowPlan};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! The sink against a BigQuery in this process.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod pipeline;
+#[cfg(test)]
+mod recovery;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tables;
+#[cfg(test)]
+mod transport;

@@ -1,0 +1,155 @@
+//! No secret leaves the process but to where it is meant for: with everything logged that anybody can log, on every way on which
+//! something goes wrong, none is found in a log, an error or a `Debug`. Nor is anything that a record holds.
+//!
+//! A process of its own, because it takes all logs of the process.
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use aqueduct_converters::JsonValue;
+    use aqueduct_core::testkit::{Canary, LogCapture};
+    use aqueduct_core::{
+        BatchBuilder, Begun, Envelope, ErrorChain, LocalDisk, Offset, OffsetRange, Permit, Pool, RoutePath,
+        RouteTable, SegmentStart, Sink, Spool, StageError, Timestamp, TopicPartition,
+    };
+    use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault, FakeLimits};
+    use aqueduct_sink_bigquery::{BigQuerySink, Credentials, Field, FieldType, TableSchema};
+
+    static TOKEN: Canary = Canary::new("access token", "canary/one+two=three.token");
+    static KEY: Canary = Canary::new("private key", "canary/four+five=six.key");
+    static PAYLOAD: Canary = Canary::new("payload", "canary/seven+eight=nine.row");
+
+    fn key() -> String {
+        format!(
+            r#"{{"type": "service_account", "client_email": "a@b", "token_uri": "http://127.0.0.1:1/", "private_key": "{}"}}"#,
+            KEY.secret()
+        )
+    }
+
+    async fn sink(fake: &FakeBigQuery) -> BigQuerySink {
+        let columns = [Field::nullable("text", FieldType::String), Field::nullable("n", FieldType::Int64)];
+        BigQuerySink::builder()
+            .project("p")
+            .dataset("d")
+            .schema(TableSchema::new(columns))
+            .credentials(Credentials::Token(TOKEN.secret().into()))
+            .rest_endpoint(fake.rest_endpoint())
+            .grpc_endpoint(fake.grpc_endpoint())
+            .allow_plaintext(true)
+            .call_timeout(std::time::Duration::from_millis(200))
+            .append_timeout(std::time::Duration::from_millis(200))
+            .build()
+            .await
+            .unwrap()
+    }
+
+    /// A segment of a few rows; what went wrong, in words.
+    async fn write(sink: &BigQuerySink, directory: &Path) -> Result<Vec<String>, StageError> {
+        let spool = Spool::open(directory, "t", Arc::new(LocalDisk), Pool::new(1 << 30)).unwrap();
+        let lane = TopicPartition::new("orders", 0);
+        Sink::<JsonValue>::check(sink).await?;
+        let at = SegmentStart {
+            lane: lane.clone(),
+            start: Offset::ZERO,
+            pinned: None,
+            opened_at_ms: 0,
+            layout: 0,
+            scratch: spool.scratch(),
+            memory: Pool::new(1 << 26),
+        };
+        let Begun::Fill(mut writer) = Sink::<JsonValue>::begin(sink, at).await? else {
+            panic!("nothing was published")
+        };
+        let mut batch = BatchBuilder::new(lane, 4096);
+        let secret = PAYLOAD.secret();
+        // One that is refused here, one that the service refuses, one that is stored.
+        let texts = [
+            format!(r#"{{"text": "{secret}", "n": "{secret}"}}"#),
+            format!(r#"{{"text": "{secret}", "n": 13}}"#),
+            format!(r#"{{"text": "{secret}", "n": 1, "{secret}": 2}}"#),
+        ];
+        for (offset, text) in (0..).zip(&texts) {
+            batch.push(Offset::new(offset), Timestamp::None, None, Some(text.as_bytes()), []);
+        }
+        let batch = batch.build(Permit::unlimited());
+        let (mut routes, path, mut words) = (RouteTable::new(), RoutePath::new(0), Vec::new());
+        for record in batch.iter() {
+            let value = JsonValue::parse(record.value_bytes().unwrap()).unwrap();
+            let route = routes.intern(&path);
+            let appended = writer.append(Envelope { record: &record, route, path: &path, value });
+            words.extend(appended.err().map(|poison| format!("{poison} {poison:?}")));
+        }
+        writer.spill().await?;
+        let staged = writer.stage(OffsetRange::new(Offset::ZERO, Offset::new(3)).unwrap()).await?;
+        words.extend(staged.rejected.iter().map(|rejected| format!("{rejected:?}")));
+        words.push(format!("{:?}", writer.publish().await?));
+        Ok(words)
+    }
+
+    /// The client crate and its key reader log through the other interface.
+    struct Other(LogCapture);
+    impl log::Log for Other {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &log::Record<'_>) {
+            self.0.add(record.target(), record.args().to_string());
+        }
+
+        fn flush(&self) {}
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_secret_is_said_on_any_way() {
+        let log = LogCapture::install().unwrap();
+        log::set_boxed_logger(Box::new(Other(log.clone()))).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+
+        let mut said: Vec<(String, String)> = Vec::new();
+        let built = BigQuerySink::builder()
+            .project("p")
+            .dataset("d")
+            .credentials(Credentials::ServiceAccountJson(key().into()))
+            .build()
+            .await;
+        said.push(("a key that is none".into(), format!("{built:?} {}", built.as_ref().unwrap_err())));
+
+        for call in FakeCall::ALL {
+            for fault in
+                [FakeFault::Pass, FakeFault::Denied, FakeFault::Unauthenticated, FakeFault::LoseAnswer]
+            {
+                let fake = FakeBigQuery::start().await;
+                fake.create_dataset("p", "d");
+                fake.set_limits(FakeLimits::default().without_quotas());
+                fake.require_token(TOKEN.secret());
+                fake.refuse_rows(|row| row["n"] == 13);
+                fake.inject(call, fault, 9);
+                let sink = sink(&fake).await;
+                let directory = tempfile::tempdir().unwrap();
+                let way = format!("{call:?} {fault:?}");
+                let words = match write(&sink, directory.path()).await {
+                    Ok(words) => words.join(" "),
+                    Err(error) => format!("{} {error:?}", ErrorChain(&error)),
+                };
+                said.push((way, format!("{words} {sink:?}")));
+            }
+        }
+        let lines = log.take();
+        assert!(
+            lines.iter().any(|line| line.target.starts_with("h2")),
+            "the log holds what the transport logs"
+        );
+        said.extend(lines.into_iter().map(|line| (line.target, line.text)));
+        assert!(said.iter().any(|(_, text)| text.contains("refuses the row")), "a row was refused");
+        for (way, text) in &said {
+            for canary in [&TOKEN, &KEY] {
+                assert_eq!(canary.seen_in(text), None, "{} in {way}: {text}", canary.name());
+            }
+            // What HTTP/2 logs of its frames is their length; a row has no place in any log of ours.
+            assert_eq!(PAYLOAD.seen_in(text), None, "{} in {way}: {text}", PAYLOAD.name());
+        }
+    }
+}
