@@ -150,6 +150,15 @@ impl Scenario {
         Self::value_variants().iter().filter(|it| !slice || !waits(it)).copied().collect()
     }
 
+    /// The most it may take; whatever hangs is a failure with a name.
+    fn limit(self) -> Duration {
+        match self {
+            // A whole run has more than a thousand pipelines.
+            Self::Matrix => Duration::from_mins(30),
+            _ => Duration::from_mins(8),
+        }
+    }
+
     async fn run(self, site: &mut Site) -> Result<Outcome> {
         match self {
             Self::Volume => Box::pin(volume::run(site)).await,
@@ -204,9 +213,6 @@ impl fmt::Display for Scenario {
         f.pad(value.as_ref().map_or("", |value| value.get_name()))
     }
 }
-
-/// The most a scenario may take; whatever hangs is a failure with a name.
-const SCENARIO_LIMIT: Duration = Duration::from_mins(8);
 
 impl IntegrationCommand {
     pub(crate) async fn run(self) -> Result<ExitCode> {
@@ -303,8 +309,8 @@ impl Verdict {
     async fn of(scenario: Scenario, site: &mut Site) -> Self {
         tracing::info!("{scenario}");
         let started = Instant::now();
-        let outcome = tokio::time::timeout(SCENARIO_LIMIT, scenario.run(site)).await;
-        let limit = SCENARIO_LIMIT.as_secs();
+        let outcome = tokio::time::timeout(scenario.limit(), scenario.run(site)).await;
+        let limit = scenario.limit().as_secs();
         let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("it hangs: not done after {limit} s")));
         match &outcome {
             Ok(outcome) => {

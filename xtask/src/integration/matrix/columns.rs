@@ -47,35 +47,32 @@ impl Columns {
                 let same = spelled || f64::from(ours).to_bits() == *bits;
                 (!same).then(|| format!(": expected {expected}, found {found}"))
             }
-            (_, Cell::Text(text)) if !matches!(expected, Cell::Text(_)) || expected != found => {
-                is_json(expected, text)
-            }
-            // A union in Parquet: one member of its group is set.
-            (_, Cell::Record(theirs)) if *expected != Cell::Null => {
-                let mut set = theirs.iter().filter(|(_, value)| *value != Cell::Null);
-                match (set.next(), set.next()) {
-                    (Some((_, value)), None) => self.difference(expected, value),
-                    _ => Some(format!(": expected {expected}, found {found}")),
-                }
-            }
             _ => expected.difference(found),
         }
     }
 
-    fn members(self, ours: &[(String, Cell)], theirs: &[(String, Cell)]) -> Option<String> {
-        // A record may itself be the branch of a union that is set.
-        let branch = ours.iter().all(|(name, _)| !theirs.iter().any(|(it, _)| *it == (self.name)(name)));
-        let mut set = theirs.iter().filter(|(_, value)| *value != Cell::Null);
-        if let (true, false, Some((_, value @ Cell::Record(_))), None) =
-            (branch, ours.is_empty(), set.next(), set.next())
-        {
-            return self.difference(&Cell::Record(ours.to_vec()), value);
+    /// The same for the member of several kinds: itself, its JSON text, or the one member of a group that is set.
+    fn mixed(self, expected: &Cell, found: &Cell) -> Option<String> {
+        let difference = self.difference(expected, found)?;
+        match found {
+            Cell::Text(text) => is_json(expected, text),
+            Cell::Record(members) => {
+                let mut set = members.iter().filter(|(_, value)| *value != Cell::Null);
+                match (set.next(), set.next()) {
+                    (Some((_, value)), None) => self.difference(expected, value),
+                    _ => Some(difference),
+                }
+            }
+            _ => Some(difference),
         }
+    }
+
+    fn members(self, ours: &[(String, Cell)], theirs: &[(String, Cell)]) -> Option<String> {
         let named: Vec<(String, &Cell)> = ours.iter().map(|(name, cell)| ((self.name)(name), cell)).collect();
         for (name, cell) in &named {
             let found = theirs.iter().find(|(it, _)| it == name).map(|(_, value)| value);
             let difference = match found {
-                Some(Cell::Text(text)) if name == MIXED && is_json(cell, text).is_none() => None,
+                Some(found) if name == MIXED => self.mixed(cell, found),
                 Some(found) => self.difference(cell, found),
                 None if self.inferred && **cell == Cell::Null => None,
                 None => Some(format!(": expected {cell}, found no such member")),
@@ -86,7 +83,7 @@ impl Columns {
         }
         let added = theirs.iter().find(|(name, value)| {
             let known = named.iter().any(|(it, _)| it == name);
-            !known && !(self.inferred && is_empty(value))
+            !(known || self.inferred && is_empty(value))
         });
         added.map(|(name, value)| format!(".{name}: not expected, found {value}"))
     }
@@ -142,11 +139,13 @@ impl Columns {
         let inside = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         match cell {
             _ if path == MIXED && found.member(MIXED).is_some() => cells.push((path, cell.clone())),
-            Cell::Record(members) => {
-                members.iter().for_each(|(name, cell)| self.flatten(cell, inside(name), found, cells))
+            Cell::Map(_) if !self.inferred || found.member(&path).is_some() => {
+                cells.push((path, cell.clone()));
             }
-            Cell::Map(members) if self.inferred && found.member(&path).is_none() => {
-                members.iter().for_each(|(name, cell)| self.flatten(cell, inside(name), found, cells));
+            Cell::Record(members) | Cell::Map(members) => {
+                for (name, cell) in members {
+                    self.flatten(cell, inside(name), found, cells);
+                }
             }
             other => cells.push((path, other.clone())),
         }
@@ -176,4 +175,70 @@ fn is_json(expected: &Cell, text: &str) -> Option<String> {
     let same = json::write(&as_json(expected), &mut wanted).is_ok()
         && parsed(&wanted).is_some_and(|wanted| parsed(text).is_some_and(|found| found == wanted));
     (!same).then(|| format!(": expected the JSON of {expected}, found {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRICT: Columns = Columns { inferred: false, name: str::to_owned };
+    const INFERRED: Columns = Columns { inferred: true, name: str::to_owned };
+
+    fn text(text: &str) -> Cell {
+        Cell::text(text)
+    }
+
+    #[test]
+    fn only_what_was_inferred_may_lack_a_null() {
+        let ours = Cell::record([("a", Cell::Int(1)), ("b", Cell::Null)]);
+        let lacks = Cell::record([("a", Cell::Int(1))]);
+        assert!(INFERRED.difference(&ours, &lacks).is_none() && INFERRED.difference(&lacks, &ours).is_none());
+        assert!(STRICT.difference(&ours, &lacks).is_some() && STRICT.difference(&lacks, &ours).is_some());
+        assert!(INFERRED.difference(&ours, &Cell::record([("b", Cell::Null)])).is_some());
+        let added = Cell::record([("a", Cell::Int(1)), ("b", Cell::Null), ("c", Cell::Int(0))]);
+        assert!(INFERRED.difference(&ours, &added).is_some());
+    }
+
+    #[test]
+    fn a_union_is_the_member_that_is_set() {
+        let choice = |cell| Cell::record([(MIXED, cell)]);
+        let group = |number, name| choice(Cell::record([("int64", number), ("string", name)]));
+        let seven = choice(Cell::Int(7));
+        assert!(STRICT.difference(&seven, &group(Cell::Int(7), Cell::Null)).is_none());
+        for wrong in
+            [group(Cell::Null, text("7")), group(Cell::Int(7), text("7")), group(Cell::Null, Cell::Null)]
+        {
+            assert!(STRICT.difference(&seven, &wrong).is_some(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn json_text_is_compared_by_value_and_only_where_it_may_be() {
+        let choice = |cell| Cell::record([(MIXED, cell)]);
+        assert!(STRICT.difference(&choice(text("7")), &choice(text("\"7\""))).is_none());
+        assert!(STRICT.difference(&choice(Cell::Int(7)), &choice(text("8"))).is_some());
+        let note = |cell| Cell::record([("note", cell)]);
+        assert!(STRICT.difference(&note(text("7")), &note(text("\"7\""))).is_some());
+    }
+
+    #[test]
+    fn cells_of_text_say_the_value() {
+        let ours = Cell::record([
+            ("at", Cell::record([("x", Cell::f64(1e-300))])),
+            ("none", Cell::Null),
+            ("tags", Cell::List(vec![text("a")])),
+        ]);
+        let row =
+            |x: &str, tags: &str| Cell::record([("at.x", text(x)), ("none", text("")), ("tags", text(tags))]);
+        assert_eq!(STRICT.csv_difference(&ours, &row("1e-300", r#"[ "a" ]"#)), None);
+        assert!(STRICT.csv_difference(&ours, &row("1e-299", r#"["a"]"#)).is_some());
+        assert!(STRICT.csv_difference(&ours, &row("1e-300", r#"["b"]"#)).is_some());
+        let added = Cell::record([
+            ("at.x", text("1e-300")),
+            ("more", text("1")),
+            ("none", text("")),
+            ("tags", text(r#"["a"]"#)),
+        ]);
+        assert!(STRICT.csv_difference(&ours, &added).is_some());
+    }
 }

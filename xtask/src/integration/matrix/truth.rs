@@ -145,7 +145,7 @@ const AMOUNTS: [&str; 7] = [
 const NOTES: [&str; 6] =
     ["", "plain", "ünï 𝄞 \u{200d}", "quote \" backslash \\ slash /", "line\nbreak\r\ttab", ",;\u{1}"];
 const BYTES: [&[u8]; 4] = [b"", b"\x00\xff", b"text", &[0x80; 40]];
-/// DuckDB has no members without a name, and these may become members.
+/// `DuckDB` has no members without a name, and these may become members.
 const SCORES: [&str; 3] = ["alpha", "b c", "ключ.с точкой"];
 
 /// Deterministic choice.
