@@ -1,14 +1,9 @@
 //! CBOR: checked once, kept as it came, read lazily.
 
-use std::fmt;
-
-use aqueduct_core::{
-    BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, Record,
-    StructuredValue, ValueVisitor, write_json,
-};
+use aqueduct_core::{Converted, Converter, Fingerprint, Poison, Record};
 use bytes::Bytes;
 
-use crate::tokens;
+use crate::tokens::encoded_value;
 use crate::tombstones::Tombstones;
 use reader::Reader;
 
@@ -81,63 +76,13 @@ impl Converter for Cbor {
 
 /// One CBOR value as checked bytes. Its fields are found in the bytes when asked for.
 ///
-/// As a row of JSON it is what [`write_json`] makes of it; as bytes it is stored as it came.
+/// As a row of JSON it is what [`write_json`](aqueduct_core::write_json) makes of it; as bytes it is stored as it came.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CborValue {
     bytes: Bytes,
 }
 
-impl CborValue {
-    /// Checks `bytes` and keeps them.
-    ///
-    /// # Errors
-    /// If the bytes are not one value that rows can be made of, with the place.
-    pub fn parse(bytes: Bytes) -> Result<Self, Poison> {
-        tokens::check::<Reader<'_>>(&bytes)?;
-        Ok(Self { bytes })
-    }
-
-    /// Null, as what stands for a tombstone.
-    pub fn null() -> Self {
-        Self { bytes: Bytes::from_static(&[0xf6]) }
-    }
-
-    /// The value, encoded as it came.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl fmt::Debug for CborValue {
-    /// Never prints a payload.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CborValue").field("len", &self.bytes.len()).finish_non_exhaustive()
-    }
-}
-
-impl Fields for CborValue {
-    fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-        tokens::field::<Reader<'_>>(&self.bytes, path.segments())
-    }
-}
-
-impl StructuredValue for CborValue {
-    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        tokens::visit::<Reader<'_>>(&self.bytes, visitor)
-    }
-}
-
-impl JsonRow for CborValue {
-    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
-        write_json(self, out)
-    }
-}
-
-impl BytesRow for CborValue {
-    fn row_bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-}
+encoded_value!(CborValue, Reader<'_>, 0xf6);
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,11 @@ use ciborium::Value;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use aqueduct_core::{FieldPath, FieldValue, Fields, JsonRow, ValueVisitor};
+
 use super::*;
 use crate::tests::{convert, fingerprint};
+use crate::tokens;
 
 fn parsed(bytes: &[u8]) -> Result<CborValue, Poison> {
     CborValue::parse(Bytes::copy_from_slice(bytes))

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use rmpv::Value;
 
+use aqueduct_core::{FieldPath, FieldValue, Fields, JsonRow};
+
 use super::*;
 use crate::tests::{convert, fingerprint};
 

@@ -40,6 +40,67 @@ pub(crate) trait Tokens<'a>: Copy {
     fn cursor(&mut self) -> &mut Cursor<'a>;
 }
 
+/// What every value of encoded bytes is, for a type with `bytes: Bytes` that `$tokens` reads.
+macro_rules! encoded_value {
+    ($value:ident, $tokens:ty, $null:expr) => {
+        impl $value {
+            /// Checks `bytes` and keeps them.
+            ///
+            /// # Errors
+            /// If the bytes are not one value that rows can be made of, with the place.
+            pub fn parse(bytes: bytes::Bytes) -> Result<Self, aqueduct_core::Poison> {
+                $crate::tokens::check::<$tokens>(&bytes)?;
+                Ok(Self { bytes })
+            }
+
+            /// Null, as what stands for a tombstone.
+            pub fn null() -> Self {
+                Self { bytes: bytes::Bytes::from_static(&[$null]) }
+            }
+
+            /// The value, encoded as it came.
+            pub fn as_bytes(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+
+        impl std::fmt::Debug for $value {
+            /// Never prints a payload.
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($value)).field("len", &self.bytes.len()).finish_non_exhaustive()
+            }
+        }
+
+        impl aqueduct_core::Fields for $value {
+            fn field(&self, path: &aqueduct_core::FieldPath) -> Option<aqueduct_core::FieldValue<'_>> {
+                $crate::tokens::field::<$tokens>(&self.bytes, path.segments())
+            }
+        }
+
+        impl aqueduct_core::StructuredValue for $value {
+            fn visit(
+                &self,
+                visitor: &mut dyn aqueduct_core::ValueVisitor,
+            ) -> Result<(), aqueduct_core::Poison> {
+                $crate::tokens::visit::<$tokens>(&self.bytes, visitor)
+            }
+        }
+
+        impl aqueduct_core::JsonRow for $value {
+            fn write_json(&self, out: &mut Vec<u8>) -> Result<(), aqueduct_core::Poison> {
+                aqueduct_core::write_json(self, out)
+            }
+        }
+
+        impl aqueduct_core::BytesRow for $value {
+            fn row_bytes(&self) -> &bytes::Bytes {
+                &self.bytes
+            }
+        }
+    };
+}
+pub(crate) use encoded_value;
+
 /// Is told what a value consists of.
 trait Events {
     fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison>;

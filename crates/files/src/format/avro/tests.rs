@@ -1,6 +1,8 @@
 use apache_avro::types::Value as Avro;
 use aqueduct_core::{DataType, Decimal, Field, FieldValue, TimeUnit};
 
+use aqueduct_core::Compatibility;
+
 use super::*;
 use crate::columns::tests::{Value, encode, every_kind, files, json, sample};
 use crate::tape::tests::Tree;

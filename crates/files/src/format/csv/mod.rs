@@ -4,10 +4,10 @@ mod cells;
 
 use std::sync::Arc;
 
-use aqueduct_core::{Compatibility, DataType, Field, Fingerprint, Schema, StructuredValue};
+use aqueduct_core::{DataType, Field, Fingerprint, Schema, StructuredValue};
 
 use super::{BuildError, Encoder, FileKind, FileOutline, Format};
-use crate::columns::{ColumnOptions, Columnar, Kind, Plan, StructuredRows, UnknownMembers};
+use crate::columns::{ColumnOptions, Columnar, Kind, Plan, StructuredRows};
 
 use cells::{CsvFile, FileSchema, Style, write_cell};
 
@@ -78,30 +78,7 @@ impl Csv {
         self
     }
 
-    /// Declares the schema of all values. Schemas that values come with are not looked at.
-    ///
-    /// A value that lacks a field takes its default, or null; lacks it either, it is a poison, and so is what is of another kind
-    /// or out of range. Text stands for what JSON has no kind for: dates, times and timestamps in ISO 8601, decimals, UUIDs,
-    /// bytes as base64. Whole numbers stand for dates, times and timestamps as well, in the declared unit.
-    #[must_use]
-    pub fn with_schema(mut self, schema: impl Into<Arc<Schema>>) -> Self {
-        self.columns.schema = Some(schema.into());
-        self
-    }
-
-    /// Sets what becomes of members that the declared schema does not have.
-    #[must_use]
-    pub fn with_unknown_members(mut self, unknown: UnknownMembers) -> Self {
-        self.columns.unknown = unknown;
-        self
-    }
-
-    /// Sets which schemas share files.
-    #[must_use]
-    pub fn with_compatibility(mut self, compatibility: Compatibility) -> Self {
-        self.columns.compatibility = compatibility;
-        self
-    }
+    crate::columns::column_options!();
 }
 
 impl Default for Csv {

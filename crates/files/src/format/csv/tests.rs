@@ -1,5 +1,7 @@
 use aqueduct_core::{FieldValue, TimeUnit};
 
+use aqueduct_core::Compatibility;
+
 use super::*;
 use crate::columns::tests::{Value, encode, every_kind, files, json, sample};
 use crate::tape::tests::Tree;

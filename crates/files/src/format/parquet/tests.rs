@@ -16,7 +16,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::LogicalType;
 use parquet::file::metadata::PageIndexPolicy;
 
+use aqueduct_core::Compatibility;
+
 use super::*;
+use crate::UnknownMembers;
 use crate::columns::tests::{Value, encode, every_kind, files, json, sample};
 
 /// A file as another reader sees it: kinds of its columns, and rows.
