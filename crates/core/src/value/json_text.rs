@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time};
 
-use super::{Composite, Decimal, FieldValue, StructuredValue, TimeUnit, ValueVisitor};
+use super::{Composite, FieldValue, StructuredValue, TimeUnit, ValueVisitor};
 use crate::error::{Poison, PoisonReason};
 
 /// Appends `value` to `out` as one line of JSON text.
@@ -27,7 +27,8 @@ use crate::error::{Poison, PoisonReason};
 /// | union | the value, without its branch |
 ///
 /// # Errors
-/// A [`Poison`] for a time that no calendar of four-digit years shows; `out` may then hold a part, which the caller removes.
+/// A [`Poison`] for a time that no calendar of four-digit years shows, and for a decimal beyond
+/// [its limits](super::Decimal::check_limits); `out` may then hold a part, which the caller removes.
 pub fn write_json<T: StructuredValue + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Poison> {
     value.visit(&mut JsonText::new(out))
 }
@@ -107,7 +108,10 @@ impl ValueVisitor for JsonText<'_> {
             FieldValue::F32(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
             FieldValue::F64(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
             FieldValue::Number(text) => self.out.extend_from_slice(text.as_bytes()),
-            FieldValue::Decimal(number) => write_decimal(&number, self.out),
+            FieldValue::Decimal(number) => {
+                number.check_limits()?;
+                write!(self.out, "{number}").ok();
+            }
             FieldValue::Str(text) => write_string(&text, self.out),
             FieldValue::Bytes(bytes) => self.plain(STANDARD.encode(bytes)),
             FieldValue::Uuid(bytes) => self.plain(Hyphenated(bytes)),
@@ -190,10 +194,6 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn write_decimal(number: &Decimal<'_>, out: &mut Vec<u8>) {
-    write!(out, "{number}").ok();
-}
-
 struct Hyphenated([u8; 16]);
 
 impl std::fmt::Display for Hyphenated {
@@ -240,6 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::value::Decimal;
 
     fn text(value: FieldValue<'_>) -> String {
         let mut out = Vec::new();
@@ -276,6 +277,24 @@ mod tests {
         assert_eq!(refused(FieldValue::Date(i32::MAX)), PoisonReason::InvalidField);
         let a_day = FieldValue::Time { count: 86_400_000, unit: TimeUnit::Millis };
         assert_eq!(refused(a_day), PoisonReason::InvalidField);
+    }
+
+    #[test]
+    fn decimals_have_as_many_digits_as_the_limit() {
+        let written = |bytes: usize, scale| {
+            let mut out = Vec::new();
+            let number = FieldValue::Decimal(Decimal::new(vec![0x7f; bytes], scale));
+            JsonText::new(&mut out).scalar(number).map(|()| out.len())
+        };
+        assert_eq!(written(1_024, 0).unwrap(), 2_466);
+        assert_eq!(written(1, 4_096).unwrap(), 4_098);
+        assert_eq!(written(1_024, 4_096).unwrap(), 4_098);
+        // Gigabytes of zeros, and minutes of divisions.
+        for (bytes, scale) in [(1_025, 0), (1, 4_097), (1, 4_000_000_000), (1 << 20, 0)] {
+            let poison = written(bytes, scale).unwrap_err();
+            assert_eq!(poison.reason(), PoisonReason::TooLarge);
+            assert!(poison.detail().contains("4096 digits behind its point"), "{poison}");
+        }
     }
 
     #[test]
