@@ -27,8 +27,9 @@ use crate::error::{Poison, PoisonReason};
 /// | union | the value, without its branch |
 ///
 /// # Errors
-/// A [`Poison`] for a time that no calendar of four-digit years shows, and for a decimal beyond
-/// [its limits](super::Decimal::check_limits); `out` may then hold a part, which the caller removes.
+/// A [`Poison`] for a time that no calendar of four-digit years shows, for a decimal beyond
+/// [its limits](super::Decimal::check_limits), and for decimals that have more than 16 777 216 digits behind their points together;
+/// `out` may then hold a part, which the caller removes.
 pub fn write_json<T: StructuredValue + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Poison> {
     value.visit(&mut JsonText::new(out))
 }
@@ -44,12 +45,14 @@ pub struct JsonText<'o> {
     lists: u128,
     /// A key was written, so the next value needs no comma.
     keyed: bool,
+    /// Digits behind the points of decimals so far.
+    places: u64,
 }
 
 impl<'o> JsonText<'o> {
     /// Appends one value to `out`.
     pub fn new(out: &'o mut Vec<u8>) -> Self {
-        Self { out, depth: 0, filled: 0, lists: 0, keyed: false }
+        Self { out, depth: 0, filled: 0, lists: 0, keyed: false, places: 0 }
     }
 
     /// Gives the buffer back, for what comes behind the value.
@@ -110,6 +113,10 @@ impl ValueVisitor for JsonText<'_> {
             FieldValue::Number(text) => self.out.extend_from_slice(text.as_bytes()),
             FieldValue::Decimal(number) => {
                 number.check_limits()?;
+                self.places += u64::from(number.scale());
+                if self.places > PLACES_MAX {
+                    return Err(too_many_places());
+                }
                 write!(self.out, "{number}").ok();
             }
             FieldValue::Str(text) => write_string(&text, self.out),
@@ -209,6 +216,12 @@ impl std::fmt::Display for Hyphenated {
 }
 
 #[cold]
+fn too_many_places() -> Poison {
+    let text = format!("the decimals of a value have more than {PLACES_MAX} digits behind their points");
+    Poison::new(PoisonReason::TooLarge, text)
+}
+
+#[cold]
 fn outside(what: &str) -> Poison {
     Poison::new(PoisonReason::InvalidField, format!("a {what} is outside of the years -9999 to 9999"))
 }
@@ -232,6 +245,10 @@ fn date_time(count: i64, unit: TimeUnit) -> Result<DateTime, Poison> {
     let at = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(SignedDuration::new(seconds, nanos));
     at.map_err(|_| outside("timestamp"))
 }
+
+/// Digits behind the points of all decimals of a value. A scale stands in the schema, so that a megabyte of numbers of a byte
+/// would be a gigabyte of zeros.
+const PLACES_MAX: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -295,6 +312,19 @@ mod tests {
             assert_eq!(poison.reason(), PoisonReason::TooLarge);
             assert!(poison.detail().contains("4096 digits behind its point"), "{poison}");
         }
+    }
+
+    #[test]
+    fn many_decimals_have_as_many_zeros_as_the_limit() {
+        let mut out = Vec::new();
+        let mut json = JsonText::new(&mut out);
+        let mut small = |scale| json.scalar(FieldValue::Decimal(Decimal::new(vec![1], scale)));
+        for _ in 0..4_096 {
+            small(4_096).unwrap();
+        }
+        let poison = small(1).unwrap_err();
+        assert_eq!(poison.reason(), PoisonReason::TooLarge);
+        assert!(poison.detail().contains("16777216"), "{poison}");
     }
 
     #[test]
