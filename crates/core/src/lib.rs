@@ -40,7 +40,7 @@ pub use source::{Assignment, MarkOrigin, Reply, Source, SourceContext, SourceCon
 pub use spool::{Disk, DiskFile, LocalDisk, Offload, Scratch, ScratchFile, Spool, SpoolError};
 pub use value::{
     Composite, Decimal, FieldPath, FieldPathError, FieldValue, Fields, JsonText, Keyed, NESTING_MAX,
-    StructuredValue, TimeUnit, ValueVisitor, write_json,
+    StructuredValue, TimeText, TimeUnit, ValueVisitor, write_json,
 };
 
 mod batch;

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use aqueduct_core::{NESTING_MAX, Poison, PoisonReason};
+use aqueduct_core::{Decimal, NESTING_MAX, Poison, PoisonReason};
 
 use super::cursor::Cursor;
 use super::plan::{Op, OpId, Plan, Scalar, Show, StructPlan, Wire};
 use super::uuid;
 
 /// Bytes that a decimal may have. A number as text takes time by the square of its length.
-pub(super) const DECIMAL_BYTES_MAX: usize = 1_024;
+pub(super) const DECIMAL_BYTES_MAX: usize = Decimal::BYTES_MAX;
 /// How much more than its bytes a record may unfold to, for each of them.
 const UNFOLD_PER_BYTE: u64 = 256;
 

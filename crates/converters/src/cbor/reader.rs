@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use aqueduct_core::{Decimal, FieldValue, Poison, PoisonReason, TimeUnit};
-use jiff::{SignedDuration, Timestamp};
+use aqueduct_core::{Decimal, FieldValue, Poison, PoisonReason, TimeText, TimeUnit};
+use jiff::SignedDuration;
 
 use crate::tokens::{Cursor, Token, Tokens};
 
@@ -146,10 +146,8 @@ impl<'a> Reader<'a> {
             return Err(self.cursor.fault_at(start, "tag 0 (a time) is on something else than a text"));
         }
         let text = self.text(head.argument)?;
-        let time = text.parse::<Timestamp>();
-        let time =
-            time.map_err(|_| self.cursor.fault_at(start, "tag 0 is on a text that is no time of RFC 3339"))?;
-        Ok(micros(time.as_nanosecond()))
+        let time = TimeText::parse(&text).filter(|time| time.utc).and_then(|time| micros(time.nanos));
+        time.ok_or_else(|| self.cursor.fault_at(start, "tag 0 is on a text that is no time of RFC 3339"))
     }
 
     /// Tag 1: seconds since 1970.
@@ -157,13 +155,13 @@ impl<'a> Reader<'a> {
         let start = self.cursor.at();
         let head = self.head()?;
         let nanos = match self.number(&head, start) {
-            Some(FieldValue::I64(seconds)) => {
-                Timestamp::from_second(seconds).ok().map(Timestamp::as_nanosecond)
-            }
+            Some(FieldValue::I64(seconds)) => Some(i128::from(seconds) * 1_000_000_000),
             Some(FieldValue::F64(seconds)) => nanos_of(seconds),
             _ => None,
         };
-        nanos.map(micros).ok_or_else(|| self.cursor.fault_at(start, "tag 1 is on something that is no time"))
+        nanos
+            .and_then(micros)
+            .ok_or_else(|| self.cursor.fault_at(start, "tag 1 is on something that is no time"))
     }
 
     fn number(&mut self, head: &Head, start: usize) -> Option<FieldValue<'a>> {
@@ -262,15 +260,14 @@ impl<'a> Reader<'a> {
 
 /// Fractions are rounded to the microsecond: a float of today's seconds holds no more.
 fn nanos_of(seconds: f64) -> Option<i128> {
-    let since = SignedDuration::try_from_secs_f64(seconds).ok()?;
-    Some(Timestamp::from_duration(since).ok()?.as_nanosecond() + 500)
+    Some(SignedDuration::try_from_secs_f64(seconds).ok()?.as_nanos() + 500)
 }
 
-/// A moment, cut at the microsecond.
-fn micros(nanos: i128) -> FieldValue<'static> {
-    // The calendar of four-digit years fits.
-    let count = i64::try_from(nanos.div_euclid(1_000)).unwrap_or_default();
-    FieldValue::Timestamp { count, unit: TimeUnit::Micros, utc: true }
+/// A moment, cut at the microsecond; `None` if no calendar of four-digit years shows it.
+fn micros(nanos: i128) -> Option<FieldValue<'static>> {
+    let count = i64::try_from(nanos.div_euclid(1_000)).ok()?;
+    let unit = TimeUnit::Micros;
+    unit.is_shown(count).then_some(FieldValue::Timestamp { count, unit, utc: true })
 }
 
 /// A float of 16 bits.

@@ -95,6 +95,44 @@ fn tags_say_what_a_value_is() {
 }
 
 #[test]
+fn the_calendar_has_its_last_day_and_its_first() {
+    let seconds = |seconds: i64| match u64::try_from(seconds) {
+        Ok(up) => [&[0xc1, 0x1b][..], &up.to_be_bytes()].concat(),
+        Err(_) => [&[0xc1, 0x3b][..], &(!seconds).to_be_bytes()].concat(),
+    };
+    let float = |seconds: f64| [&[0xc1, 0xfb][..], &seconds.to_be_bytes()].concat();
+    let text = |text: &str| [&[0xc0, 0x78, u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+    for (encoded, shown) in [
+        (seconds(253_402_300_799), "9999-12-31T23:59:59.000000Z"),
+        (seconds(-377_705_116_800), "-009999-01-01T00:00:00.000000Z"),
+        (float(253_402_300_799.5), "9999-12-31T23:59:59.500000Z"),
+        (text("9999-12-31T23:59:59.999999Z"), "9999-12-31T23:59:59.999999Z"),
+        (text("9999-12-31T22:59:59.999999999-01:00"), "9999-12-31T23:59:59.999999Z"),
+        (text("0001-01-01T00:00:00Z"), "0001-01-01T00:00:00.000000Z"),
+        (text("-009999-01-01T00:00:00Z"), "-009999-01-01T00:00:00.000000Z"),
+    ] {
+        parsed(&encoded).unwrap();
+        assert_eq!(json(&encoded), format!("\"{shown}\""));
+    }
+    for beyond in [
+        seconds(253_402_300_800),
+        seconds(-377_705_116_801),
+        seconds(i64::MAX),
+        seconds(i64::MIN),
+        float(253_402_300_800.0),
+        float(-377_705_116_801.0),
+        float(f64::MAX),
+        float(f64::NAN),
+        text("9999-12-31T23:59:59-00:01"),
+        text("-009999-01-01T00:00:00+00:01"),
+        text("+010000-01-01T00:00:00Z"),
+        text("9999-12-31T23:59:59"),
+    ] {
+        assert_eq!(parsed(&beyond).unwrap_err().reason(), PoisonReason::Malformed, "{beyond:02x?}");
+    }
+}
+
+#[test]
 fn limits_hold_at_the_limit_and_one_past_it() {
     let nested = |levels: usize, inner: &[u8]| [vec![0x81; levels], inner.to_vec()].concat();
     parsed(&nested(128, &[0])).unwrap();

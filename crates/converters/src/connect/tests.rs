@@ -229,7 +229,13 @@ fn structs_of_more_members_than_a_word_has_bits() {
 
 proptest! {
     #[test]
-    fn numbers_and_texts_come_back(number: i64, text: String, list: Vec<Option<bool>>, map: std::collections::BTreeMap<String, i32>) {
+    fn numbers_and_texts_come_back(
+        number: i64,
+        text: String,
+        list in prop::collection::vec(any::<Option<bool>>(), 0..20),
+        // A few: most of the time goes into making texts up.
+        map in prop::collection::btree_map(any::<String>(), any::<i32>(), 0..6),
+    ) {
         let schema = r#"{"type":"struct","fields":[{"field":"n","type":"int64"},{"field":"t","type":"string"},
             {"field":"l","type":"array","items":{"type":"boolean","optional":true}},
             {"field":"m","type":"map","keys":{"type":"string"},"values":{"type":"double"}}]}"#;

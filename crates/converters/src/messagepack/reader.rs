@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use aqueduct_core::{FieldValue, Poison, TimeUnit};
-use jiff::Timestamp;
 
 use crate::tokens::{Cursor, Token, Tokens};
 
@@ -107,9 +106,9 @@ impl<'a> Reader<'a> {
         let nanos = i32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
         let time = seconds.zip(nanos).and_then(|(seconds, nanos)| {
             // The nanoseconds count on from the second, also before 1970.
-            let whole = Timestamp::from_second(seconds).ok()?.as_microsecond();
-            whole.checked_add(i64::from(nanos / 1_000))
+            seconds.checked_mul(1_000_000)?.checked_add(i64::from(nanos / 1_000))
         });
+        let time = time.filter(|count| TimeUnit::Micros.is_shown(*count));
         let count = time.ok_or_else(|| self.cursor.fault_at(start, "a timestamp that is no time"))?;
         Ok(FieldValue::Timestamp { count, unit: TimeUnit::Micros, utc: true })
     }

@@ -61,6 +61,19 @@ fn every_first_byte_has_its_meaning() {
 }
 
 #[test]
+fn the_calendar_has_its_last_day_and_its_first() {
+    let at = |seconds: i64, nanos: u32| {
+        let bytes = [&b"\xc7\x0c\xff"[..], &nanos.to_be_bytes(), &seconds.to_be_bytes()].concat();
+        parsed(&bytes).map(|_| json(&bytes))
+    };
+    assert_eq!(at(253_402_300_799, 999_999_999).unwrap(), "\"9999-12-31T23:59:59.999999Z\"");
+    assert_eq!(at(-377_705_116_800, 0).unwrap(), "\"-009999-01-01T00:00:00.000000Z\"");
+    for beyond in [253_402_300_800, -377_705_116_801, i64::MAX, i64::MIN] {
+        assert!(at(beyond, 0).unwrap_err().detail().contains("no time"), "{beyond}");
+    }
+}
+
+#[test]
 fn what_rows_cannot_be_made_of_is_poison() {
     for (bytes, said) in [
         (&b""[..], "the value is empty"),

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use aqueduct_core::{Decimal, FieldValue, TimeUnit};
+use aqueduct_core::{Decimal, FieldValue, TimeText, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 
 use super::Kind;
@@ -53,8 +52,8 @@ pub(super) fn read<'t>(kind: &Kind, text: &'t [u8]) -> Result<FieldValue<'t>, Un
         }
         Kind::TimeText => time(&string(text)?),
         Kind::TimestampText => {
-            let time: Timestamp = string(text)?.parse().map_err(|_| Unfit)?;
-            let count = i64::try_from(time.as_nanosecond().div_euclid(1_000)).map_err(|_| Unfit)?;
+            let time = TimeText::parse(&string(text)?).filter(|time| time.utc).ok_or(Unfit)?;
+            let count = i64::try_from(time.nanos.div_euclid(1_000)).map_err(|_| Unfit)?;
             Ok(FieldValue::Timestamp { count, unit: TimeUnit::Micros, utc: true })
         }
         Kind::Json | Kind::List(_) | Kind::Map(_) | Kind::Pairs { .. } | Kind::Struct(_) => Err(Unfit),

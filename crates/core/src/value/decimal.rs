@@ -1,7 +1,9 @@
 //! Numbers with a fixed number of digits after the point, of any size.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
+
+use crate::error::{Poison, PoisonReason};
 
 /// `unscaled × 10^-scale`, exactly.
 ///
@@ -21,6 +23,12 @@ pub struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
+    /// Bytes of the unscaled number that are written as text: some 2 466 digits.
+    pub const BYTES_MAX: usize = 1_024;
+
+    /// Digits after the point that are written as text.
+    pub const SCALE_MAX: u32 = 4_096;
+
     /// The number whose two's complement, most significant byte first, is `unscaled`; no bytes are zero.
     pub fn new(unscaled: impl Into<Cow<'a, [u8]>>, scale: u32) -> Self {
         Self { unscaled: unscaled.into(), scale }
@@ -53,6 +61,22 @@ impl<'a> Decimal<'a> {
         ((number < 0) == (sign != 0)).then_some(number)
     }
 
+    /// Whether the number is to be written. Its text has a digit for each place after the point, however few bytes said so, and
+    /// takes time by the square of its length: whoever takes numbers from producers checks before it makes text of them, as
+    /// [`JsonText`](crate::JsonText) does.
+    ///
+    /// # Errors
+    /// A [`Poison`] that names the limits, [`BYTES_MAX`](Self::BYTES_MAX) and [`SCALE_MAX`](Self::SCALE_MAX), if it is beyond one.
+    pub fn check_limits(&self) -> Result<(), Poison> {
+        if self.unscaled.len() <= Self::BYTES_MAX && self.scale <= Self::SCALE_MAX {
+            return Ok(());
+        }
+        let (bytes, scale) = (Self::BYTES_MAX, Self::SCALE_MAX);
+        let text =
+            format!("a decimal has more than {bytes} bytes, or more than {scale} digits behind its point");
+        Err(Poison::new(PoisonReason::TooLarge, text))
+    }
+
     /// The same without what it borrows.
     pub fn into_owned(self) -> Decimal<'static> {
         Decimal { unscaled: Cow::Owned(self.unscaled.into_owned()), scale: self.scale }
@@ -69,51 +93,56 @@ impl<'a> Decimal<'a> {
         self.unscaled.get(skip..).unwrap_or_default()
     }
 
-    /// The digits of the absolute value, least significant first; at least one.
-    fn digits(&self) -> Vec<u8> {
-        // Limbs of the absolute value, most significant first.
-        let mut limbs = self.unscaled.to_vec();
-        if self.sign_byte() != 0 {
-            let mut carry = true;
-            for byte in limbs.iter_mut().rev() {
-                let (flipped, over) = (!*byte).overflowing_add(u8::from(carry));
-                (*byte, carry) = (flipped, over);
+    /// The digits of the absolute value; none of zero.
+    fn digits(&self) -> String {
+        let negative = self.sign_byte() != 0;
+        // Limbs of the absolute value, least significant first.
+        let mut limbs: Vec<u32> = Vec::with_capacity(self.unscaled.len() / 4 + 1);
+        let mut carry = negative;
+        for chunk in self.unscaled.rchunks(4) {
+            let mut limb = [self.sign_byte(); 4];
+            for (to, from) in limb.iter_mut().rev().zip(chunk.iter().rev()) {
+                *to = *from;
             }
+            let limb = u32::from_be_bytes(limb);
+            let (limb, over) =
+                if negative { (!limb).overflowing_add(u32::from(carry)) } else { (limb, false) };
+            limbs.push(limb);
+            carry = over;
         }
-        let mut digits = Vec::new();
-        let mut first = 0;
+        let mut groups = Vec::new();
         loop {
-            // Zeros in front stay zero.
-            while limbs.get(first) == Some(&0) {
-                first += 1;
+            while limbs.last() == Some(&0) {
+                limbs.pop();
             }
-            let Some(rest) = limbs.get_mut(first..).filter(|rest| !rest.is_empty()) else { break };
-            let mut remainder = 0_u16;
-            for byte in rest {
-                let number = remainder << 8 | u16::from(*byte);
-                *byte = u8::try_from(number / 10).unwrap_or(u8::MAX);
-                remainder = number % 10;
+            if limbs.is_empty() {
+                break;
             }
-            digits.push(u8::try_from(remainder).unwrap_or_default());
+            let mut remainder = 0_u64;
+            for limb in limbs.iter_mut().rev() {
+                let number = remainder << 32 | u64::from(*limb);
+                // Below 2^32, because the remainder was below the divisor.
+                *limb = u32::try_from(number / GROUP).unwrap_or(u32::MAX);
+                remainder = number % GROUP;
+            }
+            groups.push(remainder);
         }
-        if digits.is_empty() {
-            digits.push(0);
+        let mut text = String::with_capacity(groups.len() * 9);
+        for (index, group) in groups.iter().rev().enumerate() {
+            let width = if index == 0 { 0 } else { 9 };
+            // Writing to memory cannot fail.
+            write!(text, "{group:0width$}").ok();
         }
-        digits
+        text
     }
 }
 
 impl fmt::Display for Decimal<'_> {
     /// Plain digits, never an exponent; as many after the point as the scale says.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
-        let (number, digits);
-        let text: String = if let Some(small) = self.to_i128() {
-            number = small.unsigned_abs().to_string();
-            number
-        } else {
-            digits = self.digits();
-            digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect()
+        let text = match self.to_i128() {
+            Some(small) => small.unsigned_abs().to_string(),
+            None => self.digits(),
         };
         let scale = self.scale as usize;
         if self.sign_byte() != 0 {
@@ -124,14 +153,21 @@ impl fmt::Display for Decimal<'_> {
         f.write_str(if before.is_empty() { "0" } else { before })?;
         if scale > 0 {
             f.write_char('.')?;
-            for _ in after.len()..scale {
-                f.write_char('0')?;
+            let mut missing = scale.saturating_sub(after.len());
+            while missing > 0 {
+                let zeros = ZEROS.get(..missing).unwrap_or(ZEROS);
+                f.write_str(zeros)?;
+                missing -= zeros.len();
             }
             f.write_str(after)?;
         }
         Ok(())
     }
 }
+
+/// Nine digits are split off at a time.
+const GROUP: u64 = 1_000_000_000;
+const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +197,9 @@ mod tests {
         let negative = Decimal::new([&[0xff_u8][..], &[0_u8; 16][..]].concat(), 0);
         assert_eq!(negative.to_i128(), None);
         assert_eq!(negative.to_string(), "-340282366920938463463374607431768211456");
+        // Groups of digits that begin with zeros: 10^45 + 7.
+        let padded = b"\x2c\xd7\x6f\xe0\x86\xb9\x3c\xe2\xf7\x68\xa0\x0b\x22\xa0\0\0\0\0\x07";
+        assert_eq!(Decimal::new(&padded[..], 0).to_string(), format!("1{}7", "0".repeat(44)));
     }
 
     proptest! {
@@ -174,8 +213,8 @@ mod tests {
             prop_assert_eq!(text.replace('.', "").parse::<i128>().ok(), Some(number));
             prop_assert_eq!(text.split_once('.').map_or(0, |(_, after)| after.len()), scale as usize);
             // The long way says the same.
-            let digits: String = decimal.digits().iter().rev().map(|digit| char::from(b'0' + digit)).collect();
-            prop_assert_eq!(digits, number.unsigned_abs().to_string());
+            let digits = decimal.digits();
+            prop_assert_eq!(if digits.is_empty() { "0" } else { &digits }, number.unsigned_abs().to_string());
         }
     }
 }

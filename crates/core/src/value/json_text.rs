@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time};
 
-use super::{Composite, Decimal, FieldValue, StructuredValue, TimeUnit, ValueVisitor};
+use super::{Composite, FieldValue, StructuredValue, TimeUnit, ValueVisitor};
 use crate::error::{Poison, PoisonReason};
 
 /// Appends `value` to `out` as one line of JSON text.
@@ -27,7 +27,9 @@ use crate::error::{Poison, PoisonReason};
 /// | union | the value, without its branch |
 ///
 /// # Errors
-/// A [`Poison`] for a time that no calendar of four-digit years shows; `out` may then hold a part, which the caller removes.
+/// A [`Poison`] for a time that no calendar of four-digit years shows, for a decimal beyond
+/// [its limits](super::Decimal::check_limits), and for decimals that have more than 16 777 216 digits behind their points together;
+/// `out` may then hold a part, which the caller removes.
 pub fn write_json<T: StructuredValue + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Poison> {
     value.visit(&mut JsonText::new(out))
 }
@@ -43,12 +45,14 @@ pub struct JsonText<'o> {
     lists: u128,
     /// A key was written, so the next value needs no comma.
     keyed: bool,
+    /// Digits behind the points of decimals so far.
+    places: u64,
 }
 
 impl<'o> JsonText<'o> {
     /// Appends one value to `out`.
     pub fn new(out: &'o mut Vec<u8>) -> Self {
-        Self { out, depth: 0, filled: 0, lists: 0, keyed: false }
+        Self { out, depth: 0, filled: 0, lists: 0, keyed: false, places: 0 }
     }
 
     /// Gives the buffer back, for what comes behind the value.
@@ -107,7 +111,14 @@ impl ValueVisitor for JsonText<'_> {
             FieldValue::F32(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
             FieldValue::F64(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
             FieldValue::Number(text) => self.out.extend_from_slice(text.as_bytes()),
-            FieldValue::Decimal(number) => write_decimal(&number, self.out),
+            FieldValue::Decimal(number) => {
+                number.check_limits()?;
+                self.places += u64::from(number.scale());
+                if self.places > PLACES_MAX {
+                    return Err(too_many_places());
+                }
+                write!(self.out, "{number}").ok();
+            }
             FieldValue::Str(text) => write_string(&text, self.out),
             FieldValue::Bytes(bytes) => self.plain(STANDARD.encode(bytes)),
             FieldValue::Uuid(bytes) => self.plain(Hyphenated(bytes)),
@@ -190,10 +201,6 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn write_decimal(number: &Decimal<'_>, out: &mut Vec<u8>) {
-    write!(out, "{number}").ok();
-}
-
 struct Hyphenated([u8; 16]);
 
 impl std::fmt::Display for Hyphenated {
@@ -206,6 +213,12 @@ impl std::fmt::Display for Hyphenated {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn too_many_places() -> Poison {
+    let text = format!("the decimals of a value have more than {PLACES_MAX} digits behind their points");
+    Poison::new(PoisonReason::TooLarge, text)
 }
 
 #[cold]
@@ -233,6 +246,10 @@ fn date_time(count: i64, unit: TimeUnit) -> Result<DateTime, Poison> {
     at.map_err(|_| outside("timestamp"))
 }
 
+/// Digits behind the points of all decimals of a value. A scale stands in the schema, so that a megabyte of numbers of a byte
+/// would be a gigabyte of zeros.
+const PLACES_MAX: u64 = 16 << 20;
+
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
@@ -240,6 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::value::Decimal;
 
     fn text(value: FieldValue<'_>) -> String {
         let mut out = Vec::new();
@@ -276,6 +294,37 @@ mod tests {
         assert_eq!(refused(FieldValue::Date(i32::MAX)), PoisonReason::InvalidField);
         let a_day = FieldValue::Time { count: 86_400_000, unit: TimeUnit::Millis };
         assert_eq!(refused(a_day), PoisonReason::InvalidField);
+    }
+
+    #[test]
+    fn decimals_have_as_many_digits_as_the_limit() {
+        let written = |bytes: usize, scale| {
+            let mut out = Vec::new();
+            let number = FieldValue::Decimal(Decimal::new(vec![0x7f; bytes], scale));
+            JsonText::new(&mut out).scalar(number).map(|()| out.len())
+        };
+        assert_eq!(written(1_024, 0).unwrap(), 2_466);
+        assert_eq!(written(1, 4_096).unwrap(), 4_098);
+        assert_eq!(written(1_024, 4_096).unwrap(), 4_098);
+        // Gigabytes of zeros, and minutes of divisions.
+        for (bytes, scale) in [(1_025, 0), (1, 4_097), (1, 4_000_000_000), (1 << 20, 0)] {
+            let poison = written(bytes, scale).unwrap_err();
+            assert_eq!(poison.reason(), PoisonReason::TooLarge);
+            assert!(poison.detail().contains("4096 digits behind its point"), "{poison}");
+        }
+    }
+
+    #[test]
+    fn many_decimals_have_as_many_zeros_as_the_limit() {
+        let mut out = Vec::new();
+        let mut json = JsonText::new(&mut out);
+        let mut small = |scale| json.scalar(FieldValue::Decimal(Decimal::new(vec![1], scale)));
+        for _ in 0..4_096 {
+            small(4_096).unwrap();
+        }
+        let poison = small(1).unwrap_err();
+        assert_eq!(poison.reason(), PoisonReason::TooLarge);
+        assert!(poison.detail().contains("16777216"), "{poison}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod decimal;
 mod json_text;
 mod path;
+mod time_text;
 mod visit;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 pub use self::decimal::Decimal;
 pub use self::json_text::{JsonText, write_json};
 pub use self::path::{FieldPath, FieldPathError};
+pub use self::time_text::TimeText;
 pub use self::visit::{Composite, NESTING_MAX, StructuredValue, ValueVisitor};
 
 /// One scalar of a value: what stands at a [`FieldPath`], or what a [`ValueVisitor`] is given.

@@ -18,7 +18,7 @@ mod shapes;
 mod walk;
 mod wide;
 
-#[cfg(feature = "parquet")]
+#[cfg(any(feature = "avro", feature = "parquet"))]
 pub(crate) use plan::Node;
 pub(crate) use plan::{Kind, Plan};
 pub use rows::UnknownMembers;

@@ -4,7 +4,7 @@
 //! of fewer digits. Where producers could only write JSON, text is read as what [`write_json`](aqueduct_core::write_json)
 //! writes for the kind, and whole numbers count days, or units of a time.
 
-use aqueduct_core::TimeUnit;
+use aqueduct_core::{TimeText, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil;
@@ -271,8 +271,8 @@ fn timestamp(item: &Item<'_>, unit: TimeUnit, utc: bool) -> Result<i64, Problem>
         Item::Timestamp { count, unit: from, utc: zone } if *zone == utc => convert(*count, *from, unit),
         Item::I64(count) => Ok(*count),
         Item::Str(_) if utc => {
-            let at: jiff::Timestamp = text(item)?.parse().map_err(|_| Problem::Spelling)?;
-            nanos_in(at.as_nanosecond(), unit)
+            let at = TimeText::parse(text(item)?).filter(|at| at.utc).ok_or(Problem::Spelling)?;
+            nanos_in(at.nanos, unit)
         }
         Item::Str(_) => {
             let at: civil::DateTime = text(item)?.parse().map_err(|_| Problem::Spelling)?;

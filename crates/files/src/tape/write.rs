@@ -50,10 +50,6 @@ struct Spelled {
 }
 
 const NONE: u32 = u32::MAX;
-/// Digits after the point of a decimal.
-const DECIMAL_SCALE_MAX: u32 = 4_096;
-/// Bytes of a decimal's unscaled number.
-const DECIMAL_BYTES_MAX: usize = 1_024;
 
 impl TapeState {
     pub(crate) fn names(&self) -> &Names {
@@ -255,10 +251,7 @@ impl ValueVisitor for TapeWriter<'_> {
                 self.block(text.as_bytes());
             }
             FieldValue::Decimal(number) => {
-                // Its text has a digit for each place after the point, and takes the square of its length to find.
-                if number.scale() > DECIMAL_SCALE_MAX || number.unscaled().len() > DECIMAL_BYTES_MAX {
-                    return Err(Poison::new(PoisonReason::TooLarge, "a decimal has thousands of digits"));
-                }
+                number.check_limits()?;
                 self.out.push(tag::DECIMAL);
                 self.unsigned(u64::from(number.scale()));
                 self.block(number.unscaled());

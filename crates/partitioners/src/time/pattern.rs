@@ -3,11 +3,10 @@
 use std::fmt::{self, Write as _};
 
 use aqueduct_core::{Poison, PoisonReason, RoutePath};
-use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::Offset;
 
 use super::names::{Name, Names};
+use super::zone::civil;
 use crate::error::LayoutError;
 use crate::short_text::ShortText;
 use part::Part;
@@ -76,8 +75,7 @@ impl Pattern {
     pub(super) fn render(&self, local_ms: i64, path: &mut RoutePath) -> Result<(), Poison> {
         let out_of_calendar =
             || Poison::new(PoisonReason::InvalidTimestamp, "the time is outside what a calendar can show");
-        let reading = Timestamp::from_millisecond(local_ms).map_err(|_| out_of_calendar())?;
-        let clock = Offset::UTC.to_datetime(reading);
+        let clock = civil(local_ms).ok_or_else(out_of_calendar)?;
         let mut rendered = ShortText::<RENDERED_MAX>::new();
         for piece in &self.pieces {
             piece.render(clock, &mut rendered).map_err(|_| out_of_calendar())?;

@@ -1,8 +1,6 @@
 //! How times are spelled outside of Kafka's own timestamps, and what they mean.
 
-use aqueduct_core::TimeUnit;
-use jiff::SignedDuration;
-use jiff::civil::DateTime;
+use aqueduct_core::{TimeText, TimeUnit};
 
 use super::zone::Zone;
 use crate::error::LayoutError;
@@ -115,9 +113,7 @@ impl Spelling {
     /// What a calendar and a clock show in the zone.
     pub(super) fn local(&self, count: i64, unit: TimeUnit) -> Millis {
         let zone = self.local.as_ref().ok_or("is a local time; say with `without_offset_in` where")?;
-        let since = SignedDuration::from_millis(Self::instant(count, unit));
-        let local = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since);
-        local.ok().and_then(|local| zone.instant(local)).map(floor_ms).ok_or(OUT_OF_CALENDAR)
+        zone.instant(Self::instant(count, unit)).ok_or(OUT_OF_CALENDAR)
     }
 
     /// The midnight that a day begins with in the zone.
@@ -129,13 +125,12 @@ impl Spelling {
     }
 
     fn iso_8601(&self, text: &str) -> Millis {
-        if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-            return Ok(floor_ms(instant));
-        }
-        match (text.parse::<DateTime>(), &self.local) {
-            (Ok(local), Some(zone)) => zone.instant(local).map(floor_ms).ok_or(OUT_OF_CALENDAR),
-            (Ok(_), None) => Err("has no offset; write Z or +09:00, or set `without_offset_in`"),
-            (Err(_), _) => Err("is no ISO-8601 time"),
+        let time = TimeText::parse(text).ok_or("is no ISO-8601 time")?;
+        let ms = i64::try_from(time.nanos.div_euclid(1_000_000)).map_err(|_| OUT_OF_CALENDAR)?;
+        match &self.local {
+            _ if time.utc => Ok(ms),
+            Some(zone) => zone.instant(ms).ok_or(OUT_OF_CALENDAR),
+            None => Err("has no offset; write Z or +09:00, or set `without_offset_in`"),
         }
     }
 }
@@ -157,12 +152,6 @@ fn decimal(text: &str, per_second: i64) -> Millis {
     let more = i128::from(unseen.bytes().any(|digit| digit != b'0'));
     let count = if text.starts_with('-') { -magnitude - more } else { magnitude };
     i64::try_from(count.div_euclid(i128::from(per_second))).map_err(|_| OUT_OF_CALENDAR)
-}
-
-/// The milliseconds since the epoch, cut down. Those that jiff counts are cut towards the epoch.
-fn floor_ms(instant: jiff::Timestamp) -> i64 {
-    let below = i64::from(instant.subsec_nanosecond() % 1_000_000 < 0);
-    instant.as_millisecond() - below
 }
 
 const OUT_OF_CALENDAR: &str = "is outside what a calendar can show";

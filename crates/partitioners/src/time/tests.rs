@@ -50,6 +50,34 @@ fn absurd_timestamps_are_poisons() {
 }
 
 #[test]
+fn the_calendar_has_its_last_day_and_its_first() {
+    let shown = |zone: &str, at_ms: i64| {
+        let day = ByTime::joda("YYYY-MM-dd HH:mm:ss.SSS", zone).unwrap();
+        by_value(&day.field("event.time", TimeFormat::Millis).unwrap(), FieldValue::I64(at_ms))
+    };
+    let (first, last) = (-62_135_596_800_000, 253_402_300_799_999);
+    assert_eq!(shown("UTC", last).unwrap(), "9999-12-31 23:59:59.999");
+    assert_eq!(shown("America/New_York", last).unwrap(), "9999-12-31 18:59:59.999");
+    assert_eq!(shown("Pacific/Auckland", last - 13 * 3_600_000).unwrap(), "9999-12-31 23:59:59.999");
+    assert_eq!(shown("-11:00", last + 11 * 3_600_000).unwrap(), "9999-12-31 23:59:59.999");
+    assert_eq!(shown("UTC", first).unwrap(), "0001-01-01 00:00:00.000");
+    for (zone, beyond) in [
+        ("UTC", last + 1),
+        ("UTC", first - 1),
+        ("Asia/Seoul", last),
+        ("Pacific/Auckland", last - 13 * 3_600_000 + 1),
+        ("-11:00", last + 11 * 3_600_000 + 1),
+        ("America/New_York", first),
+    ] {
+        assert_eq!(
+            shown(zone, beyond).unwrap_err().reason(),
+            PoisonReason::InvalidTimestamp,
+            "{zone} {beyond}"
+        );
+    }
+}
+
+#[test]
 fn fields_are_read_in_their_unit() {
     let by = |format| {
         ByTime::joda("YYYY-MM-dd HH:mm:ss.SSS", "Asia/Seoul").unwrap().field("event.time", format).unwrap()

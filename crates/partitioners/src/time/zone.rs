@@ -3,10 +3,10 @@
 //! A zone's rules are laid out as a table of offsets once; per record there is a binary search and no shared state to
 //! write, so that lanes do not disturb each other. A cache of the last period's text was rejected for that reason.
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
-use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::error::LayoutError;
 
@@ -57,9 +57,13 @@ impl Zone {
         self.rules.to_fixed_offset().is_ok()
     }
 
-    /// The instant at which clocks in the zone show `local`.
-    pub(super) fn instant(&self, local: DateTime) -> Option<Timestamp> {
-        self.rules.to_timestamp(local).ok()
+    /// When clocks in the zone show `local_ms`: of two moments the earlier; what the clocks skipped moves ahead.
+    pub(super) fn instant(&self, local_ms: i64) -> Option<i64> {
+        let offset = match self.rules.to_ambiguous_timestamp(civil(local_ms)?).offset() {
+            AmbiguousOffset::Unambiguous { offset } => offset,
+            AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => before,
+        };
+        Some(local_ms - millis(offset))
     }
 
     /// The local time at `at_ms`, cut down to a multiple of `period_ms`, as milliseconds between 1970-01-01 00:00 and
@@ -94,20 +98,39 @@ impl Zone {
     /// The same for any time, without the table.
     #[cold]
     pub(super) fn local_floor_by_rules(&self, at_ms: i64, period_ms: i64) -> Option<i64> {
-        let at = Timestamp::from_millisecond(at_ms).ok()?;
-        let local_ms = at_ms + millis(self.rules.to_offset(at));
+        let local_ms = self.local(at_ms)?;
+        if !YEARS_MS.contains(&local_ms) {
+            return None;
+        }
         let floor_ms = local_ms - local_ms.rem_euclid(period_ms);
-        let wanted = Offset::UTC.to_datetime(Timestamp::from_millisecond(floor_ms).ok()?);
-        let shown = self.rules.to_datetime(self.rules.to_timestamp(wanted).ok()?);
-        let shown_ms = Offset::UTC.to_timestamp(shown).ok()?.as_millisecond();
-        (shown.year() >= 1).then_some(shown_ms)
+        self.local(self.instant(floor_ms)?).filter(|shown_ms| YEARS_MS.contains(shown_ms))
     }
+
+    /// What clocks in the zone show.
+    fn local(&self, at_ms: i64) -> Option<i64> {
+        // No clock changes between the library's last moment and the end of its calendar, a day later.
+        let nearest = if at_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
+        let at = Timestamp::from_millisecond(at_ms).unwrap_or(nearest);
+        at_ms.checked_add(millis(self.rules.to_offset(at)))
+    }
+}
+
+/// What calendar and clock show, given as milliseconds between 1970-01-01 00:00 and the reading.
+pub(super) fn civil(local_ms: i64) -> Option<DateTime> {
+    if let Ok(reading) = Timestamp::from_millisecond(local_ms) {
+        return Some(Offset::UTC.to_datetime(reading));
+    }
+    // The library's moments end a day before its calendar does.
+    let since = SignedDuration::from_millis(local_ms);
+    DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since).ok()
 }
 
 fn millis(offset: Offset) -> i64 {
     i64::from(offset.seconds()) * 1_000
 }
 
+/// The years 1 to 9999.
+const YEARS_MS: std::ops::Range<i64> = -62_135_596_800_000..253_402_300_800_000;
 /// 1970-01-01; what is earlier is rare and goes by the rules.
 const TABLE_START_MS: i64 = 0;
 /// 2200-01-01.

@@ -43,8 +43,8 @@ pub(super) const COLORS: [&str; 3] = ["RED", "GREEN", "BLUE"];
 /// Routes by field lead to these: one has to be escaped, one is no ASCII.
 const CITIES: [&str; 4] = ["Seoul", "a/b=c", "Zürich", "100%"];
 
-/// The last microsecond of the year 9999 that is that year in every zone.
-const LAST_US: i64 = 253_402_207_199_999_999;
+/// The last microsecond of the year 9999: how many say that there is no end.
+const LAST_US: i64 = 253_402_300_799_999_999;
 const HOUR_MS: i64 = 3_600_000;
 /// 2026-01-01T00:00:00Z, in milliseconds.
 const START_MS: i64 = 1_767_225_600_000;

@@ -1,3 +1,5 @@
+use jiff::Timestamp;
+use jiff::tz::Offset;
 use proptest::prelude::*;
 
 use super::*;

@@ -71,6 +71,28 @@ fn text_before_the_epoch_is_cut_down_like_numbers() {
 }
 
 #[test]
+fn the_calendar_has_its_last_day_and_its_first() {
+    for (spelled, expected) in [
+        ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999),
+        ("9999-12-31T22:59:59.999-01:00", 253_402_300_799_999),
+        ("0001-01-01T00:00:00Z", -62_135_596_800_000),
+        ("-009999-01-01T00:00:00Z", -377_705_116_800_000),
+    ] {
+        assert_eq!(text(TimeFormat::Iso8601, spelled), Ok(expected), "{spelled}");
+    }
+    for zone in ["UTC", "America/New_York", "Pacific/Auckland", "-11:00"] {
+        let local = Spelling::new(TimeFormat::Iso8601).without_offset_in(zone).unwrap();
+        // The same in every zone: it says where.
+        assert_eq!(local.text("9999-12-31T23:59:59.999+00:00"), Ok(253_402_300_799_999), "{zone}");
+        assert!(local.text("9999-12-31T23:59:59.999-00:01").is_err(), "{zone}");
+    }
+    let local = Spelling::new(TimeFormat::Iso8601).without_offset_in("UTC").unwrap();
+    assert_eq!(local.text("9999-12-31T23:59:59.9999"), Ok(253_402_300_799_999));
+    assert_eq!(local.date(2_932_896), Ok(253_402_214_400_000));
+    assert_eq!(local.date(2_932_897), Err(OUT_OF_CALENDAR));
+}
+
+#[test]
 fn text_of_many_digits_or_years_is_refused() {
     for spelled in ["10000-01-01T00:00:00Z", "2024-06-01T24:30:00Z", "2024-06-01", "09:00", "Sat, 1 Jun 2024"]
     {

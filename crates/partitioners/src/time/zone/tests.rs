@@ -100,7 +100,7 @@ proptest! {
     fn any_number_is_a_reading_or_none(at_ms: i64, period_ms in 1..=i64::MAX) {
         for name in ["UTC", "America/New_York"] {
             if let Some(local_ms) = Zone::find(name).unwrap().local_floor(at_ms, period_ms) {
-                prop_assert!(Timestamp::from_millisecond(local_ms).is_ok());
+                prop_assert!(YEARS_MS.contains(&local_ms));
             }
         }
     }
