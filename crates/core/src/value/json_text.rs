@@ -103,10 +103,10 @@ impl ValueVisitor for JsonText<'_> {
             FieldValue::Bool(true) => self.out.extend_from_slice(b"true"),
             FieldValue::Bool(false) => self.out.extend_from_slice(b"false"),
             FieldValue::I64(number) => {
-                write!(self.out, "{number}").ok();
+                self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
             }
             FieldValue::U64(number) => {
-                write!(self.out, "{number}").ok();
+                self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
             }
             FieldValue::F32(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
             FieldValue::F64(it) => self.float(it.is_finite(), it < 0.0, it.is_nan(), it),
@@ -121,19 +121,24 @@ impl ValueVisitor for JsonText<'_> {
             }
             FieldValue::Str(text) => write_string(&text, self.out),
             FieldValue::Bytes(bytes) => self.plain(STANDARD.encode(bytes)),
-            FieldValue::Uuid(bytes) => self.plain(Hyphenated(bytes)),
+            FieldValue::Uuid(bytes) => write_uuid(bytes, self.out),
             FieldValue::Date(days) => {
-                let date = date(days)?;
-                self.plain(date);
+                self.out.push(b'"');
+                write_date(date(days)?, self.out);
+                self.out.push(b'"');
             }
             FieldValue::Time { count, unit } => {
-                let time = time(count, unit)?;
-                self.plain(format_args!("{time:.digits$}", digits = unit.digits()));
+                self.out.push(b'"');
+                write_time(time(count, unit)?, unit, self.out);
+                self.out.push(b'"');
             }
             FieldValue::Timestamp { count, unit, utc } => {
                 let at = date_time(count, unit)?;
-                let zone = if utc { "Z" } else { "" };
-                self.plain(format_args!("{at:.digits$}{zone}", digits = unit.digits()));
+                self.out.push(b'"');
+                write_date(at.date(), self.out);
+                self.out.push(b'T');
+                write_time(at.time(), unit, self.out);
+                self.out.extend_from_slice(if utc { b"Z\"" } else { b"\"" });
             }
             FieldValue::Duration { months, days, millis } => {
                 let (seconds, rest) = (millis / 1_000, millis % 1_000);
@@ -179,14 +184,12 @@ impl ValueVisitor for JsonText<'_> {
 /// A string with quotes; control characters, quotes and backslashes are escaped.
 fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
-        copied = at + 1;
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, escaped) = rest.split_at(plain_length(rest));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = escaped.split_first() else { break };
+        rest = after;
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
@@ -197,21 +200,72 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             }
         }
     }
-    out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
     out.push(b'"');
 }
 
-struct Hyphenated([u8; 16]);
+/// How many bytes there are in front of the first that is escaped.
+fn plain_length(bytes: &[u8]) -> usize {
+    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    // Without an early exit inside of a piece, which is what lets it be vectorised: strings are most of a typical value.
+    let is_plain = |piece: &&[u8]| !piece.iter().fold(false, |found, &byte| found | is_escaped(byte));
+    let whole: usize = bytes.chunks(32).take_while(is_plain).map(<[u8]>::len).sum();
+    let rest = bytes.get(whole..).unwrap_or_default();
+    whole + rest.iter().position(|&byte| is_escaped(byte)).unwrap_or(rest.len())
+}
 
-impl std::fmt::Display for Hyphenated {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
+/// A UUID with quotes.
+fn write_uuid(uuid: [u8; 16], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+    out.push(b'"');
+    for (index, byte) in uuid.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.push(b'-');
         }
-        Ok(())
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    out.push(b'"');
+}
+
+/// `2021-06-28`
+fn write_date(date: Date, out: &mut Vec<u8>) {
+    let Ok(year) = u32::try_from(date.year()) else {
+        // A sign and six digits; nobody is in a hurry there.
+        write!(out, "{date}").ok();
+        return;
+    };
+    write_digits(year, 4, out);
+    out.push(b'-');
+    write_digits(date.month().unsigned_abs().into(), 2, out);
+    out.push(b'-');
+    write_digits(date.day().unsigned_abs().into(), 2, out);
+}
+
+/// `07:30:00.250`, with the digits of its unit.
+fn write_time(time: Time, unit: TimeUnit, out: &mut Vec<u8>) {
+    write_digits(time.hour().unsigned_abs().into(), 2, out);
+    out.push(b':');
+    write_digits(time.minute().unsigned_abs().into(), 2, out);
+    out.push(b':');
+    write_digits(time.second().unsigned_abs().into(), 2, out);
+    out.push(b'.');
+    let below_a_second = time.subsec_nanosecond().unsigned_abs();
+    let (divisor, digits) = match unit {
+        TimeUnit::Millis => (1_000_000, 3),
+        TimeUnit::Micros => (1_000, 6),
+        TimeUnit::Nanos => (1, 9),
+    };
+    write_digits(below_a_second / divisor, digits, out);
+}
+
+/// The last `count` digits of a number, with zeros in front.
+fn write_digits(number: u32, count: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + count, b'0');
+    let mut rest = number;
+    for place in out.iter_mut().skip(start).rev() {
+        *place = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
     }
 }
 
@@ -283,6 +337,28 @@ mod tests {
         let uuid =
             text(FieldValue::Uuid(*b"\x6b\xa7\xb8\x10\x9d\xad\x11\xd1\x80\xb4\x00\xc0\x4f\xd4\x30\xc8"));
         assert_eq!(uuid, r#""6ba7b810-9dad-11d1-80b4-00c04fd430c8""#);
+    }
+
+    proptest! {
+        #[test]
+        fn times_are_spelled_as_jiff_spells_them(count: i64, days in -4_371_587..2_932_896_i32, unit in 0..3_usize) {
+            let unit = [TimeUnit::Millis, TimeUnit::Micros, TimeUnit::Nanos][unit];
+            prop_assert_eq!(text(FieldValue::Date(days)), format!("\"{}\"", date(days).unwrap()));
+            // Every moment that a calendar shows, not only those that a random number hits.
+            let count = count % 250_000_000_i64.saturating_mul(unit.per_second());
+            let at = date_time(count, unit).unwrap();
+            let expected = format!("\"{at:.digits$}Z\"", digits = unit.digits());
+            prop_assert_eq!(text(FieldValue::Timestamp { count, unit, utc: true }), expected);
+            let of_day = count.rem_euclid(86_400 * unit.per_second());
+            let expected = format!("\"{:.digits$}\"", time(of_day, unit).unwrap(), digits = unit.digits());
+            prop_assert_eq!(text(FieldValue::Time { count: of_day, unit }), expected);
+        }
+
+        #[test]
+        fn strings_are_escaped_wherever_it_is_needed(string in "[a-z\"\\\\\n\u{1}é]{0,100}") {
+            let written = text(FieldValue::Str(string.as_str().into()));
+            prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), string);
+        }
     }
 
     #[test]
