@@ -16,7 +16,7 @@ use file::{AvroFile, FileSchema};
 /// Avro object container files: `.avro`, as Confluent's `AvroFormat` writes them.
 ///
 /// # Schemas
-/// Which rows share a file is decided as for Parquet: by the schema they come with and [`Compatibility`], by what their segment
+/// Which rows share a file is decided as for Parquet: by the schema they come with and [`Compatibility`](aqueduct_core::Compatibility), by what their segment
 /// shows where they have none, or by a declared schema.
 ///
 /// A file declares the text its schema was read from, word for word, if there is one: names, documentation, defaults and

@@ -15,7 +15,7 @@ use cells::{CsvFile, FileSchema, Style, write_cell};
 ///
 /// # Schemas
 /// Which rows share a file, and what its columns are, is decided as for Parquet: by the schema values come with and
-/// [`Compatibility`], by what their segment shows where they have none, or by a declared schema.
+/// [`Compatibility`](aqueduct_core::Compatibility), by what their segment shows where they have none, or by a declared schema.
 ///
 /// # Columns
 /// - A struct is a column for each of its members, with a point between the names: `address.city`. A name that has a point of its

@@ -20,7 +20,7 @@ use schema::{FileSchema, reshape};
 ///
 /// # Schemas
 /// - Values that come with a schema are written with it. What becomes of several versions is
-///   [`Compatibility`]'s to say; without it, each has its own files.
+///   [`Compatibility`](aqueduct_core::Compatibility)'s to say; without it, each has its own files.
 /// - Values without one, like plain JSON, get the schema that their segment shows: see
 ///   [`infer_schema`](Self::infer_schema).
 /// - [`with_schema`](Self::with_schema) declares one. Then what does not fit is a poison.
