@@ -130,7 +130,7 @@ impl<F: Columnar> StructuredRows<F> {
         }
         let Some(schema) = value.schema() else {
             self.write(value, 0, out)?;
-            self.check_times(row(out, start)?)?;
+            check_times(&self.tape, row(out, start)?)?;
             return self.shapes.of_value(row(out, start)?).map_err(|refused| match refused {
                 Refused::Poison(poison) => poison,
                 Refused::Full | Refused::Damaged => damaged(),
@@ -139,39 +139,39 @@ impl<F: Columnar> StructuredRows<F> {
         if let Some(source) = self.shapes.find(schema) {
             self.write(value, source, out)?;
             let Some(known_source) = self.shapes.source(source) else { return Err(damaged()) };
-            let (plan, names) = (&mut known_source.plan, self.tape.names());
-            let has_unions = plan.has_unions();
-            check(plan, names, &mut self.scratch, source, row(out, start)?, known)?;
-            if has_unions {
-                self.check_times(row(out, start)?)?;
+            // Before the plan gets to know names that are taken back if the times are refused.
+            if known_source.plan.has_unions() {
+                check_times(&self.tape, row(out, start)?)?;
             }
+            let (plan, names) = (&mut known_source.plan, self.tape.names());
+            check(plan, names, &mut self.scratch, source, row(out, start)?, known)?;
             return Ok(self.shapes.of_source(source));
         }
         self.shapes.check_room()?;
         let source = self.shapes.next_number();
         let mut plan = self.format.plan(schema).strict();
         self.write(value, source, out)?;
-        self.check(&mut plan, source, row(out, start)?, known)?;
         if plan.has_unions() {
-            self.check_times(row(out, start)?)?;
+            check_times(&self.tape, row(out, start)?)?;
         }
+        self.check(&mut plan, source, row(out, start)?, known)?;
         self.shapes.add(schema, plan);
         Ok(self.shapes.of_source(source))
-    }
-
-    /// Whether the row could be written as JSON text. A column may become that at the cut: where kinds do not go together, or
-    /// where a format cannot tell the branches of a union apart.
-    fn check_times(&mut self, mut row: Tape<'_>) -> Result<(), Poison> {
-        if !self.tape.is_timed() {
-            return Ok(());
-        }
-        let mut text = Vec::new();
-        replay(&mut row, self.tape.names(), &mut JsonText::new(&mut text)).map_err(|Damaged| damaged())?
     }
 
     fn check(&mut self, plan: &mut Plan, source: u32, row: Tape<'_>, known: usize) -> Result<(), Poison> {
         check(plan, self.tape.names(), &mut self.scratch, source, row, known)
     }
+}
+
+/// Whether the row could be written as JSON text. A column may become that at the cut: where kinds do not go together, or
+/// where a format cannot tell the branches of a union apart.
+fn check_times(tape: &TapeState, mut row: Tape<'_>) -> Result<(), Poison> {
+    if !tape.is_timed() {
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    replay(&mut row, tape.names(), &mut JsonText::new(&mut text)).map_err(|Damaged| damaged())?
 }
 
 /// Whether the row fits. If it does not, the plan knows nothing of names that came with it.
