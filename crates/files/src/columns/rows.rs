@@ -82,8 +82,42 @@ pub(crate) struct StructuredRows<F> {
     format: F,
     tape: TapeState,
     shapes: Shapes,
-    declared: Option<(Arc<Schema>, Plan)>,
+    declared: Option<Declared>,
     scratch: Scratch,
+}
+
+/// The schema that all values have.
+struct Declared {
+    schema: Arc<Schema>,
+    plan: Plan,
+    /// Schemas that accepted values came with, numbered from 1: the branches they say are their own unions'.
+    given: Vec<Arc<Schema>>,
+    /// Where the one of the last value is.
+    last: usize,
+}
+
+impl Declared {
+    /// The number of a schema that values come with; 0 if it says nothing. One that is new gets the next number, which is
+    /// taken back if its value does not fit.
+    fn source(&mut self, given: Option<&Arc<Schema>>) -> Result<u32, Poison> {
+        let Some(given) = given.filter(|_| self.plan.has_unions()) else { return Ok(0) };
+        let is_it = |known: &Arc<Schema>| {
+            Arc::ptr_eq(known, given) || (known.digest() == given.digest() && known == given)
+        };
+        if !self.given.get(self.last).is_some_and(is_it) {
+            self.last = self.given.iter().position(is_it).unwrap_or(self.given.len());
+        }
+        let source = u32::try_from(self.last + 1).unwrap_or(u32::MAX);
+        if self.last == self.given.len() {
+            Shapes::check_number(self.last)?;
+            self.plan.note_branches(source, given, &self.schema);
+        }
+        Ok(source)
+    }
+
+    fn is_new(&self, source: u32) -> bool {
+        source as usize > self.given.len()
+    }
 }
 
 impl<F: Columnar> StructuredRows<F> {
@@ -94,7 +128,7 @@ impl<F: Columnar> StructuredRows<F> {
         let declared = options.schema.as_ref().map(|schema| {
             let plan = format.plan(schema);
             let plan = if options.unknown == UnknownMembers::Refuse { plan.strict() } else { plan };
-            (Arc::clone(schema), plan)
+            Declared { schema: Arc::clone(schema), plan: plan.declared(), given: Vec::new(), last: 0 }
         });
         Self {
             format: format.clone(),
@@ -122,9 +156,7 @@ impl<F: Columnar> StructuredRows<F> {
     fn encode_row(&mut self, value: &impl StructuredValue, out: &mut Vec<u8>) -> Result<u32, Poison> {
         let (start, known) = (out.len(), self.tape.names().len());
         if let Some(mut declared) = self.declared.take() {
-            let fits = self
-                .write(value, 0, out)
-                .and_then(|()| self.check(&mut declared.1, 0, row(out, start)?, known));
+            let fits = self.encode_declared(&mut declared, value, out, known);
             self.declared = Some(declared);
             return fits.map(|()| 0);
         }
@@ -157,6 +189,27 @@ impl<F: Columnar> StructuredRows<F> {
         self.check(&mut plan, source, row(out, start)?, known)?;
         self.shapes.add(schema, plan);
         Ok(self.shapes.of_source(source))
+    }
+
+    fn encode_declared(
+        &mut self,
+        declared: &mut Declared,
+        value: &impl StructuredValue,
+        out: &mut Vec<u8>,
+        known: usize,
+    ) -> Result<(), Poison> {
+        let (start, given) = (out.len(), value.schema());
+        let source = declared.source(given)?;
+        let fits = self
+            .write(value, source, out)
+            .and_then(|()| self.check(&mut declared.plan, source, row(out, start)?, known));
+        if declared.is_new(source) {
+            match (&fits, given) {
+                (Ok(()), Some(given)) => declared.given.push(Arc::clone(given)),
+                _ => declared.plan.forget_branches(source),
+            }
+        }
+        fits
     }
 
     fn check(&mut self, plan: &mut Plan, source: u32, row: Tape<'_>, known: usize) -> Result<(), Poison> {
@@ -232,7 +285,9 @@ impl<T: StructuredValue, F: Columnar> BuiltRows<T> for StructuredRows<F> {
         let names = std::mem::take(&mut self.tape).into_names();
         let mut shapes = Vec::new();
         match self.declared.take() {
-            Some((schema, plan)) => shapes.push(ShapeRows::new(&self.format, &schema, plan, &names)),
+            Some(Declared { schema, plan, .. }) => {
+                shapes.push(ShapeRows::new(&self.format, &schema, plan, &names));
+            }
             None => {
                 for settled in self.shapes.settle(&names) {
                     let mut plan = self.format.plan(&settled.schema);

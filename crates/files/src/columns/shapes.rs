@@ -99,7 +99,12 @@ impl Shapes {
 
     /// Whether another schema may come.
     pub(super) fn check_room(&self) -> Result<(), Poison> {
-        if self.sources.len() < Self::SCHEMAS_MAX {
+        Self::check_number(self.sources.len())
+    }
+
+    /// Whether another schema may come after so many.
+    pub(super) fn check_number(met: usize) -> Result<(), Poison> {
+        if met < Self::SCHEMAS_MAX {
             return Ok(());
         }
         let detail = format!("the segment has met {} schemas already", Self::SCHEMAS_MAX);

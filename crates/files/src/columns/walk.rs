@@ -322,8 +322,8 @@ impl<'p> Walk<'p> {
             *tape = ahead;
             return self.empty(id, node, cells, Problem::Null).map_err(|problem| self.at(id, problem));
         }
-        if let Some(said) = said {
-            let place = self.plan.branch(self.source, id, said) as usize;
+        if let Some(place) = said.and_then(|said| self.plan.branch(self.source, id, said)) {
+            let place = place as usize;
             let Some(&child) = node.children.get(place) else { return Err(self.at(id, Problem::Branch)) };
             cells.branch(id, place);
             return self.value(child as usize, tape, cells);

@@ -156,7 +156,8 @@ fn a_row_that_is_refused_half_way_leaves_no_column_behind() {
     };
     let first = json(r#"{"id":1,"items":[{"a":1}]}"#);
     let many = Tree::List(vec![Tree::Struct(Vec::new()); Inferred::ELEMENTS_MAX + 1]);
-    let refused = object(vec![("id", Tree::Scalar(FieldValue::Bool(true))), ("new", whole(5)), ("items", many)]);
+    let refused =
+        object(vec![("id", Tree::Scalar(FieldValue::Bool(true))), ("new", whole(5)), ("items", many)]);
     let next = json(r#"{"id":2,"name":"x"}"#);
     let clean = Shown::default().encode(&[first.clone(), next.clone()]);
     let bothered = Shown::default().encode(&[first, refused, next]);
