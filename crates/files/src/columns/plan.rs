@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub(super) strict: bool,
     /// Values are of other schemas than the plan's: a branch they say means nothing unless it was noted.
     declared: bool,
-    has_unions: bool,
+    unions: usize,
 }
 
 #[derive(Debug)]
@@ -120,10 +120,10 @@ impl Plan {
             wrapped,
             strict: false,
             declared: false,
-            has_unions: false,
+            unions: 0,
         };
         plan.add(root);
-        plan.has_unions = plan.nodes.iter().any(|node| node.kind == Kind::Union);
+        plan.unions = plan.nodes.iter().filter(|node| node.kind == Kind::Union).count();
         plan
     }
 
@@ -279,7 +279,7 @@ impl Plan {
     }
 
     pub(super) fn has_unions(&self) -> bool {
-        self.has_unions
+        self.unions > 0
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {

@@ -364,6 +364,16 @@ impl<'p> Walk<'p> {
     }
 }
 
+/// Whether each default that may have to stand for a value is one.
+pub(super) fn defaults_fit(plan: &Plan) -> bool {
+    let (names, mut scratch) = (Names::default(), Scratch::default());
+    let mut walk = Walk::new(plan, &names, &mut scratch);
+    plan.nodes().iter().enumerate().all(|(id, node)| match &node.default {
+        Some(default) if !node.nullable => walk.default(id, node, default, &mut Nowhere),
+        _ => true,
+    })
+}
+
 /// A default as JSON text.
 fn write_literal(default: &Literal, text: &mut Vec<u8>) -> Result<(), Poison> {
     match default {

@@ -233,3 +233,18 @@ fn text_that_says_more_than_its_column_holds_is_a_poison() {
         assert_eq!(fits(data_type, &format!("{text:?}")).as_deref(), wanted, "{text}");
     }
 }
+
+#[test]
+fn a_declared_union_meets_so_many_schemas_and_no_more() {
+    let union = || Field::new("u", DataType::Union(vec![Field::new("", DataType::Bool)])).nullable();
+    let format = declared(vec![union()], UnknownMembers::Drop);
+    let of = |index: usize| {
+        let other = Field::new(format!("f{index}"), DataType::Bool).nullable();
+        Arc::new(Schema::new(DataType::Struct(vec![union(), other])))
+    };
+    let mut values: Vec<_> = (0..=Shapes::SCHEMAS_MAX).map(|index| Value::of(&of(index), "{}")).collect();
+    values.push(Value::of(&of(0), "{}"));
+    let encodings = format.encode(&values);
+    assert_eq!((encodings.rows.len(), encodings.poisons.len()), (Shapes::SCHEMAS_MAX + 1, 1));
+    assert_eq!(encodings.poisons[0].reason(), PoisonReason::TooLarge);
+}

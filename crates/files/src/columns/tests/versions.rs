@@ -218,3 +218,13 @@ fn names_that_came_with_a_refused_row_are_not_mixed_up_with_later_ones() {
     assert_eq!((encodings.poisons.len(), encodings.rows.len()), (1, 2), "{:?}", encodings.poisons);
     encodings.files();
 }
+
+#[test]
+fn schemas_with_a_default_that_is_no_value_share_no_files() {
+    let wrong = Field::new("f", DataType::Int8).with_default(Literal::Scalar(FieldValue::I64(1_000)));
+    let one = schema(Some(1), vec![id()]);
+    let two = schema(Some(2), vec![id(), wrong]);
+    let values = [Value::of(&one, r#"{"id":1}"#), Value::of(&two, r#"{"id":2,"f":2}"#)];
+    let shown = format(Compatibility::Backward).show(&values);
+    assert_eq!(shown, ["id:Int(32)\n1 \n", "id:Int(32) f:Int(8)\n2 2 \n"]);
+}
