@@ -7,9 +7,8 @@ use aqueduct_core::{Envelope, Fingerprint, Poison, PoisonReason};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
-use crate::format::{Encoded, Encoder, RowEncoder};
+use crate::format::{Encoded, Encoder, RowEncoder, Splits};
 
 /// How the keys of records are stored beside their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +34,8 @@ impl RecordKeys {
 
     /// The keys' bytes, `delimiter` after each: `.keys.bin`.
     ///
-    /// A key that contains the delimiter would put all lines after it beside the wrong values, so its record is a poison. A
-    /// record without a key and one whose key is empty look alike.
+    /// A key that contains the delimiter would put all lines after it beside the wrong values, so its record is a poison; so is
+    /// that of a key whose end and the delimiter after it make an earlier one. A record without a key and one whose key is empty look alike.
     pub fn delimited_by(delimiter: impl Into<Bytes>) -> Self {
         Self(Keys::Delimited(delimiter.into()))
     }
@@ -75,8 +74,7 @@ impl RecordKeys {
         match &self.0 {
             Keys::Json => Encoder::joined(JsonKeys, "\n"),
             Keys::Delimited(delimiter) => {
-                let finder = Finder::new(delimiter).into_owned();
-                Encoder::joined(DelimitedKeys(finder), delimiter.clone())
+                Encoder::joined(DelimitedKeys(Splits::new(delimiter)), delimiter.clone())
             }
         }
     }
@@ -103,14 +101,14 @@ impl<T> RowEncoder<T> for JsonKeys {
     }
 }
 
-struct DelimitedKeys(Finder<'static>);
+struct DelimitedKeys(Splits);
 
 impl<T> RowEncoder<T> for DelimitedKeys {
     fn encode(&mut self, envelope: &Envelope<'_, T>, _out: &mut Vec<u8>) -> Result<Encoded, Poison> {
         let key = envelope.record.key_bytes().unwrap_or_default();
         if let Some(at) = self.0.find(&key) {
             let detail = format!(
-                "the key holds the delimiter of keys at byte {at}; choose another delimiter, or JSON"
+                "the key holds the delimiter of keys at byte {at}, or begins it there; choose another delimiter, or JSON"
             );
             return Err(Poison::new(PoisonReason::Malformed, detail));
         }
@@ -211,6 +209,9 @@ mod tests {
         let poison = lines(Some(b"one\ntwo")).unwrap_err();
         assert_eq!(poison.reason(), PoisonReason::Malformed);
         assert!(poison.detail().contains("at byte 3") && !poison.detail().contains("one"), "{poison}");
+        let bars = |key| row(RecordKeys::delimited_by("||").encoder(), Some(key), &[]);
+        assert_eq!(bars(b"a|b").unwrap(), b"a|b");
+        assert!(bars(b"a|").unwrap_err().detail().contains("at byte 1"));
     }
 
     #[test]

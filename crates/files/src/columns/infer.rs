@@ -11,7 +11,7 @@
 //! | null only | `string` |
 //! | anything else together | JSON text, whatever each value is |
 //!
-//! Every field may be null, because the next segment may lack it. Fields are in order of their first appearance. All of it
+//! Every field may be null, because the next segment may lack it; an object that is a whole value may not. Fields are in order of their first appearance. All of it
 //! depends on the rows that were accepted, in their order, and on nothing else.
 //!
 //! What is inferred is bounded: an object that nests deeper than [`Inferred::DEPTH_MAX`] is JSON text, and so is the object
@@ -35,6 +35,10 @@ pub(super) struct Inferred {
     listed: usize,
     /// Objects below lists and maps in the row at hand.
     elements: usize,
+    /// The row at hand may be refused half-way.
+    refusable: bool,
+    /// What was there before such a row changed it: places, free ones, members below lists.
+    before: Option<(Vec<Place>, Vec<u32>, usize)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -122,10 +126,11 @@ impl Inferred {
 
     pub(super) fn new() -> Self {
         let root = Place { live: true, ..Place::default() };
-        Self { places: vec![root], free: Vec::new(), listed: 0, elements: 0 }
+        let (places, free) = (vec![root], Vec::new());
+        Self { places, free, listed: 0, elements: 0, refusable: false, before: None }
     }
 
-    /// Takes in the value on `tape`.
+    /// Takes in the value on `tape`: all of it, or nothing.
     pub(super) fn observe(&mut self, tape: Tape<'_>) -> Result<(), Refused> {
         // A member has two bytes at least.
         if tape.len() > 2 * Self::PLACES_MAX {
@@ -137,27 +142,46 @@ impl Inferred {
                 return Err(Refused::Full);
             }
         }
-        loop {
+        // A place costs a row two bytes at least, an object in a list five.
+        let places = self.places.len() - self.free.len() + tape.len() / 2;
+        self.refusable = places >= Self::PLACES_MAX || tape.len() > 5 * Self::ELEMENTS_MAX;
+        let taken = loop {
             self.elements = 0;
             match self.value(0, &mut tape.clone()) {
-                Ok(()) => return Ok(()),
-                Err(Stop::Refused(refused)) => return Err(refused),
+                Ok(()) => break Ok(()),
+                Err(Stop::Refused(refused)) => break Err(refused),
                 Err(Stop::Again) => {}
             }
+        };
+        if let (Some((places, free, listed)), true) = (self.before.take(), taken.is_err()) {
+            (self.places, self.free, self.listed) = (places, free, listed);
+        }
+        taken
+    }
+
+    /// Before anything changes. Most rows show nothing new, so that few are copied for.
+    #[inline]
+    fn remember(&mut self) {
+        if self.refusable && self.before.is_none() {
+            self.before = Some((self.places.clone(), self.free.clone(), self.listed));
         }
     }
 
     fn value(&mut self, at: u32, tape: &mut Tape<'_>) -> Result<(), Stop> {
         tape.branch()?;
         let item = tape.item()?;
-        let Some(place) = self.places.get_mut(at as usize) else { return Err(Damaged.into()) };
+        let Some(known) = self.places.get(at as usize).map(|place| place.seen) else {
+            return Err(Damaged.into());
+        };
         if matches!(item, Item::Null) {
             return Ok(());
         }
-        let seen = Seen::of(&item);
-        let merged = place.seen.and(seen);
-        if merged != place.seen {
-            place.seen = merged;
+        let merged = known.and(Seen::of(&item));
+        if merged != known {
+            self.remember();
+            if let Some(place) = self.places.get_mut(at as usize) {
+                place.seen = merged;
+            }
             if merged == Seen::Json {
                 return self.forget_below(at);
             }
@@ -231,6 +255,7 @@ impl Inferred {
     }
 
     fn add(&mut self, fresh: Place) -> Result<u32, Stop> {
+        self.remember();
         if fresh.counted {
             if self.listed >= Self::LISTED_MAX {
                 return Err(self.collapse(true));
@@ -292,10 +317,17 @@ impl Inferred {
 
     /// The schema of everything taken in.
     pub(super) fn schema(&self, names: &Names) -> Schema {
-        Schema::of_root(self.field(0, String::new(), names))
+        let root = Field::new("", self.data_type(0, names));
+        // Values that are null are none of the objects. Engines load no file whose rows may be null themselves.
+        let is_object = matches!(root.data_type(), DataType::Struct(_));
+        Schema::of_root(if is_object { root } else { root.nullable() })
     }
 
     fn field(&self, at: u32, name: String, names: &Names) -> Field {
+        Field::new(name, self.data_type(at, names)).nullable()
+    }
+
+    fn data_type(&self, at: u32, names: &Names) -> DataType {
         let nothing = Place::default();
         let place = self.places.get(at as usize).unwrap_or(&nothing);
         let element = || {
@@ -305,7 +337,7 @@ impl Inferred {
                 None => Field::new("", DataType::String).nullable(),
             })
         };
-        let data_type = match place.seen {
+        match place.seen {
             Seen::Nothing | Seen::Text => DataType::String,
             Seen::Bool => DataType::Bool,
             Seen::Whole { large: false, .. } => DataType::Int64,
@@ -330,8 +362,7 @@ impl Inferred {
                     .collect(),
             ),
             Seen::Json => DataType::Json,
-        };
-        Field::new(name, data_type).nullable()
+        }
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) use wide::Wide;
 /// The methods that every format of columns has, for a builder with `columns: ColumnOptions`.
 macro_rules! column_options {
     () => {
-        /// Declares the schema of all values. Schemas that values come with are not looked at.
+        /// Declares the schema of all values. Of schemas that values come with only unions are looked at: they say which branch of
+        /// theirs a value is of.
         ///
         /// A value that lacks a field takes its default, or null; lacks it either, it is a poison, and so is what is of another kind
         /// or out of range. Text stands for what JSON has no kind for: dates, times and timestamps in ISO 8601, decimals, UUIDs,

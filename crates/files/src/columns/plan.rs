@@ -21,7 +21,9 @@ pub(crate) struct Plan {
     pub(super) wrapped: bool,
     /// Members that the schema does not have are refused.
     pub(super) strict: bool,
-    has_unions: bool,
+    /// Values are of other schemas than the plan's: a branch they say means nothing unless it was noted.
+    declared: bool,
+    unions: usize,
 }
 
 #[derive(Debug)]
@@ -117,10 +119,11 @@ impl Plan {
             branches: HashMap::new(),
             wrapped,
             strict: false,
-            has_unions: false,
+            declared: false,
+            unions: 0,
         };
         plan.add(root);
-        plan.has_unions = plan.nodes.iter().any(|node| node.kind == Kind::Union);
+        plan.unions = plan.nodes.iter().filter(|node| node.kind == Kind::Union).count();
         plan
     }
 
@@ -136,6 +139,12 @@ impl Plan {
     /// Refuses members that the schema does not have.
     pub(crate) fn strict(mut self) -> Self {
         self.strict = true;
+        self
+    }
+
+    /// For values that come with other schemas, or with none.
+    pub(super) fn declared(mut self) -> Self {
+        self.declared = true;
         self
     }
 
@@ -190,6 +199,11 @@ impl Plan {
     pub(crate) fn note_branches(&mut self, number: u32, source: &Schema, target: &Schema) {
         let root = u32::from(self.wrapped);
         self.note_below(number, source.root().data_type(), target.root().data_type(), root);
+    }
+
+    /// Takes [`note_branches`](Self::note_branches) back.
+    pub(super) fn forget_branches(&mut self, number: u32) {
+        self.branches.retain(|(source, _), _| *source != number);
     }
 
     fn note_below(&mut self, number: u32, source: &DataType, target: &DataType, node: u32) {
@@ -265,7 +279,7 @@ impl Plan {
     }
 
     pub(super) fn has_unions(&self) -> bool {
-        self.has_unions
+        self.unions > 0
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {
@@ -290,16 +304,17 @@ impl Plan {
         self.nodes.get(id).unwrap_or(&NOTHING)
     }
 
-    /// The branch of `node` for the branch that a row of this source says.
+    /// The branch of `node` for the branch that a row of this source says; `None` if that says nothing.
     #[inline]
-    pub(super) fn branch(&self, source: u32, node: usize, said: u32) -> u32 {
+    pub(super) fn branch(&self, source: u32, node: usize, said: u32) -> Option<u32> {
+        let own = (!self.declared).then_some(said);
         if self.branches.is_empty() {
-            return said;
+            return own;
         }
         let node = u32::try_from(node).unwrap_or(NONE);
         match self.branches.get(&(source, node)) {
-            Some(branches) => branches.get(said as usize).copied().unwrap_or(NONE),
-            None => said,
+            Some(branches) => Some(branches.get(said as usize).copied().unwrap_or(NONE)),
+            None => own,
         }
     }
 

@@ -82,8 +82,42 @@ pub(crate) struct StructuredRows<F> {
     format: F,
     tape: TapeState,
     shapes: Shapes,
-    declared: Option<(Arc<Schema>, Plan)>,
+    declared: Option<Declared>,
     scratch: Scratch,
+}
+
+/// The schema that all values have.
+struct Declared {
+    schema: Arc<Schema>,
+    plan: Plan,
+    /// Schemas that accepted values came with, numbered from 1: the branches they say are their own unions'.
+    given: Vec<Arc<Schema>>,
+    /// Where the one of the last value is.
+    last: usize,
+}
+
+impl Declared {
+    /// The number of a schema that values come with; 0 if it says nothing. One that is new gets the next number, which is
+    /// taken back if its value does not fit.
+    fn source(&mut self, given: Option<&Arc<Schema>>) -> Result<u32, Poison> {
+        let Some(given) = given.filter(|_| self.plan.has_unions()) else { return Ok(0) };
+        let is_it = |known: &Arc<Schema>| {
+            Arc::ptr_eq(known, given) || (known.digest() == given.digest() && known == given)
+        };
+        if !self.given.get(self.last).is_some_and(is_it) {
+            self.last = self.given.iter().position(is_it).unwrap_or(self.given.len());
+        }
+        let source = u32::try_from(self.last + 1).unwrap_or(u32::MAX);
+        if self.last == self.given.len() {
+            Shapes::check_number(self.last)?;
+            self.plan.note_branches(source, given, &self.schema);
+        }
+        Ok(source)
+    }
+
+    fn is_new(&self, source: u32) -> bool {
+        source as usize > self.given.len()
+    }
 }
 
 impl<F: Columnar> StructuredRows<F> {
@@ -94,7 +128,7 @@ impl<F: Columnar> StructuredRows<F> {
         let declared = options.schema.as_ref().map(|schema| {
             let plan = format.plan(schema);
             let plan = if options.unknown == UnknownMembers::Refuse { plan.strict() } else { plan };
-            (Arc::clone(schema), plan)
+            Declared { schema: Arc::clone(schema), plan: plan.declared(), given: Vec::new(), last: 0 }
         });
         Self {
             format: format.clone(),
@@ -122,15 +156,13 @@ impl<F: Columnar> StructuredRows<F> {
     fn encode_row(&mut self, value: &impl StructuredValue, out: &mut Vec<u8>) -> Result<u32, Poison> {
         let (start, known) = (out.len(), self.tape.names().len());
         if let Some(mut declared) = self.declared.take() {
-            let fits = self
-                .write(value, 0, out)
-                .and_then(|()| self.check(&mut declared.1, 0, row(out, start)?, known));
+            let fits = self.encode_declared(&mut declared, value, out, known);
             self.declared = Some(declared);
             return fits.map(|()| 0);
         }
         let Some(schema) = value.schema() else {
             self.write(value, 0, out)?;
-            self.check_times(row(out, start)?)?;
+            check_times(&self.tape, row(out, start)?)?;
             return self.shapes.of_value(row(out, start)?).map_err(|refused| match refused {
                 Refused::Poison(poison) => poison,
                 Refused::Full | Refused::Damaged => damaged(),
@@ -139,39 +171,60 @@ impl<F: Columnar> StructuredRows<F> {
         if let Some(source) = self.shapes.find(schema) {
             self.write(value, source, out)?;
             let Some(known_source) = self.shapes.source(source) else { return Err(damaged()) };
-            let (plan, names) = (&mut known_source.plan, self.tape.names());
-            let has_unions = plan.has_unions();
-            check(plan, names, &mut self.scratch, source, row(out, start)?, known)?;
-            if has_unions {
-                self.check_times(row(out, start)?)?;
+            // Before the plan gets to know names that are taken back if the times are refused.
+            if known_source.plan.has_unions() {
+                check_times(&self.tape, row(out, start)?)?;
             }
+            let (plan, names) = (&mut known_source.plan, self.tape.names());
+            check(plan, names, &mut self.scratch, source, row(out, start)?, known)?;
             return Ok(self.shapes.of_source(source));
         }
         self.shapes.check_room()?;
         let source = self.shapes.next_number();
         let mut plan = self.format.plan(schema).strict();
         self.write(value, source, out)?;
-        self.check(&mut plan, source, row(out, start)?, known)?;
         if plan.has_unions() {
-            self.check_times(row(out, start)?)?;
+            check_times(&self.tape, row(out, start)?)?;
         }
+        self.check(&mut plan, source, row(out, start)?, known)?;
         self.shapes.add(schema, plan);
         Ok(self.shapes.of_source(source))
     }
 
-    /// Whether the row could be written as JSON text. A column may become that at the cut: where kinds do not go together, or
-    /// where a format cannot tell the branches of a union apart.
-    fn check_times(&mut self, mut row: Tape<'_>) -> Result<(), Poison> {
-        if !self.tape.is_timed() {
-            return Ok(());
+    fn encode_declared(
+        &mut self,
+        declared: &mut Declared,
+        value: &impl StructuredValue,
+        out: &mut Vec<u8>,
+        known: usize,
+    ) -> Result<(), Poison> {
+        let (start, given) = (out.len(), value.schema());
+        let source = declared.source(given)?;
+        let fits = self
+            .write(value, source, out)
+            .and_then(|()| self.check(&mut declared.plan, source, row(out, start)?, known));
+        if declared.is_new(source) {
+            match (&fits, given) {
+                (Ok(()), Some(given)) => declared.given.push(Arc::clone(given)),
+                _ => declared.plan.forget_branches(source),
+            }
         }
-        let mut text = Vec::new();
-        replay(&mut row, self.tape.names(), &mut JsonText::new(&mut text)).map_err(|Damaged| damaged())?
+        fits
     }
 
     fn check(&mut self, plan: &mut Plan, source: u32, row: Tape<'_>, known: usize) -> Result<(), Poison> {
         check(plan, self.tape.names(), &mut self.scratch, source, row, known)
     }
+}
+
+/// Whether the row could be written as JSON text. A column may become that at the cut: where kinds do not go together, or
+/// where a format cannot tell the branches of a union apart.
+fn check_times(tape: &TapeState, mut row: Tape<'_>) -> Result<(), Poison> {
+    if !tape.is_timed() {
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    replay(&mut row, tape.names(), &mut JsonText::new(&mut text)).map_err(|Damaged| damaged())?
 }
 
 /// Whether the row fits. If it does not, the plan knows nothing of names that came with it.
@@ -232,7 +285,9 @@ impl<T: StructuredValue, F: Columnar> BuiltRows<T> for StructuredRows<F> {
         let names = std::mem::take(&mut self.tape).into_names();
         let mut shapes = Vec::new();
         match self.declared.take() {
-            Some((schema, plan)) => shapes.push(ShapeRows::new(&self.format, &schema, plan, &names)),
+            Some(Declared { schema, plan, .. }) => {
+                shapes.push(ShapeRows::new(&self.format, &schema, plan, &names));
+            }
             None => {
                 for settled in self.shapes.settle(&names) {
                     let mut plan = self.format.plan(&settled.schema);

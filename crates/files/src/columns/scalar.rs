@@ -8,6 +8,7 @@ use aqueduct_core::{TimeText, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil;
+use jiff::fmt::temporal::Pieces;
 
 use super::misfit::Problem;
 use super::plan::{Kind, Node};
@@ -246,7 +247,11 @@ fn date(item: &Item<'_>) -> Result<i32, Problem> {
         Item::Date(days) => Ok(*days),
         Item::I64(days) => i32::try_from(*days).map_err(|_| Problem::Range),
         _ => {
-            let date: civil::Date = text(item)?.parse().map_err(|_| Problem::Spelling)?;
+            let pieces = pieces(text(item)?)?;
+            if pieces.time().is_some() {
+                return Err(Problem::Spelling);
+            }
+            let date = pieces.date();
             let epoch = civil::Date::constant(1970, 1, 1);
             let days = date.duration_since(epoch).as_hours() / 24;
             i32::try_from(days).map_err(|_| Problem::Range)
@@ -254,12 +259,27 @@ fn date(item: &Item<'_>) -> Result<i32, Problem> {
     }
 }
 
+/// A date, perhaps with a time. Where a column has no offset, one in the text would be lost.
+fn pieces(text: &str) -> Result<Pieces<'_>, Problem> {
+    let pieces = Pieces::parse(text).map_err(|_| Problem::Spelling)?;
+    if pieces.offset().is_some() || pieces.time_zone_annotation().is_some() {
+        return Err(Problem::Spelling);
+    }
+    Ok(pieces)
+}
+
 fn time(item: &Item<'_>, unit: TimeUnit) -> Result<i64, Problem> {
     match item {
         Item::Time { count, unit: from } => convert(*count, *from, unit),
         Item::I64(count) => Ok(*count),
         _ => {
-            let time: civil::Time = text(item)?.parse().map_err(|_| Problem::Spelling)?;
+            let text = text(item)?;
+            // What a date, an offset or a zone before or after it would need.
+            let digits = text.strip_prefix(['T', 't']).unwrap_or(text);
+            if !digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b',')) {
+                return Err(Problem::Spelling);
+            }
+            let time: civil::Time = text.parse().map_err(|_| Problem::Spelling)?;
             let nanos = time.duration_since(civil::Time::midnight()).as_nanos();
             nanos_in(nanos, unit)
         }
@@ -275,7 +295,8 @@ fn timestamp(item: &Item<'_>, unit: TimeUnit, utc: bool) -> Result<i64, Problem>
             nanos_in(at.nanos, unit)
         }
         Item::Str(_) => {
-            let at: civil::DateTime = text(item)?.parse().map_err(|_| Problem::Spelling)?;
+            let pieces = pieces(text(item)?)?;
+            let at = pieces.date().to_datetime(pieces.time().unwrap_or(civil::Time::midnight()));
             let epoch = civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
             nanos_in(at.duration_since(epoch).as_nanos(), unit)
         }

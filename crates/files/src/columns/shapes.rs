@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::infer::{Inferred, Refused};
 use super::plan::Plan;
+use super::walk::defaults_fit;
 use crate::tape::{Damaged, Item, Names, Tape};
 
 /// The schemas a segment has met, and the shapes they make.
@@ -32,6 +33,8 @@ pub(super) struct Shapes {
 pub(super) struct Source {
     schema: Arc<Schema>,
     shape: u32,
+    /// Its defaults are values of their fields.
+    is_whole: bool,
     /// What its values are checked against.
     pub(super) plan: Plan,
 }
@@ -99,7 +102,12 @@ impl Shapes {
 
     /// Whether another schema may come.
     pub(super) fn check_room(&self) -> Result<(), Poison> {
-        if self.sources.len() < Self::SCHEMAS_MAX {
+        Self::check_number(self.sources.len())
+    }
+
+    /// Whether another schema may come after so many.
+    pub(super) fn check_number(met: usize) -> Result<(), Poison> {
+        if met < Self::SCHEMAS_MAX {
             return Ok(());
         }
         let detail = format!("the segment has met {} schemas already", Self::SCHEMAS_MAX);
@@ -114,8 +122,10 @@ impl Shapes {
     /// Takes in a schema, after a row of it fitted.
     pub(super) fn add(&mut self, schema: &Arc<Schema>, plan: Plan) {
         let source = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
-        let joined =
-            (0..).zip(&self.all).find_map(|(id, shape)| Some((id, self.joins(schema, source, shape)?)));
+        let is_whole = defaults_fit(&plan);
+        let joined = (0..)
+            .zip(&self.all)
+            .find_map(|(id, shape)| Some((id, self.joins(schema, (source, is_whole), shape)?)));
         let shape = match joined {
             Some((id, target)) => {
                 if let Some(Shape::Declared { target: old, members }) = self.all.get_mut(id) {
@@ -128,17 +138,22 @@ impl Shapes {
         };
         self.known.entry(schema.digest()).or_default().push(source);
         self.last = self.sources.len();
-        self.sources.push(Source { schema: Arc::clone(schema), shape, plan });
+        self.sources.push(Source { schema: Arc::clone(schema), shape, is_whole, plan });
     }
 
     /// Whose schema the shape has after `schema` has joined it; `None` if that cannot be.
-    fn joins(&self, schema: &Arc<Schema>, source: u32, shape: &Shape) -> Option<u32> {
+    fn joins(&self, schema: &Arc<Schema>, (source, is_whole): (u32, bool), shape: &Shape) -> Option<u32> {
         let Shape::Declared { target, members } = shape else { return None };
         let of = |source: u32| self.sources.get(source as usize).map(|source| &source.schema);
-        let known = of(*target)?;
-        let (target, of_target) =
-            if self.mode.prefers(schema, known) { (source, schema) } else { (*target, known) };
-        let fits = self.mode.admits(schema, of_target)
+        let known = self.sources.get(*target as usize)?;
+        let (target, of_target, is_whole) = if self.mode.prefers(schema, &known.schema) {
+            (source, schema, is_whole)
+        } else {
+            (*target, &known.schema, known.is_whole)
+        };
+        // A default that is no value would be missed at the cut, when it is too late to refuse the record.
+        let fits = is_whole
+            && self.mode.admits(schema, of_target)
             && members
                 .iter()
                 .all(|&member| of(member).is_some_and(|member| self.mode.admits(member, of_target)));

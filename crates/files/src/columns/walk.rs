@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use aqueduct_core::{Composite, JsonText, Literal};
+use aqueduct_core::{Composite, FieldValue, JsonText, Literal, Poison, ValueVisitor as _};
 
 use super::misfit::{Misfit, Problem};
 use super::plan::{Kind, Node, Plan};
@@ -147,6 +147,31 @@ impl<'p> Walk<'p> {
     /// Whether the default is a value of the node.
     fn default(&mut self, id: usize, node: &Node, default: &Literal, cells: &mut impl Cells) -> bool {
         match (default, node.kind) {
+            (Literal::Scalar(FieldValue::Null), _) if node.nullable => {
+                cells.null(id);
+                true
+            }
+            (_, Kind::Json) => {
+                let mut text = std::mem::take(&mut self.scratch.json);
+                text.clear();
+                let written = write_literal(default, &mut text).is_ok();
+                if written {
+                    cells.text(id, &text);
+                }
+                self.scratch.json = text;
+                written
+            }
+            (_, Kind::Union) => {
+                // The first branch that holds it. In Avro it is of the first one, which other converters do not know.
+                for (place, &child) in node.children.iter().enumerate() {
+                    let (child, inner) = (child as usize, self.plan.node(child as usize));
+                    if self.default(child, inner, default, &mut Nowhere) {
+                        cells.branch(id, place);
+                        return self.default(child, inner, default, cells);
+                    }
+                }
+                false
+            }
             (Literal::EmptyList, Kind::List) => {
                 cells.begin_list(id, 0);
                 cells.end(id);
@@ -157,25 +182,7 @@ impl<'p> Walk<'p> {
                 cells.end(id);
                 true
             }
-            (Literal::Scalar(value), Kind::Union) => {
-                // As in Avro, a union's default is of its first branch.
-                let Some(&child) = node.children.first() else { return false };
-                let child = child as usize;
-                let inner = self.plan.node(child);
-                let Some(item) = Item::of(value).filter(|item| !matches!(item, Item::Null)) else {
-                    return false;
-                };
-                if scalar(child, inner, &item, &mut Nowhere).is_err() {
-                    return false;
-                }
-                cells.branch(id, 0);
-                scalar(child, inner, &item, cells).is_ok()
-            }
             (Literal::Scalar(value), _) => match Item::of(value) {
-                Some(Item::Null) if node.nullable => {
-                    cells.null(id);
-                    true
-                }
                 // Nothing is given to the cells before it is known to fit.
                 Some(item) => scalar(id, node, &item, cells).is_ok(),
                 None => false,
@@ -315,8 +322,8 @@ impl<'p> Walk<'p> {
             *tape = ahead;
             return self.empty(id, node, cells, Problem::Null).map_err(|problem| self.at(id, problem));
         }
-        if let Some(said) = said {
-            let place = self.plan.branch(self.source, id, said) as usize;
+        if let Some(place) = said.and_then(|said| self.plan.branch(self.source, id, said)) {
+            let place = place as usize;
             let Some(&child) = node.children.get(place) else { return Err(self.at(id, Problem::Branch)) };
             cells.branch(id, place);
             return self.value(child as usize, tape, cells);
@@ -344,10 +351,9 @@ impl<'p> Walk<'p> {
     ) -> Result<(), Problem> {
         let mut ahead = *tape;
         ahead.branch()?;
-        if node.nullable && matches!(ahead.item()?, Item::Null) {
+        if matches!(ahead.item()?, Item::Null) && (node.nullable || node.default.is_some()) {
             *tape = ahead;
-            cells.null(id);
-            return Ok(());
+            return self.empty(id, node, cells, Problem::Null).map_err(|problem| self.at(id, problem));
         }
         let mut text = std::mem::take(&mut self.scratch.json);
         text.clear();
@@ -358,6 +364,26 @@ impl<'p> Walk<'p> {
     }
 }
 
+/// Whether each default that may have to stand for a value is one.
+pub(super) fn defaults_fit(plan: &Plan) -> bool {
+    let (names, mut scratch) = (Names::default(), Scratch::default());
+    let mut walk = Walk::new(plan, &names, &mut scratch);
+    plan.nodes().iter().enumerate().all(|(id, node)| match &node.default {
+        Some(default) if !node.nullable => walk.default(id, node, default, &mut Nowhere),
+        _ => true,
+    })
+}
+
+/// A default as JSON text.
+fn write_literal(default: &Literal, text: &mut Vec<u8>) -> Result<(), Poison> {
+    match default {
+        Literal::EmptyList => text.extend_from_slice(b"[]"),
+        Literal::EmptyMap => text.extend_from_slice(b"{}"),
+        Literal::Scalar(value) => return JsonText::new(text).scalar(value.clone()),
+    }
+    Ok(())
+}
+
 impl From<Damaged> for Problem {
     fn from(_: Damaged) -> Self {
         Self::Damaged
@@ -366,8 +392,7 @@ impl From<Damaged> for Problem {
 
 impl<'a> Item<'a> {
     /// A default as a value of the tape.
-    fn of(value: &'a aqueduct_core::FieldValue<'static>) -> Option<Self> {
-        use aqueduct_core::FieldValue;
+    fn of(value: &'a FieldValue<'static>) -> Option<Self> {
         Some(match value {
             FieldValue::Null => Self::Null,
             FieldValue::Bool(it) => Self::Bool(*it),

@@ -8,12 +8,13 @@ use super::{Encoded, Encoder, FileKind, Format, RowEncoder};
 
 /// Values with a delimiter after each: `.bin`, as Confluent's `ByteArrayFormat` writes them.
 ///
-/// A value that contains the delimiter could not be told apart from two rows, so it is a poison, unless
+/// A value that contains the delimiter could not be told apart from two rows, and neither could one whose end and the
+/// delimiter after it make an earlier one, such as `a|` before `||`. So they are poisons, unless
 /// [`allow_embedded`](Self::allow_embedded) says that nobody will split the file again.
 #[derive(Clone, Debug)]
 pub struct Delimited {
     delimiter: Bytes,
-    finder: Finder<'static>,
+    splits: Splits,
     extension: String,
     embedded: bool,
 }
@@ -27,12 +28,7 @@ impl Delimited {
     /// `delimiter` after each value.
     pub fn by(delimiter: impl Into<Bytes>) -> Self {
         let delimiter = delimiter.into();
-        Self {
-            finder: Finder::new(&delimiter).into_owned(),
-            delimiter,
-            extension: ".bin".to_owned(),
-            embedded: false,
-        }
+        Self { splits: Splits::new(&delimiter), delimiter, extension: ".bin".to_owned(), embedded: false }
     }
 
     /// Another extension, with its dot.
@@ -47,6 +43,36 @@ impl Delimited {
     pub fn allow_embedded(mut self) -> Self {
         self.embedded = true;
         self
+    }
+}
+
+/// Where a reader splits rows that have a delimiter after each.
+#[derive(Clone, Debug)]
+pub(crate) struct Splits {
+    finder: Finder<'static>,
+    /// By how many bytes the delimiter can be moved so that it goes on as before: a row that ends with so many of it, and the
+    /// delimiter then, hold one that begins in the row.
+    periods: Box<[usize]>,
+}
+
+impl Splits {
+    pub(crate) fn new(delimiter: &[u8]) -> Self {
+        let overlaps = |by: &usize| delimiter.get(*by..).is_some_and(|rest| delimiter.starts_with(rest));
+        let periods = (1..delimiter.len()).filter(overlaps).collect();
+        Self { finder: Finder::new(delimiter).into_owned(), periods }
+    }
+
+    /// Where in the row a delimiter begins, of the row with the delimiter after it. Nowhere if the delimiter is empty.
+    pub(crate) fn find(&self, row: &[u8]) -> Option<usize> {
+        let delimiter = self.finder.needle();
+        if delimiter.is_empty() {
+            return None;
+        }
+        self.finder.find(row).or_else(|| {
+            let begun = |by: &&usize| delimiter.get(..**by).is_some_and(|begun| row.ends_with(begun));
+            // The longest one begins first.
+            self.periods.iter().rev().find(begun).map(|by| row.len() - by)
+        })
     }
 }
 
@@ -77,13 +103,12 @@ impl<T: BytesRow> RowEncoder<T> for Delimited {
     fn encode(&mut self, envelope: &Envelope<'_, T>, _out: &mut Vec<u8>) -> Result<Encoded, Poison> {
         let row = envelope.value.row_bytes();
         if !self.embedded
-            && !self.delimiter.is_empty()
-            && let Some(at) = self.finder.find(row)
+            && let Some(at) = self.splits.find(row)
         {
             return Err(Poison::new(
                 PoisonReason::Malformed,
                 format!(
-                    "the value holds the delimiter {:?} at byte {at}; choose another delimiter or allow embedded ones",
+                    "the value holds the delimiter {:?} at byte {at}, or begins it there; choose another delimiter or allow embedded ones",
                     self.delimiter
                 ),
             ));

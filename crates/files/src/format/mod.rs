@@ -18,6 +18,7 @@ use aqueduct_core::{Envelope, Fingerprint, Poison};
 use bytes::Bytes;
 
 pub use delimited::Delimited;
+pub(crate) use delimited::Splits;
 pub use file::{BuildError, FileBuilder, FileEncoder, FileOutline, Rows};
 pub(crate) use file::{FRAME, ROW_MAX, frame, whole_rows};
 pub use json_array::JsonArray;
@@ -175,8 +176,8 @@ impl<T> std::fmt::Debug for Encoder<T> {
 
 /// Encodes the records of one segment, in offset order, as rows.
 ///
-/// A row that was encoded may still be refused, for its length, its route or its record's key, so rows do not depend on those
-/// before them.
+/// What the records of rows can be refused for otherwise, their routes, keys and headers, is checked before. Only a row of more
+/// than a gibibyte is refused after it was encoded.
 pub trait RowEncoder<T>: Send {
     /// Encodes one row without its terminator: either hands out bytes that exist already, or appends to `out`, which
     /// holds other rows before.

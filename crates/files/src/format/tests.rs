@@ -55,6 +55,28 @@ fn a_value_that_holds_the_delimiter_is_a_poison_unless_allowed() {
 }
 
 #[test]
+fn a_value_whose_end_makes_another_delimiter_is_a_poison_unless_allowed() {
+    let encoded = |delimiter: &'static str, value: &'static str| {
+        encode(&Delimited::by(delimiter), Bytes::from_static(value.as_bytes()), &mut Vec::new())
+    };
+    for (delimiter, value, at) in
+        [("||", "a|", 1), ("||", "|", 0), ("abab", "xab", 1), ("aab", "xaa", 99), ("aaa", "xaa", 1)]
+    {
+        let splits = format!("{value}{delimiter}").find(delimiter).unwrap() == value.len();
+        match encoded(delimiter, value) {
+            Ok(_) => assert!(splits, "{value} {delimiter}"),
+            Err(poison) => {
+                assert!(!splits && poison.detail().contains(&format!("at byte {at}")), "{value} {poison}");
+            }
+        }
+    }
+    assert!(encoded("||", "a|b").is_ok());
+    assert!(encoded("\r\n", "a\r").is_ok());
+    let allowed = encode(&Delimited::by("||").allow_embedded(), Bytes::from_static(b"a|"), &mut Vec::new());
+    assert!(allowed.is_ok());
+}
+
+#[test]
 fn options_are_part_of_the_identity() {
     fn digest(format: &impl FileKind) -> u64 {
         let mut parts = Fingerprint::new();

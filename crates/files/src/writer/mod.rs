@@ -243,23 +243,27 @@ where
         let workspace = self.workspace.get_or_insert_with(|| self.sink.workspaces.take());
         let mark = workspace.mark();
         let mut encode = || {
-            let mut streams = self.streams.iter_mut();
-            let shape = streams.next().map_or(Ok(0), |values| values.encode(&envelope, workspace))?;
-            for beside in streams {
-                beside.encode(&envelope, workspace)?;
-            }
             if !self.objects.knows(envelope.route) {
                 let (keys, route) = (&self.sink.options.keys, envelope.path.as_str());
                 for stream in &self.streams {
                     keys.check_route(&self.lane, route, &stream.style.extension)
                         .map_err(|error| Poison::new(PoisonReason::InvalidRoute, error.to_string()))?;
                 }
-                self.objects.add_route(envelope.route, route);
             }
+            let Some((values, beside)) = self.streams.split_first_mut() else { return Ok(0) };
+            for beside in beside {
+                beside.encode(&envelope, workspace)?;
+            }
+            // Last, when nothing else can refuse the record: its encoder learns from each value it takes.
+            let shape = values.encode(&envelope, workspace)?;
+            workspace.last_first(mark);
             Ok(shape)
         };
         match encode() {
             Ok(shape) => {
+                if !self.objects.knows(envelope.route) {
+                    self.objects.add_route(envelope.route, envelope.path.as_str());
+                }
                 self.objects.push((envelope.route, shape), envelope.record.offset(), mark.rows, workspace);
                 Ok(())
             }

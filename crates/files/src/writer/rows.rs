@@ -280,6 +280,15 @@ impl Workspace {
         self.scratch.truncate(mark.scratch);
     }
 
+    /// Moves the last row before the others since the mark.
+    pub(super) fn last_first(&mut self, mark: Mark) {
+        if let Some(rows) = self.rows.get_mut(mark.rows..)
+            && rows.len() > 1
+        {
+            rows.rotate_right(1);
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

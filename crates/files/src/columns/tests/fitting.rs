@@ -174,3 +174,80 @@ fn rows_of_too_many_cells_are_poisons() {
     assert_eq!(poison.reason(), PoisonReason::TooLarge);
     assert_eq!(format.encode(&[objects(CELLS_MAX / 1_000)]).rows.len(), 1);
 }
+
+#[test]
+fn branches_of_a_declared_union_are_found_by_the_union_values_come_with() {
+    let branch = |name: &str| Field::new(name, DataType::Struct(vec![Field::new("id", DataType::Int64)]));
+    let root = |branches: Vec<Field>| {
+        Arc::new(Schema::new(DataType::Struct(vec![Field::new("u", DataType::Union(branches))])))
+    };
+    let options =
+        ColumnOptions { schema: Some(root(vec![branch("B"), branch("A")])), ..ColumnOptions::default() };
+    let format = Shown(options);
+    let given = root(vec![branch("A"), branch("B")]);
+    let value = |index: Option<usize>, schema: Option<&Arc<Schema>>, member: &str| {
+        let object = Tree::Struct(vec![(member.to_owned(), Tree::Scalar(FieldValue::I64(1)))]);
+        let tree = match index {
+            Some(index) => Tree::Branch(index, Box::new(object)),
+            None => object,
+        };
+        Value { tree: Tree::Struct(vec![("u".to_owned(), tree)]), schema: schema.cloned() }
+    };
+    let a = value(Some(0), Some(&given), "id");
+    let b = value(Some(1), Some(&given), "id");
+    // Nobody says of which union, or of one that has no such branches: what fits is taken.
+    let other = root(vec![Field::new("", DataType::Bool), branch("A")]);
+    let rest = [value(None, None, "id"), value(Some(1), None, "id"), value(Some(1), Some(&other), "id")];
+    let values: Vec<_> = [a.clone(), b.clone()].into_iter().chain(rest).collect();
+    assert_eq!(
+        format.show(&values),
+        ["u:Union\n|1{ 1 . \n|0{ 1 . \n|0{ 1 . \n|0{ 1 . \n|0{ 1 . \n"
+            .replace("|1{", "|1 {")
+            .replace("|0{", "|0 {")]
+    );
+    // A refused row of a schema that was not met before leaves no trace.
+    let refused = value(Some(1), Some(&other), "no");
+    let clean = format.encode(&[a.clone(), b.clone()]);
+    let bothered = format.encode(&[refused, a, b]);
+    assert_eq!((bothered.poisons.len(), &bothered.rows), (1, &clean.rows));
+}
+
+#[test]
+fn text_that_says_more_than_its_column_holds_is_a_poison() {
+    let local = || DataType::Timestamp { unit: TimeUnit::Millis, utc: false };
+    let time = || DataType::Time(TimeUnit::Millis);
+    for (data_type, text, wanted) in [
+        (DataType::Date, "2021-06-28T23:30:00-05:00", None),
+        (DataType::Date, "2021-06-28T23:30:00", None),
+        (DataType::Date, "2021-06-28[Europe/Berlin]", None),
+        (DataType::Date, "2021-06-28", Some("18806")),
+        (local(), "1970-01-01T00:00:01+02:00", None),
+        (local(), "1970-01-01T00:00:01Z", None),
+        (local(), "1970-01-01T00:00:01[Europe/Berlin]", None),
+        (local(), "1970-01-01T00:00:01", Some("1000")),
+        (local(), "1970-01-01 00:00:01.5", Some("1500")),
+        (time(), "2021-06-28T00:00:01", None),
+        (time(), "20210628T000001", None),
+        (time(), "00:00:01+02:00", None),
+        (time(), "00:00:01[Europe/Berlin]", None),
+        (time(), "00:00:01", Some("1000")),
+        (time(), "T00:00:01.5", Some("1500")),
+    ] {
+        assert_eq!(fits(data_type, &format!("{text:?}")).as_deref(), wanted, "{text}");
+    }
+}
+
+#[test]
+fn a_declared_union_meets_so_many_schemas_and_no_more() {
+    let union = || Field::new("u", DataType::Union(vec![Field::new("", DataType::Bool)])).nullable();
+    let format = declared(vec![union()], UnknownMembers::Drop);
+    let of = |index: usize| {
+        let other = Field::new(format!("f{index}"), DataType::Bool).nullable();
+        Arc::new(Schema::new(DataType::Struct(vec![union(), other])))
+    };
+    let mut values: Vec<_> = (0..=Shapes::SCHEMAS_MAX).map(|index| Value::of(&of(index), "{}")).collect();
+    values.push(Value::of(&of(0), "{}"));
+    let encodings = format.encode(&values);
+    assert_eq!((encodings.rows.len(), encodings.poisons.len()), (Shapes::SCHEMAS_MAX + 1, 1));
+    assert_eq!(encodings.poisons[0].reason(), PoisonReason::TooLarge);
+}

@@ -147,6 +147,61 @@ fn times_that_no_calendar_shows_are_poisons_because_their_column_may_become_text
     assert_eq!(Shown::default().poison(at(i64::MAX)).reason(), PoisonReason::InvalidField);
 }
 
+#[test]
+fn a_row_that_is_refused_half_way_leaves_no_column_behind() {
+    let whole = |number| Tree::Scalar(FieldValue::I64(number));
+    let object = |members: Vec<(&str, Tree)>| Value {
+        tree: Tree::Struct(members.into_iter().map(|(name, tree)| (name.to_owned(), tree)).collect()),
+        schema: None,
+    };
+    let first = json(r#"{"id":1,"items":[{"a":1}]}"#);
+    let many = Tree::List(vec![Tree::Struct(Vec::new()); Inferred::ELEMENTS_MAX + 1]);
+    let refused =
+        object(vec![("id", Tree::Scalar(FieldValue::Bool(true))), ("new", whole(5)), ("items", many)]);
+    let next = json(r#"{"id":2,"name":"x"}"#);
+    let clean = Shown::default().encode(&[first.clone(), next.clone()]);
+    let bothered = Shown::default().encode(&[first, refused, next]);
+    assert_eq!(bothered.poisons.len(), 1);
+    assert_eq!(clean.rows, bothered.rows);
+    let file = bothered.files().remove(&0).unwrap();
+    let wanted = "id:Int(64) items:List name:String\n1 [1: { 1 . . - \n2 - 'x' \n";
+    assert_eq!(String::from_utf8(file).unwrap(), wanted);
+}
+
+#[test]
+fn a_row_without_a_place_leaves_no_column_behind() {
+    let wide = |from: usize, count: usize| {
+        let members: Vec<_> = (from..from + count).map(|index| format!(r#""c{index:04}":1"#)).collect();
+        json(&format!("{{{}}}", members.join(",")))
+    };
+    let most = Inferred::PLACES_MAX;
+    let shown = Shown::default().show(&[wide(0, most - 5), wide(most, 6), wide(most - 5, 5)]);
+    assert_eq!(shown.len(), 2);
+    let names: Vec<_> = shown[0].lines().next().unwrap().split(' ').collect();
+    assert_eq!((names.len(), names[most - 1]), (most, "c0999:Int(64)"));
+    assert_eq!((shown[0].lines().count(), shown[1].lines().count()), (3, 2));
+}
+
+#[test]
+fn objects_are_never_null_themselves() {
+    let root = |values: &[Value]| {
+        let mut inferred = Inferred::new();
+        let mut tape = crate::tape::TapeState::default();
+        for value in values {
+            let mut bytes = Vec::new();
+            let mut writer = crate::tape::TapeWriter::new(&mut tape, &mut bytes);
+            value.visit(&mut writer).unwrap();
+            writer.finish().unwrap();
+            inferred.observe(crate::tape::Tape::new(&bytes)).unwrap();
+        }
+        inferred.schema(tape.names()).root().clone()
+    };
+    let object = root(&[json(r#"{"a":1}"#)]);
+    assert!(!object.is_nullable());
+    assert!(matches!(object.data_type(), DataType::Struct(fields) if fields[0].is_nullable()));
+    assert!(root(&[json("1"), json("null")]).is_nullable());
+}
+
 proptest! {
     /// Whatever rows a segment has, each is in a file, and its file is built.
     #[test]

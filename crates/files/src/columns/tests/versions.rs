@@ -151,3 +151,80 @@ fn every_kind_is_walked() {
     assert_eq!(encodings.poisons, []);
     assert_eq!(encodings.rows.len(), 2);
 }
+
+#[test]
+fn every_default_that_lets_schemas_share_files_can_be_written() {
+    let scalar = |value| Literal::Scalar(value);
+    let list = || DataType::List(Box::new(Field::new("", DataType::Int64)));
+    let map = || DataType::Map(Box::new(Field::new("", DataType::Int64)));
+    let union = || {
+        let branches = [DataType::Bool, DataType::String, list(), map(), DataType::Json];
+        DataType::Union(branches.map(|branch| Field::new("", branch)).to_vec())
+    };
+    for (field, wanted) in [
+        (Field::new("f", list()).with_default(Literal::EmptyList), "[0: ."),
+        (Field::new("f", map()).with_default(Literal::EmptyMap), "<0: ."),
+        (Field::new("f", DataType::Json).with_default(Literal::EmptyList), "'[]'"),
+        (Field::new("f", DataType::Json).with_default(Literal::EmptyMap), "'{}'"),
+        (Field::new("f", DataType::Json).with_default(scalar(FieldValue::Str("x\"".into()))), r#"'"x\""'"#),
+        (Field::new("f", DataType::Json).with_default(scalar(FieldValue::Null)), "'null'"),
+        (Field::new("f", DataType::Json).nullable().with_default(scalar(FieldValue::Null)), "-"),
+        (Field::new("f", DataType::String).nullable().with_default(scalar(FieldValue::Null)), "-"),
+        (Field::new("f", union()).with_default(Literal::EmptyList), "|2 [0: ."),
+        (Field::new("f", union()).with_default(Literal::EmptyMap), "|3 <0: ."),
+        (Field::new("f", union()).with_default(scalar(FieldValue::Bool(true))), "|0 true"),
+        (Field::new("f", union()).with_default(scalar(FieldValue::Str("s".into()))), "|1 's'"),
+        (Field::new("f", union()).with_default(scalar(FieldValue::I64(1))), "|4 '1'"),
+        (Field::new("f", union()).nullable().with_default(scalar(FieldValue::Null)), "-"),
+    ] {
+        let one = schema(Some(1), vec![id()]);
+        let two = schema(Some(2), vec![id(), field.clone()]);
+        let given = Tree::Struct(vec![("id".to_owned(), Tree::Scalar(FieldValue::I64(2)))]);
+        let newer = Value { tree: given, schema: Some(two) };
+        let encodings = format(Compatibility::Backward).encode(&[Value::of(&one, r#"{"id":1}"#), newer]);
+        assert_eq!(encodings.poisons, [], "{field:?}");
+        let files = encodings.files();
+        assert_eq!(files.len(), 1, "{field:?}");
+        let text = String::from_utf8(files[&0].clone()).unwrap();
+        let rows: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(rows, [format!("1 {wanted} "), format!("2 {wanted} ")], "{field:?}");
+    }
+}
+
+#[test]
+fn names_that_came_with_a_refused_row_are_not_mixed_up_with_later_ones() {
+    let branch = |name: &str, member: &str, data_type| {
+        Field::new(name, DataType::Struct(vec![Field::new(member, data_type)]))
+    };
+    let (unit, utc) = (TimeUnit::Millis, true);
+    let at = DataType::Timestamp { unit, utc };
+    let union = DataType::Union(vec![
+        branch("A", "t", at.clone()),
+        branch("B", "at", at),
+        branch("C", "n", DataType::Int64),
+    ]);
+    let schema = Arc::new(Schema::new(DataType::Struct(vec![Field::new("u", union)])));
+    let value = |index, member: &str, value| {
+        let object = Tree::Struct(vec![(member.to_owned(), Tree::Scalar(value))]);
+        let tree = Tree::Struct(vec![("u".to_owned(), Tree::Branch(index, Box::new(object)))]);
+        Value { tree, schema: Some(Arc::clone(&schema)) }
+    };
+    let time = |count| FieldValue::Timestamp { count, unit, utc };
+    let encodings = format(Compatibility::None).encode(&[
+        value(0, "t", time(0)),
+        value(1, "at", time(i64::MAX)),
+        value(2, "n", FieldValue::I64(1)),
+    ]);
+    assert_eq!((encodings.poisons.len(), encodings.rows.len()), (1, 2), "{:?}", encodings.poisons);
+    encodings.files();
+}
+
+#[test]
+fn schemas_with_a_default_that_is_no_value_share_no_files() {
+    let wrong = Field::new("f", DataType::Int8).with_default(Literal::Scalar(FieldValue::I64(1_000)));
+    let one = schema(Some(1), vec![id()]);
+    let two = schema(Some(2), vec![id(), wrong]);
+    let values = [Value::of(&one, r#"{"id":1}"#), Value::of(&two, r#"{"id":2,"f":2}"#)];
+    let shown = format(Compatibility::Backward).show(&values);
+    assert_eq!(shown, ["id:Int(32)\n1 \n", "id:Int(32) f:Int(8)\n2 2 \n"]);
+}

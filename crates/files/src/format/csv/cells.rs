@@ -40,9 +40,8 @@ pub(crate) struct FileSchema {
 /// A file that grows row by row.
 pub(crate) struct CsvFile {
     schema: Arc<FileSchema>,
-    rows: Vec<u8>,
-    /// Where the row at hand begins.
-    row_start: usize,
+    /// The row at hand.
+    row: Vec<u8>,
     /// The row has a cell already.
     begun: bool,
     headed: bool,
@@ -51,39 +50,31 @@ pub(crate) struct CsvFile {
 
 impl CsvFile {
     pub(super) fn new(schema: &Arc<FileSchema>) -> Self {
-        Self {
-            schema: Arc::clone(schema),
-            rows: Vec::new(),
-            row_start: 0,
-            begun: false,
-            headed: false,
-            json: Vec::new(),
-        }
+        Self { schema: Arc::clone(schema), row: Vec::new(), begun: false, headed: false, json: Vec::new() }
     }
 
     fn hand_out(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.headed, true) {
             out.extend_from_slice(&self.schema.header);
         }
-        out.append(&mut self.rows);
-        self.row_start = 0;
+        out.append(&mut self.row);
     }
 
     /// The delimiter, if a cell was before.
     fn next_cell(&mut self) {
         if std::mem::replace(&mut self.begun, true) {
-            self.rows.push(self.schema.style.delimiter);
+            self.row.push(self.schema.style.delimiter);
         }
     }
 
     fn null_cell(&mut self) {
         self.next_cell();
-        self.rows.extend_from_slice(self.schema.style.null.as_bytes());
+        self.row.extend_from_slice(self.schema.style.null.as_bytes());
     }
 
     fn cell(&mut self, text: &[u8]) {
         self.next_cell();
-        write_cell(text, &self.schema.style, &mut self.rows);
+        write_cell(text, &self.schema.style, &mut self.row);
     }
 
     /// The JSON text of a value, without quotes.
@@ -123,19 +114,19 @@ pub(super) fn write_cell(text: &[u8], style: &Style, out: &mut Vec<u8>) {
 }
 
 impl CellWriter for CsvFile {
-    fn end_row(&mut self, _out: &mut Vec<u8>) -> Result<(), BuildError> {
-        if self.rows.len() == self.row_start {
+    fn end_row(&mut self, out: &mut Vec<u8>) -> Result<(), BuildError> {
+        if self.row.is_empty() {
             // Readers pass over empty lines.
-            self.rows.extend_from_slice(b"\"\"");
+            self.row.extend_from_slice(b"\"\"");
         }
-        self.schema.style.end_row(&mut self.rows);
-        self.row_start = self.rows.len();
+        self.schema.style.end_row(&mut self.row);
         self.begun = false;
+        // At once: what a chunk becomes is in memory only once.
+        self.hand_out(out);
         Ok(())
     }
 
-    fn end_chunk(&mut self, out: &mut Vec<u8>) -> Result<(), BuildError> {
-        self.hand_out(out);
+    fn end_chunk(&mut self, _out: &mut Vec<u8>) -> Result<(), BuildError> {
         Ok(())
     }
 

@@ -145,10 +145,15 @@ impl Columnar for Csv {
     }
 
     fn workspace(&self, shape: &Arc<FileSchema>, plan: &Plan, file: &FileOutline) -> usize {
-        // A chunk's rows are text, with a delimiter for each cell that is absent.
-        let cells = file.chunk_bytes().saturating_mul(6);
-        let empty = plan.nodes().len().saturating_mul(file.chunk_bytes() / 8);
-        shape.header.len().saturating_add(cells).saturating_add(empty)
+        // Times and control characters are up to so many times as long as text. A cell that is absent takes no byte of its row, but
+        // a delimiter and the spelling of null. A row takes ten bytes or more.
+        let absent = plan.nodes().len().saturating_mul(1 + self.style.null.len());
+        let text =
+            |bytes: usize, rows: usize| bytes.saturating_mul(12).saturating_add(absent.saturating_mul(rows));
+        let rows = (file.chunk_bytes() / 10).min(usize::try_from(file.rows).unwrap_or(usize::MAX));
+        let (chunk, row) = (text(file.chunk_bytes(), rows), text(file.row_max, 1));
+        // Both grow by doubling.
+        shape.header.len().saturating_add(chunk).saturating_add(row).saturating_mul(2)
     }
 }
 

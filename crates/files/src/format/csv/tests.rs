@@ -150,3 +150,64 @@ proptest::proptest! {
         proptest::prop_assert_eq!(rows + encodings.poisons.len(), values.len());
     }
 }
+
+#[test]
+fn defaults_of_what_is_text_here_are_text() {
+    let list = || DataType::List(Box::new(Field::new("", DataType::String)));
+    let schema = |version, fields| {
+        Arc::new(Schema::new(DataType::Struct(fields)).with_name("shop.Order").with_version(version))
+    };
+    let id = || Field::new("id", DataType::Int64);
+    let format = Csv::new().with_compatibility(Compatibility::Backward);
+    let two =
+        schema(2, vec![id(), Field::new("tags", list()).with_default(aqueduct_core::Literal::EmptyList)]);
+    let newer = Value::of(&two, r#"{"id":2,"tags":["a"]}"#);
+    let one = schema(1, vec![id()]);
+    assert_eq!(
+        file(&format, &[Value::of(&one, r#"{"id":1}"#), newer.clone()]),
+        "id,tags\n1,[]\n2,\"[\"\"a\"\"]\"\n"
+    );
+    let one = schema(1, vec![id(), Field::new("tags", list()).nullable()]);
+    let null = Value::of(&one, r#"{"id":1,"tags":null}"#);
+    assert_eq!(file(&format, &[null, newer]), "id,tags\n1,[]\n2,\"[\"\"a\"\"]\"\n");
+}
+
+#[test]
+fn what_a_chunk_takes_is_within_the_workspace() {
+    let wide = (0..300).map(|index| Field::new(format!("c{index}"), DataType::Int8).nullable()).collect();
+    let unit = TimeUnit::Nanos;
+    let times =
+        (0..300).map(|index| Field::new(format!("t{index}"), DataType::Timestamp { unit, utc: true }));
+    let null = "nothing at all";
+    for (fields, tree) in [
+        (wide, Tree::Struct(Vec::new())),
+        (
+            times.collect::<Vec<_>>(),
+            Tree::Struct(
+                (0..300)
+                    .map(|index| {
+                        let at = FieldValue::Timestamp { count: 0, unit, utc: true };
+                        (format!("t{index}"), Tree::Scalar(at))
+                    })
+                    .collect(),
+            ),
+        ),
+    ] {
+        let schema = Arc::new(Schema::new(DataType::Struct(fields)));
+        let values = vec![Value { tree, schema: Some(schema) }; 500];
+        let encodings = encode(&Csv::new().with_null(null), &values);
+        assert_eq!(encodings.poisons, []);
+        let mut framed = Vec::new();
+        for (_, row) in &encodings.rows {
+            crate::format::frame(row, &mut framed);
+        }
+        let longest = encodings.rows.iter().map(|(_, row)| row.len()).max().unwrap();
+        let outline = FileOutline::new(0, 500, framed.len() as u64, longest);
+        let mut file = encodings.builder.open(&outline).unwrap();
+        let mut out = Vec::new();
+        file.write(crate::format::Rows::new(&framed), &mut out).unwrap();
+        let taken = out.capacity() - framed.len();
+        let workspace = encodings.builder.workspace(&outline);
+        assert!(taken <= workspace, "{taken} bytes, {workspace} were said");
+    }
+}

@@ -76,3 +76,40 @@ async fn a_replay_in_other_batches_gives_the_same_files() {
     replayed(AvroFiles::new()).await;
     replayed(Csv::new()).await;
 }
+
+#[tokio::test]
+async fn records_refused_for_their_key_or_route_shape_no_file() {
+    let rig = Rig::new(16 << 20);
+    let target = Arc::new(MemoryTarget::new());
+    let options = ObjectOptions::default()
+        .with_record_keys(crate::RecordKeys::lines())
+        .with_keys(KeyTemplate::new("p".repeat(500)));
+    let sink = ObjectSink::new(Csv::new(), Arc::clone(&target), options).unwrap();
+    let Begun::Fill(mut writer) = Sink::<Columns>::begin(&sink, rig.start(0, 0)).await.unwrap() else {
+        panic!()
+    };
+    let mut builder = BatchBuilder::new(TopicPartition::new("t", 0), 64);
+    let keys: [&[u8]; 4] = [b"two\nlines", b"k1", b"k2", b"k3"];
+    for (offset, key) in (0..).zip(keys) {
+        builder.push(Offset::new(offset), Timestamp::None, Some(key), Some(b"v"), []);
+    }
+    let batch = builder.build(Permit::unlimited());
+    let (short, mut long) = (RoutePath::default(), RoutePath::default());
+    long.push(&"x".repeat(255)).unwrap();
+    long.push(&"y".repeat(255)).unwrap();
+    let mut table = RouteTable::new();
+    let values = [r#"{"key":1}"#, r#"{"route":1}"#, r#"{"a":1}"#, r#"{"b":2}"#];
+    for (index, (record, value)) in batch.iter().zip(values).enumerate() {
+        let path = if index == 1 { &long } else { &short };
+        let value = crate::columns::tests::json(value);
+        let given = writer.append(Envelope { record: &record, route: table.intern(path), path, value });
+        assert_eq!(given.is_err(), index < 2, "{index}");
+    }
+    writer.spill().await.unwrap();
+    writer.stage(OffsetRange::new(Offset::ZERO, Offset::new(4)).unwrap()).await.unwrap();
+    writer.publish().await.unwrap();
+    let objects: Vec<_> = target.objects().into_values().map(|object| object.bytes).collect();
+    assert_eq!(objects.len(), 2);
+    assert!(objects.iter().any(|bytes| **bytes == *b"a,b\n1,\n,2\n"), "{objects:?}");
+    assert!(objects.iter().any(|bytes| **bytes == *b"k2\nk3\n"), "{objects:?}");
+}
