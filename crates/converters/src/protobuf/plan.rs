@@ -206,7 +206,12 @@ fn presence(field: &FieldDescriptor) -> Presence {
     }
 }
 
+/// By its name, if it is in Google's own file: a schema may call a type of its own the same. Imports of these files are Google's
+/// whatever the registry has.
 fn special(message: &MessageDescriptor) -> Special {
+    if !GOOGLE_FILES.contains(&message.parent_file().name()) {
+        return Special::None;
+    }
     match message.full_name().strip_prefix("google.protobuf.") {
         Some("Timestamp") => Special::Timestamp,
         Some("Duration") => Special::Duration,
@@ -239,7 +244,11 @@ impl Columns {
             Special::Duration => return Ok(DataType::Decimal { precision: DURATION_DIGITS, scale: 9 }),
             Special::Wrapper => {
                 let value = message.get_field(1).ok_or("a wrapper has no value")?;
-                return self.element(&value);
+                // Google's hold scalars; a descriptor set may have other files under their names.
+                return match value.kind() {
+                    Kind::Message(_) => Err("a wrapper holds a message".to_owned()),
+                    _ => self.element(&value),
+                };
             }
             Special::Struct | Special::Value | Special::List | Special::Any => return Ok(DataType::Json),
         }
@@ -325,6 +334,14 @@ fn comments(file: &FileDescriptor) -> HashMap<Vec<i32>, String> {
     commented.collect()
 }
 
+/// Where the types are that are read as more than their fields.
+const GOOGLE_FILES: [&str; 5] = [
+    "google/protobuf/any.proto",
+    "google/protobuf/duration.proto",
+    "google/protobuf/struct.proto",
+    "google/protobuf/timestamp.proto",
+    "google/protobuf/wrappers.proto",
+];
 /// Fields with those of all messages within, and message types.
 const FIELDS_MAX: usize = 10_000;
 /// Message types that lead to each other.

@@ -191,6 +191,38 @@ fn nesting_has_a_limit() {
 }
 
 #[test]
+fn types_that_only_have_googles_names_are_not_googles() {
+    let own = r#"syntax = "proto3"; package google.protobuf; message Int64Value { Int64Value value = 1; }
+        message Value { Value value = 1; } message Timestamp { string text = 1; }
+        message M { Int64Value w = 1; Value v = 2; Timestamp t = 3; }"#;
+    assert_eq!(
+        schema(own),
+        "google.protobuf.M struct{w:struct{value:json?}?,v:struct{value:json?}?,t:struct{text:string}?}"
+    );
+    let nested = |levels: usize| (0..levels).fold(Vec::new(), |inner, _| length(1, &inner));
+    assert_eq!(read(own, &length(2, &nested(1))).unwrap(), r#"{"v":{"value":{}}}"#);
+    read(own, &length(2, &nested(126))).unwrap();
+    assert!(read(own, &length(2, &nested(20_000))).unwrap_err().contains("deeper than 128"));
+    // A descriptor set may have such types even in files with Google's names.
+    let file = |name: &str, message: &str| {
+        let file = source::compile(&own.replace("message M", "message N"), HashMap::new()).unwrap();
+        let mut file = file.file_descriptor_proto().clone();
+        file.name = Some(name.to_owned());
+        let mut pool = prost_reflect::DescriptorPool::new();
+        pool.add_file_descriptor_proto(file).unwrap();
+        plan::plan(&pool.get_message_by_name(&format!("google.protobuf.{message}")).unwrap(), None)
+    };
+    assert_eq!(
+        file("google/protobuf/wrappers.proto", "Int64Value").unwrap_err(),
+        "a wrapper holds a message"
+    );
+    let plan = Arc::new(file("google/protobuf/struct.proto", "Value").unwrap());
+    value(&plan, &nested(257)).unwrap();
+    let poison = value(&plan, &nested(258)).unwrap_err();
+    assert!(poison.detail().contains("deeper than 128"), "{poison}");
+}
+
+#[test]
 fn parts_of_parts_have_a_limit() {
     // Each level in two parts, the second of which holds the next.
     let split = |levels: usize| {

@@ -17,8 +17,8 @@ use super::wire::{Wire, WireType, malformed, too_deep};
 
 /// Gives the message to `visitor`.
 pub(super) fn visit(plan: &Plan, bytes: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-    let mut walk =
-        Walk { plan, visitor, places: Vec::new(), depth: 0, copies: bytes.len().saturating_mul(COPIES_MAX) };
+    let copies = bytes.len().saturating_mul(COPIES_MAX);
+    let mut walk = Walk { plan, visitor, places: Vec::new(), depth: 0, messages: 0, copies };
     walk.message(0, bytes)
 }
 
@@ -28,6 +28,8 @@ pub(super) struct Walk<'p, 'v> {
     /// Of the messages that are open, the innermost last.
     places: Vec<Place>,
     depth: usize,
+    /// Messages that are open. A `Value` is one, and no level.
+    messages: usize,
     /// Bytes that may still be put together.
     copies: usize,
 }
@@ -49,6 +51,16 @@ impl Place {
 
 impl Walk<'_, '_> {
     fn message(&mut self, index: usize, bytes: &[u8]) -> Result<(), Poison> {
+        if self.messages >= MESSAGES_DEEP_MAX {
+            return Err(too_deep());
+        }
+        self.messages += 1;
+        self.content(index, bytes)?;
+        self.messages -= 1;
+        Ok(())
+    }
+
+    fn content(&mut self, index: usize, bytes: &[u8]) -> Result<(), Poison> {
         let plan = self.plan;
         let Some(message) = plan.messages.get(index) else { return self.visitor.scalar(FieldValue::Null) };
         match message.special {
@@ -402,5 +414,7 @@ pub(super) fn seconds(nanos: i128) -> FieldValue<'static> {
     FieldValue::Decimal(Decimal::from_i128(nanos, 9))
 }
 
+/// Messages within messages: at every level a `Struct` or a `ListValue` and a `Value`, and one that ends there.
+const MESSAGES_DEEP_MAX: usize = 2 * NESTING_MAX + 2;
 /// How often the bytes of a record may be copied to put the pieces of messages together.
 const COPIES_MAX: usize = 4;
