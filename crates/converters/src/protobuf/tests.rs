@@ -238,6 +238,35 @@ fn parts_of_parts_have_a_limit() {
 }
 
 #[test]
+fn what_a_message_unfolds_to_has_a_limit() {
+    let names: Vec<String> = (1..=1000).map(|number| format!("int32 n{number:0>99} = {number};")).collect();
+    let long = "A".repeat(2000);
+    let text = format!(
+        "syntax = \"proto3\"; message W {{ {} }} enum E {{ {long} = 0; }} message M {{ repeated W ws = 1; repeated E es = 2; }}",
+        names.concat()
+    );
+    let plan = Arc::new(plan::plan(&descriptor(&text, "M"), None).unwrap());
+    // An empty one takes two bytes and becomes 101 for each of its members; the two names of the root take six.
+    let of_w = |count: usize| length(1, &[]).repeat(count);
+    let most = (crate::unfold::MAX - 6) / (101_000 - 2 * crate::unfold::PER_BYTE);
+    value(&plan, &of_w(most as usize)).unwrap();
+    let poison = value(&plan, &of_w(most as usize + 1)).unwrap_err();
+    assert_eq!(poison.reason(), PoisonReason::TooLarge);
+    assert!(poison.detail().contains("unfolds to more than 1048576 bytes"), "{poison}");
+    // A symbol takes one byte.
+    value(&plan, &length(2, &[0; 500])).unwrap();
+    assert_eq!(value(&plan, &length(2, &[0; 1000])).unwrap_err().reason(), PoisonReason::TooLarge);
+    // An absent member that is shown as nothing has to be passed over all the same.
+    let names: Vec<String> =
+        (1..=1000).map(|number| format!("optional int32 n{number} = {number};")).collect();
+    let text =
+        format!("syntax = \"proto3\"; message W {{ {} }} message M {{ repeated W ws = 1; }}", names.concat());
+    let plan = Arc::new(plan::plan(&descriptor(&text, "M"), None).unwrap());
+    value(&plan, &of_w(2000)).unwrap();
+    assert_eq!(value(&plan, &of_w(3000)).unwrap_err().reason(), PoisonReason::TooLarge);
+}
+
+#[test]
 fn fields_are_found_by_path() {
     let plan = Arc::new(plan::plan(&descriptor(SMALL, "M"), None).unwrap());
     let bytes = b"\x1a\x02\x08\x01\x1a\x03\x12\x01x\x22\x02\x02\x03\x2a\x05\x0a\x01k\x10\x01\x2a\x05\x0a\x01k\x10\x02\x2a\x03\x0a\x01l\x30\x05";

@@ -14,11 +14,20 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::plan::{Member, Message, Plan, Presence, Scalar, Special};
 use super::scalar;
 use super::wire::{Wire, WireType, malformed, too_deep};
+use crate::unfold::Unfold;
 
 /// Gives the message to `visitor`.
 pub(super) fn visit(plan: &Plan, bytes: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
     let copies = bytes.len().saturating_mul(COPIES_MAX);
-    let mut walk = Walk { plan, visitor, places: Vec::new(), depth: 0, messages: 0, copies };
+    let mut walk = Walk {
+        plan,
+        visitor,
+        places: Vec::new(),
+        depth: 0,
+        messages: 0,
+        copies,
+        unfold: Unfold::of(bytes.len()),
+    };
     walk.message(0, bytes)
 }
 
@@ -32,6 +41,7 @@ pub(super) struct Walk<'p, 'v> {
     messages: usize,
     /// Bytes that may still be put together.
     copies: usize,
+    unfold: Unfold,
 }
 
 /// Where a field's content is.
@@ -115,7 +125,7 @@ impl Walk<'_, '_> {
         let last = self.places.get(first..end).and_then(<[Place]>::last).copied();
         match (member.presence, last) {
             (Presence::Repeated, _) => {
-                self.visitor.key(&member.name)?;
+                self.name(member)?;
                 self.begin(Composite::List)?;
                 for index in first..end {
                     let Some(place) = self.places.get(index).copied() else { break };
@@ -124,21 +134,21 @@ impl Walk<'_, '_> {
                 self.end()
             }
             (Presence::Map, _) => {
-                self.visitor.key(&member.name)?;
+                self.name(member)?;
                 self.begin(Composite::Map)?;
                 self.entries(member, bytes, first, end)?;
                 self.end()
             }
-            (Presence::Explicit, None) => Ok(()),
+            (Presence::Explicit, None) => self.unfold.pay(1),
             (Presence::Required, None) => {
                 Err(Poison::new(PoisonReason::MissingField, format!("{} is missing", member.name)))
             }
             (Presence::Implicit, None) => {
-                self.visitor.key(&member.name)?;
-                self.visitor.scalar(scalar::default(&member.kind))
+                self.name(member)?;
+                self.give(&member.kind, scalar::default(&member.kind))
             }
             (_, Some(last)) => {
-                self.visitor.key(&member.name)?;
+                self.name(member)?;
                 self.singular(member, bytes, last, first, end)
             }
         }
@@ -169,7 +179,7 @@ impl Walk<'_, '_> {
             }
             _ => {
                 let value = scalar::one(member, last.wire, last.of(bytes))?;
-                self.visitor.scalar(value)
+                self.give(&member.kind, value)
             }
         }
     }
@@ -186,13 +196,13 @@ impl Walk<'_, '_> {
                 let mut wire = Wire::new(content);
                 while !wire.is_done() {
                     let value = scalar::read(&member.kind, &mut wire)?;
-                    self.visitor.scalar(value)?;
+                    self.give(&member.kind, value)?;
                 }
                 Ok(())
             }
             _ => {
                 let value = scalar::one(member, place.wire, content)?;
-                self.visitor.scalar(value)
+                self.give(&member.kind, value)
             }
         }
     }
@@ -239,7 +249,7 @@ impl Walk<'_, '_> {
         match (self.places.get(first..end).and_then(<[Place]>::last).copied(), &member.kind) {
             (Some(last), _) => self.singular(member, bytes, last, first, end)?,
             (None, Scalar::Message(index)) => self.message(*index, &[])?,
-            (None, kind) => self.visitor.scalar(scalar::default(kind))?,
+            (None, kind) => self.give(kind, scalar::default(kind))?,
         }
         self.places.truncate(mark);
         Ok(())
@@ -310,6 +320,20 @@ impl Walk<'_, '_> {
         };
         self.places.truncate(mark);
         given
+    }
+
+    /// The name of a member. One that is absent has no bytes, and of those that are there names may be long.
+    fn name(&mut self, member: &Member) -> Result<(), Poison> {
+        self.unfold.pay(member.name.len() + 1)?;
+        self.visitor.key(&member.name)
+    }
+
+    /// Of an enum one byte may be a long name.
+    fn give(&mut self, kind: &Scalar, value: FieldValue<'_>) -> Result<(), Poison> {
+        if let (Scalar::Enum(_), FieldValue::Str(name)) = (kind, &value) {
+            self.unfold.pay(name.len())?;
+        }
+        self.visitor.scalar(value)
     }
 
     fn begin(&mut self, composite: Composite) -> Result<(), Poison> {
