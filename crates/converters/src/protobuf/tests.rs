@@ -6,6 +6,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 use super::*;
 use crate::registry::wire::{write_message_indexes, write_prefix};
 use crate::registry::{FixedSchemas, Reference, RegisteredSchema, SchemaKind};
+use crate::tests::fingerprint;
 
 const EVERYTHING: &str = r#"syntax = "proto3";
     package test;
@@ -403,6 +404,33 @@ fn types_that_cannot_be_used_say_why() {
     Protobuf::descriptor_set(&pool, "M").unwrap();
     assert!(Protobuf::descriptor_set(&pool, "N").unwrap_err().to_string().contains("no message"));
     assert!(Protobuf::descriptor_set(b"\xff", "M").unwrap_err().to_string().contains("no descriptor set"));
+}
+
+#[test]
+fn all_that_decides_how_bytes_are_read_is_of_a_plain_converters_identity() {
+    let digest = |fields: &str| {
+        let text = format!(
+            "syntax = \"proto3\"; enum E {{ ZERO = 0; ONE = 1; TWO = 2; }} enum F {{ NONE = 0; ONE_ = 2; TWO_ = 1; }} message M {{ {fields} }}"
+        );
+        fingerprint(&Protobuf::proto(&text, "M").unwrap()).digest()
+    };
+    let all = [
+        "int32 a = 1; int32 b = 2;",
+        "int32 a = 2; int32 b = 1;",
+        "sint32 a = 1; int32 b = 2;",
+        "sfixed32 a = 1; int32 b = 2;",
+        "E a = 1;",
+        "F a = 1;",
+        "optional int32 a = 1; optional int32 b = 2;",
+        "oneof o { int32 a = 1; int32 b = 2; }",
+        "oneof o { int32 a = 1; } oneof p { int32 b = 2; }",
+    ]
+    .map(digest);
+    assert!(all.iter().enumerate().all(|(index, digest)| !all[..index].contains(digest)));
+    // However maps are ordered in this process.
+    assert_eq!(digest("E a = 1; F b = 2;"), digest("E a = 1; F b = 2;"));
+    // Golden: a change here makes intents of running pipelines unreadable.
+    assert_eq!(digest("E a = 1; F b = 2;"), 3_841_626_698_857_732_985);
 }
 
 fn varint(mut number: u64) -> Vec<u8> {
