@@ -100,6 +100,8 @@ mod shape;
 mod tokens;
 mod tombstones;
 mod typed;
+#[cfg(any(feature = "protobuf", feature = "shape"))]
+mod unfold;
 mod utf8;
 
 #[cfg(test)]

@@ -147,6 +147,34 @@ async fn filters_of_one_kind_are_any_and_of_several_all() {
 
 /// Letters over many partitions, heavy ones: what waits in memory is stored before there is too much of it.
 #[tokio::test]
+async fn a_letter_that_is_not_taken_hides_none_that_is() {
+    struct Versions(Vec<StoredLetter>);
+
+    #[async_trait::async_trait]
+    impl LetterSource for Versions {
+        async fn next(&mut self) -> Result<Option<Result<StoredLetter, UnreadableLetter>>, StageError> {
+            Ok(self.0.pop().map(Ok))
+        }
+    }
+
+    let orders = lane("orders", 0);
+    let of_version = |version: &str| StoredLetter {
+        record: letter(&orders, 0, Some("v")).record,
+        pipeline: "orders".to_owned(),
+        pipeline_version: version.to_owned(),
+        stage: "convert".to_owned(),
+        reason: "malformed".to_owned(),
+        detail: String::new(),
+    };
+    // The record was poison to two versions; the older letter comes first.
+    let mut letters = Versions(["2", "2", "1"].map(of_version).into());
+    let repairs = MemoryRepairs::new();
+    let report = run(&mut letters, &repairs, LetterFilter::all().pipeline_version("2")).await;
+    assert_eq!((report.read, report.selected, report.repeated, report.repaired), (3, 1, 1, 1));
+    assert_eq!(repairs.rows(&orders).len(), 1);
+}
+
+#[tokio::test]
 async fn letters_of_many_partitions_do_not_wait_for_each_other_in_memory() {
     struct Heavy(i32);
 

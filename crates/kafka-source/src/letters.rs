@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use aqueduct_core::{
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::client::LastError;
@@ -147,8 +148,7 @@ struct Reader {
     consumer: BaseConsumer<LetterContext>,
     brokers: String,
     topic: String,
-    /// Partitions that are not read to their end yet, with the end.
-    open: BTreeMap<i32, i64>,
+    open: Open,
 }
 
 impl Reader {
@@ -164,7 +164,7 @@ impl Reader {
             config.create_with_context(context).map_err(KafkaSourceError::Client)?;
         let brokers = connection.brokers().to_owned();
         let deadline = Instant::now() + connect::PATIENCE;
-        let mut reader = Self { consumer, brokers, topic, open: BTreeMap::new() };
+        let mut reader = Self { consumer, brokers, topic, open: Open::default() };
         loop {
             let Err(error) = reader.find_ends(connect::attempt(deadline))? else { return Ok(reader) };
             // Errors come as events, which somebody has to take. Nothing is assigned, so no letter is among them.
@@ -197,14 +197,14 @@ impl Reader {
             return Err(KafkaSourceError::UnknownTopic { topic, brokers });
         };
         let mut assignment = TopicPartitionList::new();
-        self.open.clear();
+        self.open.0.clear();
         for partition in topic.partitions() {
             let (low, high) = match self.consumer.fetch_watermarks(&self.topic, partition.id(), timeout) {
                 Ok(ends) => ends,
                 Err(error) => return Ok(Err(error)),
             };
             if low < high {
-                self.open.insert(partition.id(), high);
+                self.open.0.insert(partition.id(), high);
                 let added = assignment.add_partition_offset(
                     &self.topic,
                     partition.id(),
@@ -220,55 +220,95 @@ impl Reader {
     fn read(&mut self) -> Result<VecDeque<Found>, KafkaSourceError> {
         let (mut ready, mut bytes) = (VecDeque::new(), 0);
         let mut silent_since = Instant::now();
-        while !self.open.is_empty() && ready.len() < READ_LETTERS && bytes < READ_BYTES {
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) => {
-                    silent_since = Instant::now();
-                    let (partition, offset) = (message.partition(), message.offset());
-                    let Some(end) = self.open.get(&partition).copied() else { continue };
-                    if offset < end {
+        while !self.open.is_done() && ready.len() < READ_LETTERS && bytes < READ_BYTES {
+            let silence = match self.consumer.poll(POLL) {
+                Some(Ok(message)) => match self.open.reached(message.partition(), message.offset()) {
+                    Reached::Letter => {
                         bytes += message.payload_len();
                         ready.push_back(letter(&message));
+                        None
                     }
-                    if offset + 1 >= end {
-                        self.open.remove(&partition);
-                    }
-                }
+                    Reached::End => None,
+                    Reached::Beyond => Some("no record came".to_owned()),
+                },
                 // What is behind the last record of the topic may be markers of transactions.
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    silent_since = Instant::now();
-                    self.open.remove(&partition);
-                }
-                Some(Err(_)) | None if silent_since.elapsed() < PATIENCE => {
-                    // Nobody waits for more while there is something to do.
-                    if !ready.is_empty() {
-                        break;
-                    }
-                }
-                silence => {
-                    let detail = match silence {
-                        Some(Err(error)) => error.to_string(),
-                        _ => "no record came".to_owned(),
-                    };
-                    let (brokers, waited) = (self.brokers.clone(), PATIENCE);
-                    return Err(KafkaSourceError::Unreachable { brokers, waited, detail });
-                }
+                Some(Err(KafkaError::PartitionEOF(partition))) if self.open.ended(partition) => None,
+                Some(Err(error)) => Some(error.to_string()),
+                None => Some("no record came".to_owned()),
+            };
+            let Some(detail) = silence else {
+                silent_since = Instant::now();
+                continue;
+            };
+            if silent_since.elapsed() >= PATIENCE {
+                let (brokers, waited) = (self.brokers.clone(), PATIENCE);
+                return Err(KafkaSourceError::Unreachable { brokers, waited, detail });
+            }
+            // Nobody waits for more while there is something to do.
+            if !ready.is_empty() {
+                break;
             }
         }
         Ok(ready)
     }
 }
 
+/// Partitions that are not read to their end yet, with the end.
+#[derive(Default)]
+struct Open(BTreeMap<i32, i64>);
+
+/// What a record is to a partition.
+#[derive(Debug, PartialEq, Eq)]
+enum Reached {
+    /// One of those to be read.
+    Letter,
+    /// None, but all before it have been read.
+    End,
+    /// None, and that was known: it came since. It says nothing of the partitions that are waited for.
+    Beyond,
+}
+
+impl Open {
+    fn is_done(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn reached(&mut self, partition: i32, offset: i64) -> Reached {
+        let Some(end) = self.0.get(&partition).copied() else { return Reached::Beyond };
+        if offset + 1 >= end {
+            self.0.remove(&partition);
+        }
+        if offset < end { Reached::Letter } else { Reached::End }
+    }
+
+    /// Whether it was waited for.
+    fn ended(&mut self, partition: i32) -> bool {
+        self.0.remove(&partition).is_some()
+    }
+}
+
 /// What a message holds, if it is a letter of ours.
 fn letter(message: &BorrowedMessage<'_>) -> Found {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key, header.value)).collect::<Vec<_>>()
-    });
-    let (key, value) = (message.key(), message.payload());
-    read_letter(&headers, key, value).map_err(|detail| {
+    letter_of(message.headers(), message.key(), message.payload()).map_err(|detail| {
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
         UnreadableLetter { place: format!("{topic}[{partition}]@{offset}"), detail }
     })
+}
+
+fn letter_of<H: Headers>(
+    headers: Option<&H>,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Result<StoredLetter, String> {
+    let headers = match headers {
+        // The binding panics on names that are not UTF-8, and anybody may write to the topic.
+        Some(headers) => catch_unwind(AssertUnwindSafe(|| {
+            headers.iter().map(|header| (header.key, header.value)).collect::<Vec<_>>()
+        }))
+        .map_err(|_| "the name of a header is not UTF-8".to_owned())?,
+        None => Vec::new(),
+    };
+    read_letter(&headers, key, value)
 }
 
 /// The record's own headers come first, as they were; a record that was a letter itself has an older set of ours among them.
@@ -336,6 +376,40 @@ mod tests {
 
     use super::*;
     use crate::dead_letter::KafkaDeadLetters;
+
+    /// Headers as the binding gives them if a name is not UTF-8.
+    struct Damaged;
+
+    impl Headers for Damaged {
+        fn count(&self) -> usize {
+            1
+        }
+
+        fn try_get(&self, _: usize) -> Option<rdkafka::message::Header<'_, &[u8]>> {
+            panic!("Utf8Error")
+        }
+    }
+
+    #[test]
+    fn a_header_whose_name_is_no_text_makes_no_letter() {
+        let why = letter_of(Some(&Damaged), None, Some(b"v")).unwrap_err();
+        assert_eq!(why, "the name of a header is not UTF-8");
+        let why = letter_of(None::<&Damaged>, None, Some(b"v")).unwrap_err();
+        assert_eq!(why, format!("it has no header {FIRST}"));
+    }
+
+    #[test]
+    fn what_comes_since_is_no_progress() {
+        let mut open = Open([(0, 2), (1, 5)].into());
+        assert_eq!(open.reached(0, 0), Reached::Letter);
+        assert_eq!((open.reached(0, 1), open.is_done()), (Reached::Letter, false));
+        // The first partition is done, and written to; the second has not begun.
+        assert_eq!((open.reached(0, 2), open.ended(0)), (Reached::Beyond, false));
+        // Compacted away up to its end.
+        assert_eq!((open.reached(1, 7), open.is_done()), (Reached::End, true));
+        let mut open = Open([(1, 5)].into());
+        assert_eq!((open.ended(1), open.ended(1), open.is_done()), (true, false, true));
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]

@@ -1,6 +1,6 @@
 //! Makes a schema, or a writer's and a reader's, into a plan: Avro's schema resolution, once per schema.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::check::check_default;
@@ -34,8 +34,13 @@ pub(super) fn compile(
 ) -> Result<Plan, AvroSchemaError> {
     // Always: it bounds how deep and how wide the writer's schema is.
     let declared = declare(writer, version)?;
-    let mut compiler =
-        Compiler { writer, reader: reader.map(|it| &*it.schema), ops: Vec::new(), done: HashMap::new() };
+    let mut compiler = Compiler {
+        writer,
+        reader: reader.map(|it| &*it.schema),
+        ops: Vec::new(),
+        done: HashMap::new(),
+        refused: HashSet::new(),
+    };
     let root = match compiler.reader {
         Some(reader) => compiler.resolved(writer.root(), reader.root(), 0)?,
         None => compiler.alone(Side::Writer, writer.root())?,
@@ -84,6 +89,8 @@ struct Compiler<'s> {
     reader: Option<&'s AvroSchema>,
     ops: Vec<Op>,
     done: HashMap<Key, OpId>,
+    /// Of those the ones that cannot be resolved, not those that are not complete.
+    refused: HashSet<OpId>,
 }
 
 impl<'s> Compiler<'s> {
@@ -204,14 +211,14 @@ impl<'s> Compiler<'s> {
         }
     }
 
-    /// The branch that is the same kind of type, or else the first that can show the value.
+    /// The branch that is the same type, or else the first that can show the value.
     fn reader_union(&mut self, w: TypeId, ids: &[TypeId], level: usize) -> Result<OpId, AvroSchemaError> {
         let (written, reader) = (self.writer.get(w), self.side(Side::Reader));
-        let same = ids.iter().position(|id| is_same(written, reader.get(*id)));
+        let mut candidates: Vec<(usize, TypeId)> = ids.iter().copied().enumerate().collect();
+        candidates.sort_by_key(|(_, id)| likeness(written, reader.get(*id)));
         let mut found = None;
-        for index in same.into_iter().chain(0..ids.len()) {
-            let Some(id) = ids.get(index) else { continue };
-            if let Ok(of) = self.resolved(w, *id, level + 1) {
+        for (index, id) in candidates {
+            if let Ok(of) = self.resolved(w, id, level + 1) {
                 found = Some((index, of));
                 break;
             }
@@ -240,7 +247,11 @@ impl<'s> Compiler<'s> {
             )));
         }
         if let Some(op) = self.done.get(&Key::Resolved(w, r)) {
-            return Ok(*op);
+            // Whoever asks may have another branch to try.
+            return match self.ops.get(op.0 as usize) {
+                Some(Op::Refused(why)) if self.refused.contains(op) => Err(refused(&**why)),
+                _ => Ok(*op),
+            };
         }
         let op = self.put(placeholder())?;
         self.done.insert(Key::Resolved(w, r), op);
@@ -252,6 +263,7 @@ impl<'s> Compiler<'s> {
             Err(error) => {
                 // Something that has been resolved may refer to it.
                 self.set(op, Op::Refused(error.0.as_str().into()));
+                self.refused.insert(op);
                 Err(error)
             }
         }
@@ -339,14 +351,16 @@ fn same_name(wrote: &Name, reads: &Name) -> bool {
     wrote.short() == reads.short() || reads.aliases.contains(&wrote.full)
 }
 
-/// Whether a branch is what was written, without any promotion.
-fn is_same(written: &Type, shown: &Type) -> bool {
+/// How near a branch is to what was written, nearest first: two versions of a type may only differ by their namespaces.
+fn likeness(written: &Type, shown: &Type) -> u8 {
+    if std::mem::discriminant(written) != std::mem::discriminant(shown) {
+        return 3;
+    }
     match (written.name(), shown.name()) {
-        (Some(wrote), Some(reads)) => {
-            std::mem::discriminant(written) == std::mem::discriminant(shown) && same_name(wrote, reads)
-        }
-        (None, None) => std::mem::discriminant(written) == std::mem::discriminant(shown),
-        _ => false,
+        (Some(wrote), Some(reads)) if wrote.full == reads.full => 0,
+        (Some(wrote), Some(reads)) if reads.aliases.contains(&wrote.full) => 1,
+        (Some(wrote), Some(reads)) if !same_name(wrote, reads) => 3,
+        _ => 2,
     }
 }
 

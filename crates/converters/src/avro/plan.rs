@@ -25,7 +25,7 @@ impl Plan {
 }
 
 /// Where a step stands in its [`Plan`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OpId(pub(super) u32);
 
 /// How one value is read.

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::json::JsonValue;
 use crate::shape::{self, Kind, Members, Pairs, Shape};
+use crate::unfold::Unfold;
 
 /// What a schema's text says.
 #[derive(Debug)]
@@ -41,10 +42,11 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, Poison> {
         let text = format!("the schema has {} bytes, the limit is {SCHEMA_MAX}", text.len());
         return Err(Poison::new(PoisonReason::TooLarge, text));
     }
+    let mut unfold = Unfold::of(text.len());
     let text: Text = serde_json::from_slice(text).map_err(|error| {
         refused(&format!("its json is no schema of connect, noticed at column {}", error.column()))
     })?;
-    let (shape, field) = read(&text, "")?;
+    let (shape, field) = read(&text, "", &mut unfold)?;
     let mut schema = Schema::of_root(field);
     if let Some(name) = &text.name {
         schema = schema.with_name(name);
@@ -55,8 +57,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, Poison> {
     Ok(Parsed { shape, schema: schema.into() })
 }
 
-fn read(text: &Text, name: &str) -> Result<(Shape, Field), Poison> {
-    let (kind, data_type) = kind(text)?;
+fn read(text: &Text, name: &str, unfold: &mut Unfold) -> Result<(Shape, Field), Poison> {
+    let (kind, data_type) = kind(text, unfold)?;
     let mut shape = Shape::new(kind);
     shape.nullable = text.optional;
     let mut field = Field::new(name, data_type);
@@ -70,7 +72,7 @@ fn read(text: &Text, name: &str) -> Result<(Shape, Field), Poison> {
         // On one line and known to fit, as the payload is.
         let checked =
             JsonValue::parse(default.get().to_owned().into()).map_err(|_| refused("a default is damaged"))?;
-        shape::check(&shape, checked.as_bytes())
+        shape::check_default(&shape, checked.as_bytes(), unfold)
             .map_err(|poison| refused(&format!("the default of {name:?}: {}", poison.detail())))?;
         shape.default = Some(String::from_utf8_lossy(checked.as_bytes()).into());
         if let Some(literal) = shape.literal() {
@@ -80,7 +82,7 @@ fn read(text: &Text, name: &str) -> Result<(Shape, Field), Poison> {
     Ok((shape, field))
 }
 
-fn kind(text: &Text) -> Result<(Kind, DataType), Poison> {
+fn kind(text: &Text, unfold: &mut Unfold) -> Result<(Kind, DataType), Poison> {
     let whole = |min: i64, max: i64| Kind::Whole { min, max };
     let logical = text.name.as_deref().and_then(|name| name.strip_prefix("org.apache.kafka.connect.data."));
     Ok(match (text.kind.as_str(), logical) {
@@ -111,12 +113,12 @@ fn kind(text: &Text) -> Result<(Kind, DataType), Poison> {
         ("string", _) => (Kind::Str, DataType::String),
         ("bytes", _) => (Kind::Bytes, DataType::Bytes),
         ("array", _) => {
-            let (shape, field) = read(part(text.items.as_deref(), "an array", "items")?, "")?;
+            let (shape, field) = read(part(text.items.as_deref(), "an array", "items")?, "", unfold)?;
             (Kind::List(Box::new(shape)), DataType::List(Box::new(field)))
         }
         ("map", _) => {
-            let (value, field) = read(part(text.values.as_deref(), "a map", "values")?, "")?;
-            let (key, _) = read(part(text.keys.as_deref(), "a map", "keys")?, "")?;
+            let (value, field) = read(part(text.values.as_deref(), "a map", "values")?, "", unfold)?;
+            let (key, _) = read(part(text.keys.as_deref(), "a map", "keys")?, "", unfold)?;
             let kind = match key {
                 // As Kafka's converter has it: an object if the keys are text that may not be null.
                 Shape { kind: Kind::Str, nullable: false, .. } => Kind::Map(Box::new(value)),
@@ -129,16 +131,16 @@ fn kind(text: &Text) -> Result<(Kind, DataType), Poison> {
             };
             (kind, DataType::Map(Box::new(field)))
         }
-        ("struct", _) => members(text.fields.as_deref().unwrap_or_default())?,
+        ("struct", _) => members(text.fields.as_deref().unwrap_or_default(), unfold)?,
         _ => return Err(refused("a type is none of connect's")),
     })
 }
 
-fn members(texts: &[Text]) -> Result<(Kind, DataType), Poison> {
+fn members(texts: &[Text], unfold: &mut Unfold) -> Result<(Kind, DataType), Poison> {
     let (mut members, mut fields) = (Vec::new(), Vec::new());
     for text in texts {
         let name = text.field.as_deref().ok_or_else(|| refused("a member of a struct has no \"field\""))?;
-        let (shape, field) = read(text, name)?;
+        let (shape, field) = read(text, name, unfold)?;
         members.push((name.into(), shape));
         fields.push(field);
     }

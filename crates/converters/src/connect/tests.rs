@@ -66,6 +66,34 @@ fn every_type_of_connect_is_read() {
 }
 
 #[test]
+fn what_defaults_unfold_to_has_a_limit() {
+    // A hundred of the next in each: a hundred to the power of `levels` in some kilobytes.
+    let nested = |levels: usize| {
+        let elements = format!("[{}]", vec!["{}"; 100].join(","));
+        (0..levels).fold(r#"{"type":"int8","field":"x","default":1}"#.to_owned(), |inner, _| {
+            format!(r#"{{"type":"array","field":"x","items":{{"type":"struct","fields":[{inner}]}},"default":{elements}}}"#)
+        })
+    };
+    let value = read(&envelope(&nested(2), "null")).unwrap();
+    assert_eq!(json(&value).matches("{\"x\":1}").count(), 10_000);
+    let poison = read(&envelope(&nested(8), "null")).unwrap_err();
+    assert!(poison.detail().contains("unfolds to more than 1048576 bytes"), "{poison}");
+    // Nor may a small payload be made of many large ones.
+    let schema =
+        format!(r#"{{"type":"array","items":{{"type":"string","default":"{}"}}}}"#, "x".repeat(2000));
+    let nulls = |count: usize| format!("[{}]", vec!["null"; count].join(","));
+    read(&envelope(&schema, &nulls(10_000))).unwrap_err();
+    read(&envelope(&schema, &nulls(1000))).unwrap();
+    let members: Vec<String> =
+        (0..1000).map(|index| format!(r#"{{"field":"{index}","type":"int8","optional":true}}"#)).collect();
+    let schema =
+        format!(r#"{{"type":"array","items":{{"type":"struct","fields":[{}]}}}}"#, members.join(","));
+    let structs = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+    read(&envelope(&schema, &structs(1000))).unwrap();
+    assert_eq!(read(&envelope(&schema, &structs(10_000))).unwrap_err().reason(), PoisonReason::TooLarge);
+}
+
+#[test]
 fn values_of_one_schema_share_it() {
     let converter = ConnectJson::new();
     let value = |payload: &str| match convert(

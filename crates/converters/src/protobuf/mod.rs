@@ -181,8 +181,8 @@ impl Converter for Protobuf {
             }
             // The type decides what is stored.
             Messages::Plain(plan) => {
-                let digest = plan.schema.digest();
-                parts.put("converter", format_args!("protobuf/1 {digest:016x} tombstones={tombstones}"));
+                let digest = plan.digest();
+                parts.put("converter", format_args!("protobuf/2 {digest:016x} tombstones={tombstones}"));
             }
         }
     }

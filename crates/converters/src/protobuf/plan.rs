@@ -1,10 +1,12 @@
 //! What the walk needs to know of message types, and the columns that they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use aqueduct_core::{DataType, Field, Schema, TimeUnit};
 use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A message type with all it is made of.
 #[derive(Debug)]
@@ -93,6 +95,30 @@ impl Message {
     pub(super) fn index_of(&self, number: u32) -> Option<usize> {
         let at = self.by_number.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.by_number.get(at).map(|(_, index)| *index)
+    }
+}
+
+impl Plan {
+    /// What decides which values bytes are read as: the columns, and how their fields are numbered and encoded.
+    pub(super) fn digest(&self) -> u64 {
+        let mut text = format!("{:016x}", self.schema.digest());
+        for message in &self.messages {
+            // The debug forms keep names apart, whatever they hold. Writing to a string cannot fail.
+            write!(text, "\n{:?}", message.special).ok();
+            let mut numbers = message.by_number.clone();
+            numbers.sort_unstable_by_key(|(_, index)| *index);
+            for ((number, _), member) in numbers.iter().zip(&message.members) {
+                let Member { name, kind, presence, oneof } = member;
+                write!(text, "\n {number} {name:?} {presence:?} {oneof:?} ").ok();
+                let Scalar::Enum(names) = kind else {
+                    write!(text, "{kind:?}").ok();
+                    continue;
+                };
+                let by_number: BTreeMap<_, _> = names.by_number.iter().collect();
+                write!(text, "Enum({} {by_number:?})", names.default).ok();
+            }
+        }
+        xxh3_64(text.as_bytes())
     }
 }
 
@@ -206,7 +232,12 @@ fn presence(field: &FieldDescriptor) -> Presence {
     }
 }
 
+/// By its name, if it is in Google's own file: a schema may call a type of its own the same. Imports of these files are Google's
+/// whatever the registry has.
 fn special(message: &MessageDescriptor) -> Special {
+    if !GOOGLE_FILES.contains(&message.parent_file().name()) {
+        return Special::None;
+    }
     match message.full_name().strip_prefix("google.protobuf.") {
         Some("Timestamp") => Special::Timestamp,
         Some("Duration") => Special::Duration,
@@ -239,7 +270,11 @@ impl Columns {
             Special::Duration => return Ok(DataType::Decimal { precision: DURATION_DIGITS, scale: 9 }),
             Special::Wrapper => {
                 let value = message.get_field(1).ok_or("a wrapper has no value")?;
-                return self.element(&value);
+                // Google's hold scalars; a descriptor set may have other files under their names.
+                return match value.kind() {
+                    Kind::Message(_) => Err("a wrapper holds a message".to_owned()),
+                    _ => self.element(&value),
+                };
             }
             Special::Struct | Special::Value | Special::List | Special::Any => return Ok(DataType::Json),
         }
@@ -325,6 +360,14 @@ fn comments(file: &FileDescriptor) -> HashMap<Vec<i32>, String> {
     commented.collect()
 }
 
+/// Where the types are that are read as more than their fields.
+const GOOGLE_FILES: [&str; 5] = [
+    "google/protobuf/any.proto",
+    "google/protobuf/duration.proto",
+    "google/protobuf/struct.proto",
+    "google/protobuf/timestamp.proto",
+    "google/protobuf/wrappers.proto",
+];
 /// Fields with those of all messages within, and message types.
 const FIELDS_MAX: usize = 10_000;
 /// Message types that lead to each other.

@@ -6,6 +6,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 use super::*;
 use crate::registry::wire::{write_message_indexes, write_prefix};
 use crate::registry::{FixedSchemas, Reference, RegisteredSchema, SchemaKind};
+use crate::tests::fingerprint;
 
 const EVERYTHING: &str = r#"syntax = "proto3";
     package test;
@@ -191,6 +192,38 @@ fn nesting_has_a_limit() {
 }
 
 #[test]
+fn types_that_only_have_googles_names_are_not_googles() {
+    let own = r#"syntax = "proto3"; package google.protobuf; message Int64Value { Int64Value value = 1; }
+        message Value { Value value = 1; } message Timestamp { string text = 1; }
+        message M { Int64Value w = 1; Value v = 2; Timestamp t = 3; }"#;
+    assert_eq!(
+        schema(own),
+        "google.protobuf.M struct{w:struct{value:json?}?,v:struct{value:json?}?,t:struct{text:string}?}"
+    );
+    let nested = |levels: usize| (0..levels).fold(Vec::new(), |inner, _| length(1, &inner));
+    assert_eq!(read(own, &length(2, &nested(1))).unwrap(), r#"{"v":{"value":{}}}"#);
+    read(own, &length(2, &nested(126))).unwrap();
+    assert!(read(own, &length(2, &nested(20_000))).unwrap_err().contains("deeper than 128"));
+    // A descriptor set may have such types even in files with Google's names.
+    let file = |name: &str, message: &str| {
+        let file = source::compile(&own.replace("message M", "message N"), HashMap::new()).unwrap();
+        let mut file = file.file_descriptor_proto().clone();
+        file.name = Some(name.to_owned());
+        let mut pool = prost_reflect::DescriptorPool::new();
+        pool.add_file_descriptor_proto(file).unwrap();
+        plan::plan(&pool.get_message_by_name(&format!("google.protobuf.{message}")).unwrap(), None)
+    };
+    assert_eq!(
+        file("google/protobuf/wrappers.proto", "Int64Value").unwrap_err(),
+        "a wrapper holds a message"
+    );
+    let plan = Arc::new(file("google/protobuf/struct.proto", "Value").unwrap());
+    value(&plan, &nested(257)).unwrap();
+    let poison = value(&plan, &nested(258)).unwrap_err();
+    assert!(poison.detail().contains("deeper than 128"), "{poison}");
+}
+
+#[test]
 fn parts_of_parts_have_a_limit() {
     // Each level in two parts, the second of which holds the next.
     let split = |levels: usize| {
@@ -203,6 +236,35 @@ fn parts_of_parts_have_a_limit() {
     };
     read(SMALL, &split(3)).unwrap();
     assert!(read(SMALL, &split(60)).unwrap_err().contains("too many parts of parts"));
+}
+
+#[test]
+fn what_a_message_unfolds_to_has_a_limit() {
+    let names: Vec<String> = (1..=1000).map(|number| format!("int32 n{number:0>99} = {number};")).collect();
+    let long = "A".repeat(2000);
+    let text = format!(
+        "syntax = \"proto3\"; message W {{ {} }} enum E {{ {long} = 0; }} message M {{ repeated W ws = 1; repeated E es = 2; }}",
+        names.concat()
+    );
+    let plan = Arc::new(plan::plan(&descriptor(&text, "M"), None).unwrap());
+    // An empty one takes two bytes and becomes 101 for each of its members; the two names of the root take six.
+    let of_w = |count: usize| length(1, &[]).repeat(count);
+    let most = (crate::unfold::MAX - 6) / (101_000 - 2 * crate::unfold::PER_BYTE);
+    value(&plan, &of_w(most as usize)).unwrap();
+    let poison = value(&plan, &of_w(most as usize + 1)).unwrap_err();
+    assert_eq!(poison.reason(), PoisonReason::TooLarge);
+    assert!(poison.detail().contains("unfolds to more than 1048576 bytes"), "{poison}");
+    // A symbol takes one byte.
+    value(&plan, &length(2, &[0; 500])).unwrap();
+    assert_eq!(value(&plan, &length(2, &[0; 1000])).unwrap_err().reason(), PoisonReason::TooLarge);
+    // An absent member that is shown as nothing has to be passed over all the same.
+    let names: Vec<String> =
+        (1..=1000).map(|number| format!("optional int32 n{number} = {number};")).collect();
+    let text =
+        format!("syntax = \"proto3\"; message W {{ {} }} message M {{ repeated W ws = 1; }}", names.concat());
+    let plan = Arc::new(plan::plan(&descriptor(&text, "M"), None).unwrap());
+    value(&plan, &of_w(2000)).unwrap();
+    assert_eq!(value(&plan, &of_w(3000)).unwrap_err().reason(), PoisonReason::TooLarge);
 }
 
 #[test]
@@ -342,6 +404,33 @@ fn types_that_cannot_be_used_say_why() {
     Protobuf::descriptor_set(&pool, "M").unwrap();
     assert!(Protobuf::descriptor_set(&pool, "N").unwrap_err().to_string().contains("no message"));
     assert!(Protobuf::descriptor_set(b"\xff", "M").unwrap_err().to_string().contains("no descriptor set"));
+}
+
+#[test]
+fn all_that_decides_how_bytes_are_read_is_of_a_plain_converters_identity() {
+    let digest = |fields: &str| {
+        let text = format!(
+            "syntax = \"proto3\"; enum E {{ ZERO = 0; ONE = 1; TWO = 2; }} enum F {{ NONE = 0; ONE_ = 2; TWO_ = 1; }} message M {{ {fields} }}"
+        );
+        fingerprint(&Protobuf::proto(&text, "M").unwrap()).digest()
+    };
+    let all = [
+        "int32 a = 1; int32 b = 2;",
+        "int32 a = 2; int32 b = 1;",
+        "sint32 a = 1; int32 b = 2;",
+        "sfixed32 a = 1; int32 b = 2;",
+        "E a = 1;",
+        "F a = 1;",
+        "optional int32 a = 1; optional int32 b = 2;",
+        "oneof o { int32 a = 1; int32 b = 2; }",
+        "oneof o { int32 a = 1; } oneof p { int32 b = 2; }",
+    ]
+    .map(digest);
+    assert!(all.iter().enumerate().all(|(index, digest)| !all[..index].contains(digest)));
+    // However maps are ordered in this process.
+    assert_eq!(digest("E a = 1; F b = 2;"), digest("E a = 1; F b = 2;"));
+    // Golden: a change here makes intents of running pipelines unreadable.
+    assert_eq!(digest("E a = 1; F b = 2;"), 3_841_626_698_857_732_985);
 }
 
 fn varint(mut number: u64) -> Vec<u8> {

@@ -14,11 +14,20 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::plan::{Member, Message, Plan, Presence, Scalar, Special};
 use super::scalar;
 use super::wire::{Wire, WireType, malformed, too_deep};
+use crate::unfold::Unfold;
 
 /// Gives the message to `visitor`.
 pub(super) fn visit(plan: &Plan, bytes: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-    let mut walk =
-        Walk { plan, visitor, places: Vec::new(), depth: 0, copies: bytes.len().saturating_mul(COPIES_MAX) };
+    let copies = bytes.len().saturating_mul(COPIES_MAX);
+    let mut walk = Walk {
+        plan,
+        visitor,
+        places: Vec::new(),
+        depth: 0,
+        messages: 0,
+        copies,
+        unfold: Unfold::of(bytes.len()),
+    };
     walk.message(0, bytes)
 }
 
@@ -28,8 +37,11 @@ pub(super) struct Walk<'p, 'v> {
     /// Of the messages that are open, the innermost last.
     places: Vec<Place>,
     depth: usize,
+    /// Messages that are open. A `Value` is one, and no level.
+    messages: usize,
     /// Bytes that may still be put together.
     copies: usize,
+    unfold: Unfold,
 }
 
 /// Where a field's content is.
@@ -49,6 +61,16 @@ impl Place {
 
 impl Walk<'_, '_> {
     fn message(&mut self, index: usize, bytes: &[u8]) -> Result<(), Poison> {
+        if self.messages >= MESSAGES_DEEP_MAX {
+            return Err(too_deep());
+        }
+        self.messages += 1;
+        self.content(index, bytes)?;
+        self.messages -= 1;
+        Ok(())
+    }
+
+    fn content(&mut self, index: usize, bytes: &[u8]) -> Result<(), Poison> {
         let plan = self.plan;
         let Some(message) = plan.messages.get(index) else { return self.visitor.scalar(FieldValue::Null) };
         match message.special {
@@ -103,7 +125,7 @@ impl Walk<'_, '_> {
         let last = self.places.get(first..end).and_then(<[Place]>::last).copied();
         match (member.presence, last) {
             (Presence::Repeated, _) => {
-                self.visitor.key(&member.name)?;
+                self.name(member)?;
                 self.begin(Composite::List)?;
                 for index in first..end {
                     let Some(place) = self.places.get(index).copied() else { break };
@@ -112,21 +134,21 @@ impl Walk<'_, '_> {
                 self.end()
             }
             (Presence::Map, _) => {
-                self.visitor.key(&member.name)?;
+                self.name(member)?;
                 self.begin(Composite::Map)?;
                 self.entries(member, bytes, first, end)?;
                 self.end()
             }
-            (Presence::Explicit, None) => Ok(()),
+            (Presence::Explicit, None) => self.unfold.pay(1),
             (Presence::Required, None) => {
                 Err(Poison::new(PoisonReason::MissingField, format!("{} is missing", member.name)))
             }
             (Presence::Implicit, None) => {
-                self.visitor.key(&member.name)?;
-                self.visitor.scalar(scalar::default(&member.kind))
+                self.name(member)?;
+                self.give(&member.kind, scalar::default(&member.kind))
             }
             (_, Some(last)) => {
-                self.visitor.key(&member.name)?;
+                self.name(member)?;
                 self.singular(member, bytes, last, first, end)
             }
         }
@@ -157,7 +179,7 @@ impl Walk<'_, '_> {
             }
             _ => {
                 let value = scalar::one(member, last.wire, last.of(bytes))?;
-                self.visitor.scalar(value)
+                self.give(&member.kind, value)
             }
         }
     }
@@ -174,13 +196,13 @@ impl Walk<'_, '_> {
                 let mut wire = Wire::new(content);
                 while !wire.is_done() {
                     let value = scalar::read(&member.kind, &mut wire)?;
-                    self.visitor.scalar(value)?;
+                    self.give(&member.kind, value)?;
                 }
                 Ok(())
             }
             _ => {
                 let value = scalar::one(member, place.wire, content)?;
-                self.visitor.scalar(value)
+                self.give(&member.kind, value)
             }
         }
     }
@@ -227,7 +249,7 @@ impl Walk<'_, '_> {
         match (self.places.get(first..end).and_then(<[Place]>::last).copied(), &member.kind) {
             (Some(last), _) => self.singular(member, bytes, last, first, end)?,
             (None, Scalar::Message(index)) => self.message(*index, &[])?,
-            (None, kind) => self.visitor.scalar(scalar::default(kind))?,
+            (None, kind) => self.give(kind, scalar::default(kind))?,
         }
         self.places.truncate(mark);
         Ok(())
@@ -298,6 +320,20 @@ impl Walk<'_, '_> {
         };
         self.places.truncate(mark);
         given
+    }
+
+    /// The name of a member. One that is absent has no bytes, and of those that are there names may be long.
+    fn name(&mut self, member: &Member) -> Result<(), Poison> {
+        self.unfold.pay(member.name.len() + 1)?;
+        self.visitor.key(&member.name)
+    }
+
+    /// Of an enum one byte may be a long name.
+    fn give(&mut self, kind: &Scalar, value: FieldValue<'_>) -> Result<(), Poison> {
+        if let (Scalar::Enum(_), FieldValue::Str(name)) = (kind, &value) {
+            self.unfold.pay(name.len())?;
+        }
+        self.visitor.scalar(value)
     }
 
     fn begin(&mut self, composite: Composite) -> Result<(), Poison> {
@@ -402,5 +438,7 @@ pub(super) fn seconds(nanos: i128) -> FieldValue<'static> {
     FieldValue::Decimal(Decimal::from_i128(nanos, 9))
 }
 
+/// Messages within messages: at every level a `Struct` or a `ListValue` and a `Value`, and one that ends there.
+const MESSAGES_DEEP_MAX: usize = 2 * NESTING_MAX + 2;
 /// How often the bytes of a record may be copied to put the pieces of messages together.
 const COPIES_MAX: usize = 4;

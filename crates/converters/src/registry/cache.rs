@@ -23,7 +23,8 @@ use super::source::{SchemaAnswer, SchemaSource};
 ///   keeps those of its latest batch.
 /// - Every schema is fetched and parsed once, also when many lanes meet it at once; a failure is told to all that wait for it.
 ///   [`FETCHES_MAX`](Self::FETCHES_MAX) fetches run at a time.
-/// - `read` takes no lock and allocates nothing.
+/// - `read` takes no lock and allocates nothing, if all who share the cache have lanes of their own. Two that read one lane may
+///   find each other's entries as the lane's latest; those of their own are then looked up among all that are kept.
 ///
 /// # Memory
 /// It keeps [`CAPACITY`](Self::CAPACITY) schemas unless [told otherwise](Self::with_capacity), and throws out what was not used
@@ -214,7 +215,8 @@ impl<P: Send + Sync + 'static> SchemaCache<P> {
         })
     }
 
-    /// Looks at an entry; `None` if the id was not among those of the lane's latest [`prepare`](Self::prepare).
+    /// Looks at an entry of the lane's latest [`prepare`](Self::prepare), or else, under a lock, one that is kept: two that share a
+    /// cache, such as clones of a converter, may read one lane by turns. `None` if there is none.
     pub fn read_entry<R>(
         &self,
         lane: &TopicPartition,
@@ -222,8 +224,14 @@ impl<P: Send + Sync + 'static> SchemaCache<P> {
         read: impl FnOnce(Option<&Entry<P>>) -> R,
     ) -> R {
         let lanes = self.lanes.load();
-        let slot = lanes.get(lane).and_then(|view| find(view, id));
-        read(slot.map(|slot| &slot.entry))
+        if let Some(slot) = lanes.get(lane).and_then(|view| find(view, id)) {
+            return read(Some(&slot.entry));
+        }
+        let kept = self.store().slots.get(&id).cloned();
+        if let Some(slot) = &kept {
+            self.touch(slot);
+        }
+        read(kept.as_deref().map(|slot| &slot.entry))
     }
 
     /// Schemas kept, those in the hands of lanes among them.

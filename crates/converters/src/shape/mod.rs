@@ -13,6 +13,8 @@ use hashbrown::HashMap;
 use crate::owned::into_static;
 
 pub(crate) use self::lookup::field;
+#[cfg(feature = "connect-json")]
+pub(crate) use self::walk::check_default;
 pub(crate) use self::walk::{check, visit};
 
 mod lookup;

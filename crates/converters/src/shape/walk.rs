@@ -9,11 +9,11 @@ use crate::json;
 use crate::json::lookup::skip_value;
 use crate::json::text::{skip_space, skip_string};
 use crate::nobody::Nobody;
+use crate::unfold::Unfold;
 
 /// Gives `text`, a valid JSON document, to `visitor` as what `shape` makes of it.
 pub(crate) fn visit(shape: &Shape, text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-    let mut walk = Walk { text, visitor };
-    walk.value(shape, skip_space(text, 0), &Place::Root).map(drop)
+    within(shape, text, visitor, &mut Unfold::of(text.len()))
 }
 
 /// Checks that the document fits.
@@ -21,9 +21,27 @@ pub(crate) fn check(shape: &Shape, text: &[u8]) -> Result<(), Poison> {
     visit(shape, text, &mut Nobody)
 }
 
+/// Checks that a default fits. Defaults are made of those within, so all of a schema are paid for together.
+#[cfg(feature = "connect-json")]
+pub(crate) fn check_default(shape: &Shape, text: &[u8], unfold: &mut Unfold) -> Result<(), Poison> {
+    unfold.pay(text.len())?;
+    within(shape, text, &mut Nobody, unfold)
+}
+
+fn within(
+    shape: &Shape,
+    text: &[u8],
+    visitor: &mut dyn ValueVisitor,
+    unfold: &mut Unfold,
+) -> Result<(), Poison> {
+    let mut walk = Walk { text, visitor, unfold };
+    walk.value(shape, skip_space(text, 0), &Place::Root).map(drop)
+}
+
 struct Walk<'t, 'v> {
     text: &'t [u8],
     visitor: &'v mut dyn ValueVisitor,
+    unfold: &'v mut Unfold,
 }
 
 /// Where in the document, for messages.
@@ -80,7 +98,10 @@ impl Walk<'_, '_> {
     /// What stands for null and for a member that is missing.
     fn null(&mut self, shape: &Shape, place: &Place<'_>) -> Result<(), Poison> {
         if let Some(default) = &shape.default {
-            let plain = &mut Walk { text: default.as_bytes(), visitor: self.visitor };
+            // Those within it pay for themselves.
+            self.unfold.pay(default.len() + 1)?;
+            let mut plain =
+                Walk { text: default.as_bytes(), visitor: &mut *self.visitor, unfold: &mut *self.unfold };
             return plain.value(shape, 0, place).map(drop);
         }
         if shape.nullable || matches!(shape.kind, Kind::Json) {
@@ -112,9 +133,14 @@ impl Walk<'_, '_> {
         })?;
         if seen.count < members.list.len() {
             for (index, (name, shape)) in members.list.iter().enumerate() {
-                if seen.contains(index) || (shape.nullable && shape.default.is_none()) {
+                if seen.contains(index) {
                     continue;
                 }
+                if shape.nullable && shape.default.is_none() {
+                    self.unfold.pay(1)?;
+                    continue;
+                }
+                self.unfold.pay(name.len() + 1)?;
                 let place = Place::Member(place, name);
                 if shape.default.is_none() {
                     return Err(Poison::new(PoisonReason::MissingField, format!("{place} is missing")));

@@ -147,6 +147,35 @@ fn unions_are_resolved_branch_by_branch() {
 }
 
 #[test]
+fn of_branches_with_one_name_the_one_with_the_same_namespace_is_taken() {
+    let order = |namespace: &str, fields: &Json| json!({"type": "record", "name": "Order", "namespace": namespace, "fields": fields});
+    let id = json!({"name": "id", "type": "int"});
+    let note = json!({"name": "note", "type": "string"});
+    let writer = order("v2", &json!([id, note]));
+    let shown = |reader: &Json, datum: &[u8]| {
+        format!("{:?}", visited(&convert(&reading(&writer, reader).unwrap(), datum).unwrap()))
+    };
+    let both = json!([order("v1", &json!([id])), order("v2", &json!([id, note]))]);
+    assert!(shown(&both, b"\x02\x02x").starts_with("Branch(1, "), "{}", shown(&both, b"\x02\x02x"));
+    // An alias says more than a name without its namespace.
+    let mut renamed = order("v3", &json!([id]));
+    renamed["aliases"] = json!(["v2.Order"]);
+    let both = json!([order("v1", &json!([id])), renamed]);
+    assert!(shown(&both, b"\x02\x02x").starts_with("Branch(1, "), "{}", shown(&both, b"\x02\x02x"));
+}
+
+#[test]
+fn a_branch_that_was_refused_once_is_refused_again() {
+    let node = |namespace: &str, of: &str| json!({"type": "record", "name": "R", "namespace": namespace, "fields": [{"name": "x", "type": of}]});
+    let writer = record(&json!([{"name": "a", "type": node("w", "int")}, {"name": "b", "type": "w.R"}]));
+    let reader = record(&json!([
+        {"name": "a", "type": [node("s", "string"), node("l", "long")]},
+        {"name": "b", "type": ["s.R", "l.R"]}]));
+    let value = convert(&reading(&writer, &reader).unwrap(), &[2, 4]).unwrap();
+    assert_eq!(row(&value), r#"{"a":{"x":1},"b":{"x":2}}"#);
+}
+
+#[test]
 fn symbols_the_reader_does_not_know_are_its_default_or_a_poison() {
     let of = |symbols: &Json, default: &Json| {
         let mut of = json!({"type": "enum", "name": "E", "symbols": symbols});

@@ -397,6 +397,7 @@ where
         }
         if stores_nothing {
             // Tombstones, filtered records, letters: the mark follows them without an object.
+            self.frontier_at = Instant::now();
             self.cut(CutReason::Idle).await?;
         } else if let Cut::Yes(reason) = self.context.rotation.tick(&open.stats, now) {
             self.cut(reason).await?;

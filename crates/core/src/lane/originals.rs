@@ -8,6 +8,7 @@
 //! ```
 
 use std::io;
+use std::iter::Peekable;
 
 use bytes::{Buf, Bytes};
 
@@ -24,6 +25,8 @@ use super::error::LaneError;
 const ABSENT: u32 = u32::MAX;
 /// Read back in pieces of this size, and one frame at least.
 const READ_BYTES: usize = 1 << 20;
+/// Letters that are in memory at a time have about this many bytes; one may have more.
+const LETTERS_BYTES: usize = 1 << 20;
 
 /// The originals of one segment.
 #[derive(Debug)]
@@ -106,22 +109,99 @@ impl Originals {
         }
     }
 
-    /// The letters of rows refused at `stage`, in offset order.
-    pub(super) async fn letters(
+    /// The letters of rows refused at `stage`.
+    pub(super) fn letters(
         originals: Option<&Self>,
         context: &LaneContext,
-        rejected: Vec<Rejected>,
+        mut rejected: Vec<Rejected>,
         stage: PoisonStage,
-    ) -> Result<Vec<DeadLetter>, LaneError> {
-        let Some(first) = rejected.first() else { return Ok(Vec::new()) };
+    ) -> Result<Letters, LaneError> {
+        let Some(first) = rejected.first() else { return Ok(Letters(None)) };
         let Some(originals) = originals else {
             return Err(LaneError::UndeclaredRejection { offset: first.offset });
         };
-        let (file, length, lane) = (originals.file.clone(), originals.written, context.lane.clone());
-        let found = originals.file.offload().run(move || find(&file, length, &lane, rejected, stage)).await;
-        found
-            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-            .map_err(|error| StageError::fatal("spool read", error).into())
+        rejected.sort_by_key(|rejected| rejected.offset);
+        Ok(Letters(Some(Search {
+            file: originals.file.clone(),
+            length: originals.written,
+            lane: context.lane.clone(),
+            stage,
+            wanted: rejected.into_iter().peekable(),
+            position: 0,
+            window: Bytes::new(),
+        })))
+    }
+}
+
+/// Letters still among the originals, in offset order.
+pub(super) struct Letters(Option<Search>);
+
+impl Letters {
+    /// The next of them, about a mebibyte; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Vec<DeadLetter>, LaneError> {
+        let Some(mut search) = self.0.take() else { return Ok(Vec::new()) };
+        let offload = search.file.offload();
+        let found = offload.run(move || search.some().map(|letters| (letters, search))).await;
+        let found = found.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        let (letters, mut search) = found.map_err(|error| StageError::fatal("spool read", error))?;
+        self.0 = search.wanted.peek().is_some().then_some(search);
+        Ok(letters)
+    }
+
+    /// Whether all have been given.
+    pub(super) fn is_done(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// On its way through the file, which is walked once.
+struct Search {
+    file: ScratchFile,
+    length: u64,
+    lane: TopicPartition,
+    stage: PoisonStage,
+    wanted: Peekable<std::vec::IntoIter<Rejected>>,
+    /// Where `window` begins.
+    position: u64,
+    window: Bytes,
+}
+
+impl Search {
+    /// Blocks.
+    fn some(&mut self) -> io::Result<Vec<DeadLetter>> {
+        let (mut letters, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = self.wanted.peek()
+            && bytes < LETTERS_BYTES
+        {
+            let frame_length = match self.window.get(..4).and_then(|prefix| prefix.try_into().ok()) {
+                Some(prefix) => 4 + u32::from_le_bytes(prefix) as usize,
+                None => 4,
+            };
+            if frame_length == 4 || self.window.len() < frame_length {
+                let rest = usize::try_from(self.length - self.position).unwrap_or(usize::MAX);
+                let want = READ_BYTES.max(frame_length).min(rest);
+                if want < frame_length || want == self.window.len() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::NotFound,
+                        format!("no original of offset {}", next.offset),
+                    ));
+                }
+                let mut content = vec![0; want];
+                self.file.read_exact_at(&mut content, self.position)?;
+                self.window = Bytes::from(content);
+                continue;
+            }
+            let frame = self.window.split_to(frame_length);
+            self.position += frame_length as u64;
+            let record = decode(&self.lane, frame.slice(4..)).map_err(io::Error::other)?;
+            if record.offset == next.offset
+                && let Some(Rejected { poison, .. }) = self.wanted.next()
+            {
+                bytes += frame_length + size_of::<DeadLetter>() + poison.detail().len();
+                letters.push(DeadLetter { record, stage: self.stage, poison });
+            }
+        }
+        Ok(letters)
     }
 }
 
@@ -129,50 +209,6 @@ fn put(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     let length = bytes.map_or(ABSENT, |bytes| u32::try_from(bytes.len()).unwrap_or(ABSENT - 1));
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(bytes.unwrap_or_default());
-}
-
-/// Walks the file once. Blocks.
-fn find(
-    file: &ScratchFile,
-    length: u64,
-    lane: &TopicPartition,
-    mut rejected: Vec<Rejected>,
-    stage: PoisonStage,
-) -> io::Result<Vec<DeadLetter>> {
-    rejected.sort_by_key(|rejected| rejected.offset);
-    let mut letters = Vec::with_capacity(rejected.len());
-    let mut wanted = rejected.into_iter().peekable();
-    let mut position = 0;
-    let mut window = Bytes::new();
-    while let Some(next) = wanted.peek() {
-        let frame_length = match window.get(..4).and_then(|prefix| prefix.try_into().ok()) {
-            Some(prefix) => 4 + u32::from_le_bytes(prefix) as usize,
-            None => 4,
-        };
-        if frame_length == 4 || window.len() < frame_length {
-            let rest = usize::try_from(length - position).unwrap_or(usize::MAX);
-            let want = READ_BYTES.max(frame_length).min(rest);
-            if want < frame_length || want == window.len() {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("no original of offset {}", next.offset),
-                ));
-            }
-            let mut bytes = vec![0; want];
-            file.read_exact_at(&mut bytes, position)?;
-            window = Bytes::from(bytes);
-            continue;
-        }
-        let frame = window.split_to(frame_length);
-        position += frame_length as u64;
-        let record = decode(lane, frame.slice(4..)).map_err(io::Error::other)?;
-        if record.offset == next.offset
-            && let Some(Rejected { poison, .. }) = wanted.next()
-        {
-            letters.push(DeadLetter { record, stage, poison });
-        }
-    }
-    Ok(letters)
 }
 
 fn decode(lane: &TopicPartition, mut frame: Bytes) -> Result<OwnedRecord, bytes::TryGetError> {

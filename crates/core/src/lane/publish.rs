@@ -74,15 +74,31 @@ impl<T: Send + 'static> StagedSegment<T> {
         intent
     }
 
-    /// Sends the letters of everything that was poison before publication.
+    /// Sends the letters of everything that was poison before publication, in offset order. Those of refused rows are brought
+    /// into memory some at a time.
     async fn send_letters(&mut self, context: &LaneContext) -> Result<(), LaneError> {
         let refused = std::mem::take(&mut self.refused);
         let mut letters = std::mem::take(&mut self.letters);
-        let originals = self.originals.as_ref();
-        letters.extend(Originals::letters(originals, context, refused, PoisonStage::Encode).await?);
         letters.sort_by_key(|letter| letter.record.offset);
-        self.sent += letters.len() as u64;
-        send_letters(context, letters).await
+        let mut letters = letters.into_iter().peekable();
+        let originals = self.originals.as_ref();
+        let mut found = Originals::letters(originals, context, refused, PoisonStage::Encode)?;
+        loop {
+            let mut piece = found.next().await?;
+            let last = piece.last().map(|letter| letter.record.offset);
+            // With the last piece all that is left.
+            while let Some(letter) =
+                letters.next_if(|it| found.is_done() || last.is_some_and(|last| it.record.offset < last))
+            {
+                piece.push(letter);
+            }
+            piece.sort_by_key(|letter| letter.record.offset);
+            self.sent += piece.len() as u64;
+            send_letters(context, piece).await?;
+            if found.is_done() {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -254,12 +270,14 @@ impl<T: Send + 'static> Work<T> {
         }
         let (rejected, start) = (published.rejected.clone(), segment.intent.range.start());
         let rejected = Originals::settle(&self.context, rejected, PoisonStage::Target, start)?;
-        let letters =
-            Originals::letters(segment.originals.as_ref(), &self.context, rejected, PoisonStage::Target);
-        let letters = letters.await?;
-        segment.sent += letters.len() as u64;
+        let originals = segment.originals.as_ref();
+        let mut found = Originals::letters(originals, &self.context, rejected, PoisonStage::Target)?;
         // Before the end is committed.
-        send_letters(&self.context, letters).await?;
+        while !found.is_done() {
+            let letters = found.next().await?;
+            segment.sent += letters.len() as u64;
+            send_letters(&self.context, letters).await?;
+        }
         let end = segment.intent.range.end();
         if self.waiting.is_none() {
             self.waiting = self.items.try_recv().ok();

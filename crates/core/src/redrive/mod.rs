@@ -43,7 +43,7 @@ const WAITING_BYTES: usize = 64 << 20;
 ///
 /// Converter and partitioner are those of the *corrected* pipeline; the [`RepairSink`] stores their rows where the pipeline
 /// stores its own. Letters may come in any order and several times. Those of one partition are repaired up to a thousand, or
-/// 8 MiB, at a time; at most 64 MiB wait in memory, and some dozens of bytes for each letter that was read, to know it again.
+/// 8 MiB, at a time; at most 64 MiB wait in memory, and some dozens of bytes for each letter that was taken, to know it again.
 ///
 /// What a run that died has begun is finished first, whatever the filter, with the letters it had begun with.
 ///
@@ -175,16 +175,18 @@ where
         }
         let lane = self.lanes.entry(name.clone()).or_default();
         let offset = letter.record.offset;
+        let begun = |it: &Begun| it.repair.offsets.binary_search(&offset).is_ok();
+        let unfinished = lane.unfinished.iter().position(begun);
+        // One that is not taken says nothing of the record's others: another version of the pipeline may have sent them.
+        if unfinished.is_none() && !self.redrive.filter.takes(&letter) {
+            return Ok(());
+        }
         if !lane.seen.insert(offset) {
             self.report.repeated += 1;
             return Ok(());
         }
-        let begun = |it: &Begun| it.repair.offsets.binary_search(&offset).is_ok();
-        if let Some(index) = lane.unfinished.iter().position(begun) {
+        if let Some(index) = unfinished {
             return self.take_begun(&name, index, letter).await;
-        }
-        if !self.redrive.filter.takes(&letter) {
-            return Ok(());
         }
         self.report.selected += 1;
         let bytes = size_of(&letter);

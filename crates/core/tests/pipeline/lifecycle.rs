@@ -145,6 +145,24 @@ async fn a_topic_of_only_tombstones_moves_the_mark_without_an_object() {
     assert_eq!(broker.mark(&lane), Some(Mark::at(Offset::new(300))));
 }
 
+/// A quiet topic of tombstones moves its mark every five seconds, not at every tick.
+#[tokio::test(start_paused = true)]
+async fn the_mark_follows_what_stores_nothing_now_and_then() {
+    let (broker, store, lane) = world([]);
+    let built = pipeline(broker.source(), &store).build().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(built.run(async move { drop(stopped.await) }));
+    for _ in 0..600 {
+        broker.append(&lane, ScriptedRecord::tombstone());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let commits = broker.commits(&lane).len();
+    assert!((10..=13).contains(&commits), "{commits} commits in a minute");
+    drop(stop);
+    running.await.unwrap().unwrap();
+    assert_eq!(broker.mark(&lane), Some(Mark::at(Offset::new(600))));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn flush_pause_and_resume() {
     let (broker, store, lane) = many(40);

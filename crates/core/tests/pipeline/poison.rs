@@ -1,15 +1,15 @@
 //! Records that cannot be processed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aqueduct_core::testkit::{
     Fault, Faults, Faulty, MemoryDeadLetters, MemorySink, MemoryStore, ScriptedRecord, Step,
 };
 use aqueduct_core::{
-    BatchSink, Batched, Class, Converted, Converter, ConverterExt as _, Fingerprint, Keyed, LaneError,
-    MaxRecords, Offset, OnLaneFailure, OnPoison, Pipeline, PipelineError, Poison, PoisonPart, PoisonReason,
-    PoisonStage, Record, Rejected, RowBatch, StageError, TopicPartition,
+    BatchSink, Batched, Class, Converted, Converter, ConverterExt as _, DeadLetter, DeadLetterSink,
+    Fingerprint, Keyed, LaneError, MaxRecords, Offset, OnLaneFailure, OnPoison, Pipeline, PipelineError,
+    Poison, PoisonPart, PoisonReason, PoisonStage, Record, Rejected, RowBatch, StageError, TopicPartition,
 };
 use bytes::Bytes;
 
@@ -111,6 +111,46 @@ async fn rows_refused_at_the_cut_or_later_become_whole_letters() {
         assert_eq!(letters.offsets(&lane), expected, "late: {late}");
         assert_eq!(store.offsets(&lane).len(), 90);
         assert_eq!(letters.letters()[0].record.value, Some(Bytes::from(values(4)[3].clone())));
+    }
+}
+
+/// Remembers the bytes of what it was sent at a time.
+#[derive(Default)]
+struct Weighed {
+    letters: MemoryDeadLetters,
+    sends: Mutex<Vec<usize>>,
+}
+
+#[async_trait::async_trait]
+impl DeadLetterSink for Weighed {
+    async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StageError> {
+        let bytes = letters.iter().filter_map(|it| it.record.value.as_ref()).map(Bytes::len).sum();
+        self.sends.lock().unwrap().push(bytes);
+        self.letters.send(letters).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_of_refused_rows_are_brought_into_memory_some_at_a_time() {
+    for late in [false, true] {
+        let large = "v".repeat(300 << 10);
+        let values = (0..30).map(|index| if index % 10 == 5 && !late { "bad" } else { &*large });
+        let (broker, store, lane) = world(values);
+        let letters = Arc::new(Weighed::default());
+        let refuses = |offset: Offset| offset.get() % 2 == 0;
+        let sink = MemorySink::<Bytes>::bytes(&store);
+        let sink = if late { sink.refuse_at_publish(refuses) } else { sink.refuse_at_stage(refuses) };
+        let built = pipeline_into(broker.source().until_end().batch_records(7), sink)
+            .on_poison(OnPoison::DeadLetter(letters.clone()))
+            .build();
+        let report = built.unwrap().run(never()).await.unwrap();
+        let expected: Vec<i64> =
+            (0..30).filter(|offset| offset % 2 == 0 || offset % 10 == 5 && !late).collect();
+        assert_eq!(letters.letters.offsets(&lane), expected, "late: {late}");
+        assert_eq!(report.dead_letters, expected.len() as u64);
+        let sends = letters.sends.lock().unwrap();
+        assert!(sends.iter().all(|bytes| *bytes <= 4 * large.len() + 3), "late: {late}: {sends:?}");
+        assert_eq!(sends.iter().filter(|bytes| **bytes >= 1 << 20).count(), 3, "late: {late}: {sends:?}");
     }
 }
 

@@ -125,7 +125,7 @@ async fn every_id_is_asked_for_once() {
     cache.prepare(&lane(1), ids([2])).await.unwrap();
     assert!(registry.asked().is_empty());
     assert_eq!(entry(&cache, 1, 2), Some(Entry::Known(4)));
-    assert_eq!(entry(&cache, 1, 1), None, "not of that lane's batch");
+    assert_eq!(entry(&cache, 1, 4), None);
     assert_eq!(cache.len(), 3);
 }
 
@@ -263,6 +263,19 @@ async fn a_failed_batch_changes_nothing_of_the_one_in_hand() {
     cache.prepare(&lane(0), ids([1, 2])).await.unwrap_err();
     assert_eq!((entry(&cache, 0, 1), entry(&cache, 0, 2)), (Some(Entry::Known(4)), None));
     assert_eq!(cache.len(), 1);
+}
+
+#[tokio::test]
+async fn two_that_share_a_lane_do_not_take_each_others_schemas_away() {
+    let registry = Registry::of(0..100);
+    let cache = cache(&registry);
+    // As a converter and its clone for keys, or in another pipeline.
+    cache.prepare(&lane(0), ids(0..50)).await.unwrap();
+    cache.prepare(&lane(0), ids(50..100)).await.unwrap();
+    for id in 0..100 {
+        assert_eq!(entry(&cache, 0, id), Some(Entry::Known(4)), "{id}");
+    }
+    assert_eq!(entry(&cache, 0, 100), None);
 }
 
 #[tokio::test]
