@@ -128,6 +128,13 @@ fn names_that_avro_does_not_have_are_spelled_another_way() {
 }
 
 #[test]
+fn objects_without_a_schema_are_records_and_no_unions() {
+    let file = files(&AvroFiles::new(), &[json(r#"{"a":1}"#), json(r#"{"b":2}"#)]).remove(&0).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&text_of(&file)).unwrap();
+    assert_eq!(schema["type"], "record");
+}
+
+#[test]
 fn what_is_no_record_is_a_file_too() {
     for (text, wanted) in [("1", "Long(1)"), ("[1,null]", "[Long(1) Null]"), ("null", "Null"), ("{}", "{}")] {
         let rows = read(&files(&AvroFiles::new(), &[json(text)])[&0]);
