@@ -130,7 +130,8 @@ fn names_that_avro_does_not_have_are_spelled_another_way() {
 #[test]
 fn objects_without_a_schema_are_records_and_no_unions() {
     let file = files(&AvroFiles::new(), &[json(r#"{"a":1}"#), json(r#"{"b":2}"#)]).remove(&0).unwrap();
-    assert!(text_of(&file).starts_with(r#"{"type":"record""#), "{}", text_of(&file));
+    let schema: serde_json::Value = serde_json::from_str(&text_of(&file)).unwrap();
+    assert_eq!(schema["type"], "record");
 }
 
 #[test]
