@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Batch, Converted, Converter, DataType, FieldPath, Fingerprint, Poison, PoisonReason, Record, Replay,
-    StageError, StructuredValue,
+    Batch, Converted, Converter, DataType, FieldPath, Fingerprint, Poison, PoisonPart, PoisonReason, Record,
+    Replay, StageError, StructuredValue,
 };
 use async_trait::async_trait;
 
@@ -250,7 +250,7 @@ where
         };
         let key = match &self.key {
             Some(converter) if record.key().is_some() => {
-                match converter.convert(&record.key_as_value()).map_err(|poison| of_part("key", &poison))? {
+                match converter.convert(&record.key_as_value()).map_err(|poison| of_key(&poison))? {
                     Converted::Emit(key) => Some(key),
                     Converted::Skip(reason) => return Ok(Converted::Skip(reason)),
                 }
@@ -277,8 +277,8 @@ where
 }
 
 #[cold]
-fn of_part(part: &str, poison: &Poison) -> Poison {
-    Poison::new(poison.reason(), format!("the {part}: {}", poison.detail()))
+fn of_key(poison: &Poison) -> Poison {
+    Poison::new(poison.reason(), format!("the key: {}", poison.detail())).in_part(PoisonPart::Key)
 }
 
 #[cold]

@@ -14,13 +14,22 @@ fn converted<C: Converter>(
     value: Option<&[u8]>,
     headers: &[Header<'_>],
 ) -> Result<C::Output, String> {
-    let mut batch = BatchBuilder::new(TopicPartition::new("orders", 3), 64);
-    batch.push(Offset::new(42), Timestamp::Create(250), key, value, headers.iter().copied());
-    match converter.convert(&batch.build(Permit::unlimited()).get(0).unwrap()) {
+    match outcome(converter, key, value, headers) {
         Ok(Converted::Emit(value)) => Ok(value),
         Ok(Converted::Skip(reason)) => Err(reason.as_str().to_owned()),
         Err(poison) => Err(poison.to_string()),
     }
+}
+
+fn outcome<C: Converter>(
+    converter: &C,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[Header<'_>],
+) -> Result<Converted<C::Output>, Poison> {
+    let mut batch = BatchBuilder::new(TopicPartition::new("orders", 3), 64);
+    batch.push(Offset::new(42), Timestamp::Create(250), key, value, headers.iter().copied());
+    converter.convert(&batch.build(Permit::unlimited()).get(0).unwrap())
 }
 
 fn json(value: &impl JsonRow) -> String {
@@ -123,6 +132,13 @@ fn a_damaged_key_or_header_says_that_it_is_one() {
     assert!(said.starts_with("malformed: the key: not valid utf-8 at byte 0"), "{said}");
     let said = converted(&converter, None, Some(b"{}"), &[("a", None), ("b", Some(b"\xff"))]).unwrap_err();
     assert!(said.contains("header 1 is not valid utf-8"), "{said}");
+    // Letters are told apart by it.
+    let part = |key: &[u8], value: &[u8], header: &[u8]| {
+        outcome(&converter, Some(key), Some(value), &[("h", Some(header))]).unwrap_err().part()
+    };
+    assert_eq!(part(b"\xff", b"{}", b""), PoisonPart::Key);
+    assert_eq!(part(b"k", b"{}", b"\xff"), PoisonPart::Header);
+    assert_eq!(part(b"k", b"{", b""), PoisonPart::Value);
 }
 
 #[test]

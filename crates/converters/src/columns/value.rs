@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Composite, DataType, FieldPath, FieldValue, Fields, JsonRow, NESTING_MAX, Offset, Poison, PoisonReason,
-    Record, Schema, StructuredValue, TimeUnit, Timestamp, TopicPartition, ValueVisitor, write_json,
+    Composite, DataType, FieldPath, FieldValue, Fields, JsonRow, NESTING_MAX, Offset, Poison, PoisonPart,
+    PoisonReason, Record, Schema, StructuredValue, TimeUnit, Timestamp, TopicPartition, ValueVisitor,
+    write_json,
 };
 
 use super::schema::{HEADER_KEY, HEADER_VALUE};
@@ -41,7 +42,7 @@ impl<V> WithColumns<V> {
                     && value.is_some_and(|value| std::str::from_utf8(value).is_err())
                 {
                     let text = format!("header {index} is not valid utf-8; read headers as bytes");
-                    return Err(Poison::new(PoisonReason::Malformed, text));
+                    return Err(Poison::new(PoisonReason::Malformed, text).in_part(PoisonPart::Header));
                 }
                 headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
             }

@@ -34,7 +34,8 @@ mod schema;
 /// | a member that the schema does not have | nothing, as in Connect |
 /// | a map whose keys are no text, a list of pairs | a map with the keys' text |
 ///
-/// A payload that does not fit is a poison that names the member. As a row of JSON the payload is written with what its kinds are:
+/// A payload that does not fit is a poison that names the member; so is one that defaults make longer than 1 MiB and 256 bytes for
+/// each of its own. As a row of JSON the payload is written with what its kinds are:
 /// dates as dates, decimals as numbers.
 ///
 /// ```

@@ -45,7 +45,8 @@ mod wire;
 ///
 /// Comments on fields are the columns' documentation. Unknown fields are passed over. A poison is what is not well-formed, text
 /// that is not UTF-8, a field that is encoded as something else than its type, a `required` field that is missing, times out of
-/// range, and more than [`NESTING_MAX`](aqueduct_core::NESTING_MAX) levels.
+/// range, more than [`NESTING_MAX`](aqueduct_core::NESTING_MAX) levels, and a message whose columns' names and symbols come to more
+/// than 1 MiB and 256 bytes for each of its own: members that are absent take no bytes and are shown all the same.
 ///
 /// ```
 /// use aqueduct_converters::Protobuf;

@@ -137,11 +137,12 @@ async fn letters_of_refused_rows_are_brought_into_memory_some_at_a_time() {
         let values = (0..30).map(|index| if index % 10 == 5 && !late { "bad" } else { &*large });
         let (broker, store, lane) = world(values);
         let letters = Arc::new(Weighed::default());
+        let target = Arc::<Weighed>::clone(&letters);
         let refuses = |offset: Offset| offset.get() % 2 == 0;
         let sink = MemorySink::<Bytes>::bytes(&store);
         let sink = if late { sink.refuse_at_publish(refuses) } else { sink.refuse_at_stage(refuses) };
         let built = pipeline_into(broker.source().until_end().batch_records(7), sink)
-            .on_poison(OnPoison::DeadLetter(letters.clone()))
+            .on_poison(OnPoison::DeadLetter(target))
             .build();
         let report = built.unwrap().run(never()).await.unwrap();
         let expected: Vec<i64> =

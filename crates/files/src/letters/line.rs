@@ -108,12 +108,13 @@ pub(super) fn write(letter: &DeadLetter, by: &Writer, out: &mut Vec<u8>) -> serd
 
 /// Reads a line; the error says what is wrong with it.
 pub(super) fn read(line: &[u8]) -> Result<StoredLetter, String> {
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| unread(&error))?;
     if line.version != VERSION {
         return Err(format!("it has version {}, this reads version {VERSION}", line.version));
     }
     let bytes = |payload: Option<Payload<'_>>| {
-        payload.map(Payload::bytes).transpose().map_err(|error| error.to_string())
+        let bytes = payload.map(Payload::bytes).transpose();
+        bytes.map_err(|_| "what should be base64 in it is none".to_owned())
     };
     let mut headers = Vec::with_capacity(line.headers.len());
     for (name, value) in line.headers {
@@ -139,4 +140,14 @@ pub(super) fn read(line: &[u8]) -> Result<StoredLetter, String> {
         reason: line.reason.into_owned(),
         detail: line.detail.into_owned(),
     })
+}
+
+/// Not in the words of the error, which may quote the record.
+fn unread(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "its members are not those of a letter",
+        serde_json::error::Category::Eof => "it ends too early",
+        _ => "it is not json",
+    };
+    format!("{what}, noticed at column {}", error.column())
 }

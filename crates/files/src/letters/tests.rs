@@ -71,6 +71,28 @@ fn an_old_line_stays_readable() {
     assert_eq!((read.record.offset, read.pipeline_version.as_str()), (Offset::new(7), ""));
 }
 
+/// What is wrong with a line is shown, and what is in it is data.
+#[test]
+fn what_is_wrong_with_a_line_is_said_without_quoting_it() {
+    let of = |value: &str| {
+        format!(
+            r#"{{"version":1,"pipeline":"p","topic":"t","partition":0,"offset":7,"timestamp":null,"stage":"convert","reason":"malformed","detail":"x","key":null,"value":{value},"headers":[]}}"#
+        )
+    };
+    line::read(of("null").as_bytes()).unwrap();
+    for (value, said) in [
+        (r#""secret""#, "its members are not those of a letter, noticed at column"),
+        (r#"{"secret":1}"#, "its members are not those of a letter, noticed at column"),
+        (r#"{"base64":"secret!"}"#, "what should be base64 in it is none"),
+        ("secret", "it is not json, noticed at column"),
+    ] {
+        let why = line::read(of(value).as_bytes()).unwrap_err();
+        assert!(why.starts_with(said), "{why}");
+        assert!(!why.contains("secret") && !why.contains("symbol"), "{why}");
+    }
+    assert!(line::read(b"{").unwrap_err().starts_with("it ends too early"));
+}
+
 /// A send that was applied and not answered comes again; a process that dies in a line leaves it torn.
 #[tokio::test]
 async fn letters_sent_twice_are_read_once_and_torn_lines_not_at_all() {
