@@ -25,7 +25,7 @@ mod rows;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
@@ -128,11 +128,31 @@ impl<F: FileKind, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
         plans: Vec<Plan>,
     ) -> Result<u64, StageError> {
         let objects = claim.objects.iter().zip(plans);
-        let sends: Vec<_> = objects.map(|(object, plan)| self.create(lane, claim, object, plan)).collect();
-        let mut sends = futures::stream::iter(sends).buffer_unordered(OBJECTS);
-        let mut created = 0;
+        // After a failure no further one is begun, and those under way end: what a store makes of a request that is broken off
+        // is its own affair.
+        let failed = AtomicBool::new(false);
+        let sends = objects.map(|(object, plan)| {
+            let failed = &failed;
+            async move {
+                if failed.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                let sent = self.create(lane, claim, object, plan).await;
+                failed.fetch_or(sent.is_err(), Ordering::Relaxed);
+                sent
+            }
+        });
+        let mut sends = futures::stream::iter(sends.collect::<Vec<_>>()).buffer_unordered(OBJECTS);
+        let (mut created, mut failure) = (0, None);
         while let Some(sent) = sends.next().await {
-            created += u64::from(sent?);
+            match sent {
+                Ok(is_new) => created += u64::from(is_new),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        drop(sends);
+        if let Some(error) = failure {
+            return Err(error);
         }
         if let Some(registration) = &self.options.registration {
             let location = self.target.location();
