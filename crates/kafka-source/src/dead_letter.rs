@@ -308,15 +308,7 @@ impl KafkaDeadLettersBuilder {
     /// All problems at once: what is missing, properties the producer owns, properties librdkafka refuses.
     pub fn build(mut self) -> Result<KafkaDeadLetters, ConfigError> {
         let mut problems = self.connection.settle(OWNED);
-        if self.topic.is_empty() {
-            problems.push(ConfigProblem::Missing { what: "the dead-letter topic", call: "topic(\"name\")" });
-        } else if !is_topic_name(&self.topic) {
-            problems.push(ConfigProblem::Invalid {
-                what: "the dead-letter topic",
-                found: format!("{:?}", self.topic),
-                expected: "a name has 1 to 249 of the characters a-z A-Z 0-9 . _ -",
-            });
-        }
+        problems.extend(topic_problem(&self.topic));
         ConfigError::check(problems)?;
         self.connection.warn("dead letters");
         let mut config = self.connection.client_config(DEFAULTS);
@@ -339,6 +331,19 @@ impl KafkaDeadLettersBuilder {
             connection: self.connection,
         })
     }
+}
+
+/// What is wrong with the name of the topic that letters go to, or are read from.
+pub(crate) fn topic_problem(topic: &str) -> Option<ConfigProblem> {
+    let what = "the dead-letter topic";
+    if topic.is_empty() {
+        return Some(ConfigProblem::Missing { what, call: "topic(\"name\")" });
+    }
+    (!is_topic_name(topic)).then(|| ConfigProblem::Invalid {
+        what,
+        found: format!("{topic:?}"),
+        expected: "a name has 1 to 249 of the characters a-z A-Z 0-9 . _ -",
+    })
 }
 
 /// The stage names Kafka Connect uses.

@@ -16,12 +16,11 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::client::LastError;
-use crate::config::is_topic_name;
 use crate::connect;
 use crate::connection::{Connection, connection_methods};
-use crate::dead_letter::{FIRST, LetterContext};
+use crate::dead_letter::{FIRST, LetterContext, topic_problem};
 use crate::error::KafkaSourceError;
-use crate::properties::{ConfigError, ConfigProblem, Owned};
+use crate::properties::{ConfigError, Owned};
 
 /// How long brokers may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,15 +127,7 @@ impl KafkaLettersBuilder {
     /// All problems at once: what is missing, properties the reader owns, properties librdkafka refuses.
     pub fn build(mut self) -> Result<KafkaLetters, ConfigError> {
         let mut problems = self.connection.settle(OWNED);
-        if self.topic.is_empty() {
-            problems.push(ConfigProblem::Missing { what: "the dead-letter topic", call: "topic(\"name\")" });
-        } else if !is_topic_name(&self.topic) {
-            problems.push(ConfigProblem::Invalid {
-                what: "the dead-letter topic",
-                found: format!("{:?}", self.topic),
-                expected: "a name has 1 to 249 of the characters a-z A-Z 0-9 . _ -",
-            });
-        }
+        problems.extend(topic_problem(&self.topic));
         ConfigError::check(problems)?;
         let Self { topic, connection } = self;
         Ok(KafkaLetters { topic, connection, reader: None, ready: VecDeque::new() })
