@@ -5,6 +5,10 @@
 //!
 //! [`BigQueryError`] lists what can go wrong, what the pipeline does about it and what you do.
 
+pub use completeness::{
+    Completeness, CompletenessReport, CompletenessTotal, DueRecords, DuplicatedOffset, LaneCompleteness,
+    Share,
+};
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
 pub use credentials::Credentials;
 pub use error::{Answer, At, BigQueryError, StreamState};
@@ -14,11 +18,14 @@ pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem
 pub use sink::BigQuerySink;
 pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
 
+mod completeness;
 mod config;
 mod credentials;
 mod destination;
 mod error;
 mod name;
+mod query;
+mod retry;
 mod row;
 mod schema;
 mod sink;

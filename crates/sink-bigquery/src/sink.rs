@@ -144,6 +144,10 @@ impl BigQuerySink {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl Clone for BigQuerySink {
