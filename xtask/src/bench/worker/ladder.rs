@@ -6,8 +6,8 @@ use aqueduct::files::{
     Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload,
 };
 use aqueduct::{
-    Begun, Envelope, Fingerprint, OffsetRange, Poison, Published, Rejected, RoutePath, SegmentStart, SegmentWriter,
-    Sink, SinkCapabilities, StageError, Staged,
+    Begun, Envelope, Fingerprint, OffsetRange, Poison, Published, Rejected, RoutePath, SegmentStart,
+    SegmentWriter, Sink, SinkCapabilities, StageError, Staged,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
