@@ -194,6 +194,17 @@ fn what_does_not_fit_is_refused_and_never_rounded() {
     assert!(parametrised(price.clone(), "100").is_err() && parametrised(price, "0.001").is_err());
 }
 
+/// Four bytes may say that a number has billions of digits: their text would be gigabytes.
+#[test]
+fn decimals_beyond_their_limits_are_refused_before_they_are_text() {
+    let endless = || FieldValue::Decimal(Decimal::from_i128(1, u32::MAX));
+    for kind in [FieldType::Numeric, FieldType::BigNumeric, FieldType::Int64, FieldType::Float64] {
+        let poison = column(kind, endless()).unwrap_err();
+        assert!(poison.detail().contains("is a decimal of more digits than any column has"), "{poison}");
+    }
+    assert!(column(FieldType::String, endless()).is_err() && column(FieldType::Json, endless()).is_err());
+}
+
 fn nested() -> Vec<Field> {
     let line = vec![Field::required("sku", FieldType::String), Field::nullable("count", FieldType::Int64)];
     let pair = vec![Field::nullable("key", FieldType::String), Field::nullable("value", FieldType::Int64)];
