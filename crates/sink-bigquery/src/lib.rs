@@ -7,9 +7,10 @@
 
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
 pub use credentials::Credentials;
+pub use destination::{ByTable, ByTableError, ByTableFn, TableRoute, TopicNames, by_table_fn};
 pub use error::{Answer, At, BigQueryError, StreamState};
 pub use name::{TableName, TableNameError};
-pub use row::{MetadataColumns, UnknownFields};
+pub use row::{KeyAs, MetadataColumns, UnknownFields};
 pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem, TableSchema};
 pub use sink::BigQuerySink;
 pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
