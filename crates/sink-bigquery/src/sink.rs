@@ -11,7 +11,9 @@ use aqueduct_core::{
 use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::changes::Changes;
 use crate::config::BigQuerySinkBuilder;
+use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
 use crate::name::TableName;
@@ -97,6 +99,8 @@ pub(crate) struct Declared {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    pub(crate) delivery: Delivery,
+    pub(crate) changes: Option<Changes>,
     pub(crate) append_bytes: usize,
     pub(crate) in_flight: usize,
     pub(crate) routes_max: usize,
@@ -144,6 +148,23 @@ impl BigQuerySink {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
+
+    /// A writer of pending streams, unless a former owner's are visible or can be made so.
+    async fn begin_exactly_once<T: StructuredValue + Send + 'static>(
+        &self,
+        at: SegmentStart,
+    ) -> Result<Begun<T>, StageError> {
+        let failed = |error| StageError::new("begin", error);
+        let defaults = self.0.defaults(&at.lane).map_err(failed)?;
+        let pinned = match &at.pinned {
+            None => None,
+            Some(intent) => match recover(&self.0, &at.lane, &defaults, intent).await.map_err(failed)? {
+                Recovered::Published => return Ok(Begun::AlreadyPublished(Published::default())),
+                Recovered::Fill(pinned) => Some(pinned),
+            },
+        };
+        Ok(Begun::Fill(Box::new(TableWriter::new(Arc::clone(&self.0), defaults, at, pinned))))
+    }
 }
 
 impl Clone for BigQuerySink {
@@ -178,16 +199,10 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
     }
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
-        let failed = |error| StageError::new("begin", error);
-        let defaults = self.0.defaults(&at.lane).map_err(failed)?;
-        let pinned = match &at.pinned {
-            None => None,
-            Some(intent) => match recover(&self.0, &at.lane, &defaults, intent).await.map_err(failed)? {
-                Recovered::Published => return Ok(Begun::AlreadyPublished(Published::default())),
-                Recovered::Fill(pinned) => Some(pinned),
-            },
-        };
-        Ok(Begun::Fill(Box::new(TableWriter::new(Arc::clone(&self.0), defaults, at, pinned))))
+        match self.0.options.delivery {
+            Delivery::ExactlyOnce => self.begin_exactly_once(at).await,
+            Delivery::AtLeastOnce => Err(StageError::fatal("begin", "at least once is not built yet")),
+        }
     }
 
     fn capabilities(&self) -> SinkCapabilities {
@@ -215,6 +230,13 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             columns.push_str(&general.schema.identity());
         }
         parts.put("columns", format_args!("{:016x}", xxh3_64(columns.as_bytes())));
+        // Intents of exactly once are older than the choice and have to stay readable.
+        if self.0.options.delivery != Delivery::ExactlyOnce {
+            parts.put("delivery", format_args!("{:?}", self.0.options.delivery));
+        }
+        if let Some(changes) = &self.0.options.changes {
+            parts.put("changes", format_args!("{changes:?}"));
+        }
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
+use crate::changes::Changes;
 use crate::credentials::{Credentials, TokenSource};
+use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::name::TableName;
 use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
@@ -33,6 +35,8 @@ pub struct BigQuerySinkBuilder {
     unknown: UnknownFields,
     timestamps: TimeUnit,
     metadata: MetadataColumns,
+    delivery: Delivery,
+    changes: Option<Changes>,
     append_bytes: usize,
     in_flight: usize,
     routes_max: usize,
@@ -67,6 +71,8 @@ impl BigQuerySinkBuilder {
             unknown: UnknownFields::default(),
             timestamps: TimeUnit::Micros,
             metadata: MetadataColumns::default(),
+            delivery: Delivery::default(),
+            changes: None,
             append_bytes: 2 << 20,
             in_flight: 4,
             routes_max: 6,
@@ -138,6 +144,19 @@ impl BigQuerySinkBuilder {
     /// The names of the columns that say which record a row is of.
     pub fn metadata_columns(mut self, columns: MetadataColumns) -> Self {
         self.metadata = columns;
+        self
+    }
+
+    /// How rows get into tables; exactly once by default.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`] and
+    /// [a primary key](TableOptions::primary_key).
+    pub fn changes(mut self, changes: Changes) -> Self {
+        self.changes = Some(changes);
         self
     }
 
@@ -255,6 +274,8 @@ impl BigQuerySinkBuilder {
             destinations,
             columns,
             options: Options {
+                delivery: self.delivery,
+                changes: self.changes,
                 append_bytes: self.append_bytes,
                 in_flight: self.in_flight,
                 routes_max: self.routes_max,
@@ -305,6 +326,16 @@ impl BigQuerySinkBuilder {
         Columns { general, of }
     }
 
+    fn changes_problem(&self) -> Option<&'static str> {
+        if self.delivery != Delivery::AtLeastOnce {
+            return Some(
+                "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
+            );
+        }
+        (!self.tables.has_primary_key())
+            .then_some("needs a primary key: TableOptions::primary_key() names it")
+    }
+
     fn problems(&self) -> Vec<BigQueryConfigError> {
         let mut problems = Vec::new();
         if self.general.is_none() && self.of.is_empty() {
@@ -322,6 +353,9 @@ impl BigQuerySinkBuilder {
             if !(min..=max).contains(&value) {
                 problems.push(BigQueryConfigError::Range { option, value, min, max });
             }
+        }
+        if let Some(problem) = self.changes.as_ref().and_then(|_| self.changes_problem()) {
+            problems.push(BigQueryConfigError::Changes { problem });
         }
         debug_assert!(name_max(ROUTES_MAX) > 0);
         for (option, timeout) in
