@@ -74,12 +74,12 @@ fn counts(rows: &[Position], places: usize, due: &[Value]) -> Result<Rows, Refus
 }
 
 fn loaded(rows: &[Position], letters: &[Value]) -> Rows {
+    let there: BTreeSet<_> = rows.iter().map(|row| (row.topic.as_str(), row.lane, row.offset)).collect();
     let mut lanes: BTreeMap<Lane, BTreeSet<i64>> = BTreeMap::new();
     for letter in letters {
         let position = letter.get("position").and_then(Value::as_i64);
         let Some(((topic, partition), position)) = lane_of(letter).zip(position) else { continue };
-        let is = |row: &Position| row.topic == topic && row.lane == partition && row.offset == position;
-        if rows.iter().any(is) {
+        if there.contains(&(topic.as_str(), partition, position)) {
             lanes.entry((topic, partition)).or_default().insert(position);
         }
     }
