@@ -30,11 +30,17 @@ pub enum FakeCall {
     Query,
     /// `jobs.getQueryResults`
     GetQueryResults,
+    /// `jobs.insert`
+    InsertJob,
+    /// `jobs.get`
+    GetJob,
+    /// `tables.delete`
+    DeleteTable,
 }
 
 impl FakeCall {
     /// All there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::CreateWriteStream,
         Self::AppendRows,
         Self::FinalizeWriteStream,
@@ -46,6 +52,9 @@ impl FakeCall {
         Self::PatchTable,
         Self::Query,
         Self::GetQueryResults,
+        Self::InsertJob,
+        Self::GetJob,
+        Self::DeleteTable,
     ];
 }
 
@@ -71,6 +80,8 @@ pub enum FakeFault {
     LoseAnswer,
     /// It has happened, and no answer ever comes.
     Stall,
+    /// Nothing has happened, and no answer ever comes.
+    Hang,
 }
 
 impl FakeFault {
