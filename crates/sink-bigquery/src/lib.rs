@@ -1,10 +1,12 @@
 //! The BigQuery sink: rows in BigQuery tables, exactly once, through pending streams of the Storage Write interface.
 //!
-//! [`BigQuerySink::builder`] configures it; the columns are declared, and values of any converter that gives
+//! [`BigQuerySink::builder`] configures it. [`Columns`] says where the columns of tables come from: they are declared, those of a
+//! table that exists, or made of the schemas that values come with. Values of any converter that gives
 //! [`StructuredValue`](aqueduct_core::StructuredValue)s are written to them.
 //!
 //! [`BigQueryError`] lists what can go wrong, what the pipeline does about it and what you do.
 
+pub use columns::{Columns, DerivedColumns};
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
 pub use credentials::Credentials;
 pub use error::{Answer, At, BigQueryError, StreamState};
@@ -14,6 +16,7 @@ pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem
 pub use sink::BigQuerySink;
 pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
 
+mod columns;
 mod config;
 mod credentials;
 mod destination;

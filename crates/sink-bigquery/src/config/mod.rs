@@ -9,13 +9,14 @@ use std::time::Duration;
 use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
+use crate::columns::{ColumnSources, Columns, Declared, Source};
 use crate::credentials::{Credentials, TokenSource};
 use crate::destination::Destinations;
 use crate::name::TableName;
 use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
 use crate::schema::TableSchema;
-use crate::sink::{BigQuerySink, Columns, Declared, Options, Parts};
-use crate::table::{TableOptions, Tables};
+use crate::sink::{BigQuerySink, Options, Parts};
+use crate::table::{TableOptions, TableOptionsOf, Tables};
 use crate::transport::{GrpcOptions, GrpcTransport, IN_FLIGHT_MAX, Rest, RestOptions};
 use crate::writer::{ROUTES_MAX, ROW_MAX, name_max};
 
@@ -27,9 +28,10 @@ pub struct BigQuerySinkBuilder {
     dataset: String,
     table: Option<String>,
     credentials: Credentials,
-    general: Option<TableSchema>,
-    of: Vec<(String, TableSchema)>,
+    general: Option<Columns>,
+    of: Vec<(String, Columns)>,
     tables: TableOptions,
+    tables_of: Vec<(String, TableOptions)>,
     unknown: UnknownFields,
     timestamps: TimeUnit,
     metadata: MetadataColumns,
@@ -64,6 +66,7 @@ impl BigQuerySinkBuilder {
             general: None,
             of: Vec::new(),
             tables: TableOptions::default(),
+            tables_of: Vec::new(),
             unknown: UnknownFields::default(),
             timestamps: TimeUnit::Micros,
             metadata: MetadataColumns::default(),
@@ -104,21 +107,38 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// The columns of every table that has none of its own.
-    pub fn schema(mut self, schema: TableSchema) -> Self {
-        self.general = Some(schema);
+    /// Where the columns of tables come from that [`columns_of`](Self::columns_of) says nothing of.
+    pub fn columns(mut self, columns: impl Into<Columns>) -> Self {
+        self.general = Some(columns.into());
         self
     }
 
-    /// The columns of one table: `table`, `dataset.table` or `project.dataset.table`.
-    pub fn schema_of(mut self, table: impl Into<String>, schema: TableSchema) -> Self {
-        self.of.push((table.into(), schema));
+    /// Where the columns of one table come from: `table`, `dataset.table` or `project.dataset.table`.
+    pub fn columns_of(mut self, table: impl Into<String>, columns: impl Into<Columns>) -> Self {
+        self.of.push((table.into(), columns.into()));
         self
     }
 
-    /// How tables are made and changed.
+    /// Declares the columns of every table that has none of its own: [`columns`](Self::columns) of [`Columns::Declared`].
+    pub fn schema(self, schema: TableSchema) -> Self {
+        self.columns(schema)
+    }
+
+    /// Declares the columns of one table: [`columns_of`](Self::columns_of) of [`Columns::Declared`].
+    pub fn schema_of(self, table: impl Into<String>, schema: TableSchema) -> Self {
+        self.columns_of(table, schema)
+    }
+
+    /// How tables are made and changed that [`tables_of`](Self::tables_of) says nothing of.
     pub fn tables(mut self, options: TableOptions) -> Self {
         self.tables = options;
+        self
+    }
+
+    /// How one table is made and changed: `table`, `dataset.table` or `project.dataset.table`. Nothing of
+    /// [`tables`](Self::tables) holds for it then.
+    pub fn tables_of(mut self, table: impl Into<String>, options: TableOptions) -> Self {
+        self.tables_of.push((table.into(), options));
         self
     }
 
@@ -217,7 +237,8 @@ impl BigQuerySinkBuilder {
             table: self.table.clone(),
         };
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
-        let columns = self.columns(&destinations, &mut problems);
+        let tables_of = self.options_of_tables(&destinations, &mut problems);
+        let columns = self.sources(&destinations, &tables_of, &mut problems);
         let tokens = match self.credentials.open().await {
             Ok(tokens) => Some(tokens),
             Err(error) => {
@@ -228,13 +249,21 @@ impl BigQuerySinkBuilder {
         let (Some(tokens), true) = (tokens, problems.is_empty()) else {
             return Err(BigQueryConfigErrors(problems));
         };
-        self.connect(destinations, columns, tokens.into())
+        let evolves = |source: &Source| matches!(source, Source::FromValues(_));
+        let tables = TableOptionsOf {
+            general: self.tables.clone(),
+            of: tables_of,
+            evolves: columns.general.as_ref().is_some_and(evolves),
+            evolves_of: columns.of.iter().map(|(table, source)| (table.clone(), evolves(source))).collect(),
+        };
+        self.connect(destinations, columns, tables, tokens.into())
     }
 
     fn connect(
         self,
         destinations: Destinations,
-        columns: Columns,
+        columns: ColumnSources,
+        tables: TableOptionsOf,
         tokens: Arc<dyn TokenSource>,
     ) -> Result<BigQuerySink, BigQueryConfigErrors> {
         let client = |problem: String| BigQueryConfigErrors(vec![BigQueryConfigError::Client { problem }]);
@@ -251,7 +280,7 @@ impl BigQuerySinkBuilder {
         let rest = rest.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
         Ok(BigQuerySink::new(Parts {
             transport: Arc::new(transport),
-            tables: Tables::new(rest, self.tables),
+            tables: Tables::new(rest, tables),
             destinations,
             columns,
             options: Options {
@@ -265,44 +294,98 @@ impl BigQuerySinkBuilder {
         }))
     }
 
-    fn columns(&self, destinations: &Destinations, problems: &mut Vec<BigQueryConfigError>) -> Columns {
-        let mut declare = |schema: &TableSchema| {
-            problems.extend(schema.problems().into_iter().map(BigQueryConfigError::Schema));
-            problems.extend(self.tables.problems(schema).into_iter().map(BigQueryConfigError::Tables));
-            for ours in self.metadata.fields() {
-                if schema.fields().iter().any(|field| field.name.eq_ignore_ascii_case(&ours.name)) {
-                    problems.push(BigQueryConfigError::MetadataColumn {
-                        name: ours.name,
-                        problem: "is declared as well",
-                    });
-                }
-            }
-            let options = PlanOptions {
-                unknown: self.unknown,
-                timestamps: self.timestamps,
-                metadata: self.metadata.clone(),
-            };
-            Declared { schema: schema.clone(), plan: Arc::new(RowPlan::new(schema, options)) }
+    fn sources(
+        &self,
+        destinations: &Destinations,
+        tables_of: &HashMap<TableName, TableOptions>,
+        problems: &mut Vec<BigQueryConfigError>,
+    ) -> ColumnSources {
+        let options = PlanOptions {
+            unknown: self.unknown,
+            timestamps: self.timestamps,
+            metadata: self.metadata.clone(),
         };
-        let general = self.general.as_ref().map(&mut declare);
-        let declared: Vec<_> = self.of.iter().map(|(table, schema)| (table, declare(schema))).collect();
-        let mut of: HashMap<TableName, Declared> = HashMap::new();
-        for (table, declared) in declared {
-            match destinations.of_route(table) {
+        let mut made = |columns: &Columns, tables: &TableOptions| {
+            let declared = match columns {
+                Columns::Declared(schema) => Some(schema),
+                Columns::Existing | Columns::FromValues(_) => None,
+            };
+            problems.extend(tables.problems(declared).into_iter().map(BigQueryConfigError::Tables));
+            match columns {
+                Columns::Declared(schema) => {
+                    problems.extend(self.problems_of(schema));
+                    let plan = Arc::new(RowPlan::new(schema, options.clone()));
+                    Source::Declared(Declared { schema: schema.clone(), plan })
+                }
+                Columns::Existing => Source::Existing,
+                Columns::FromValues(derived) => Source::FromValues(derived.clone()),
+            }
+        };
+        let general = self.general.as_ref().map(|columns| made(columns, &self.tables));
+        let mut of: HashMap<TableName, Source> = HashMap::new();
+        let mut twice = Vec::new();
+        for (table, columns) in &self.of {
+            // A name that is none is told below.
+            let name = destinations.of_route(table);
+            let tables = name.as_ref().ok().and_then(|name| tables_of.get(name)).unwrap_or(&self.tables);
+            let source = made(columns, tables);
+            match name {
                 Ok(name) if of.contains_key(&name) => {
-                    problems.push(BigQueryConfigError::SchemaTwice { table: name.to_string() });
+                    twice.push(BigQueryConfigError::SchemaTwice { table: name.to_string() });
                 }
                 Ok(name) => {
-                    of.insert(name, declared);
+                    of.insert(name, source);
                 }
                 // A project or dataset that is wrong is named once.
+                Err(error) if destinations.problems().is_empty() => {
+                    twice.push(BigQueryConfigError::Name(error));
+                }
+                Err(_) => {}
+            }
+        }
+        problems.append(&mut twice);
+        // Options of a table that has no columns of its own go with the general ones.
+        for (_, tables) in tables_of.iter().filter(|(table, _)| !of.contains_key(*table)) {
+            let declared = match &self.general {
+                Some(Columns::Declared(schema)) => Some(schema),
+                _ => None,
+            };
+            problems.extend(tables.problems(declared).into_iter().map(BigQueryConfigError::Tables));
+        }
+        ColumnSources::new(general, of, options)
+    }
+
+    fn problems_of(&self, schema: &TableSchema) -> Vec<BigQueryConfigError> {
+        let mut problems: Vec<_> = schema.problems().into_iter().map(BigQueryConfigError::Schema).collect();
+        for ours in self.metadata.fields() {
+            if schema.fields().iter().any(|field| field.name.eq_ignore_ascii_case(&ours.name)) {
+                let (name, problem) = (ours.name, "is declared as well");
+                problems.push(BigQueryConfigError::MetadataColumn { name, problem });
+            }
+        }
+        problems
+    }
+
+    fn options_of_tables(
+        &self,
+        destinations: &Destinations,
+        problems: &mut Vec<BigQueryConfigError>,
+    ) -> HashMap<TableName, TableOptions> {
+        let mut of = HashMap::new();
+        for (table, options) in &self.tables_of {
+            match destinations.of_route(table) {
+                Ok(name) => {
+                    if of.insert(name.clone(), options.clone()).is_some() {
+                        problems.push(BigQueryConfigError::TablesTwice { table: name.to_string() });
+                    }
+                }
                 Err(error) if destinations.problems().is_empty() => {
                     problems.push(BigQueryConfigError::Name(error));
                 }
                 Err(_) => {}
             }
         }
-        Columns { general, of }
+        of
     }
 
     fn problems(&self) -> Vec<BigQueryConfigError> {

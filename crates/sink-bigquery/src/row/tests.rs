@@ -51,7 +51,7 @@ fn plan_of(fields: Vec<Field>, unknown: UnknownFields) -> RowPlan {
 fn reader(plan: &RowPlan) -> MessageDescriptor {
     let file = FileDescriptorProto {
         name: Some("row.proto".into()),
-        message_type: vec![plan.descriptor().clone()],
+        message_type: vec![plan.descriptor()],
         syntax: Some("proto2".into()),
         ..FileDescriptorProto::default()
     };

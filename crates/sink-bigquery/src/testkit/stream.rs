@@ -367,21 +367,7 @@ fn wire_schema(schema: &TableSchema) -> WireSchema {
 
 fn wire_type(kind: &FieldType) -> WireType {
     match kind {
-        FieldType::String => WireType::String,
-        FieldType::Bytes => WireType::Bytes,
-        FieldType::Int64 => WireType::Int64,
         FieldType::Float64 => WireType::Double,
-        FieldType::Bool => WireType::Bool,
-        FieldType::Timestamp => WireType::Timestamp,
-        FieldType::Date => WireType::Date,
-        FieldType::Time => WireType::Time,
-        FieldType::DateTime => WireType::Datetime,
-        FieldType::Numeric => WireType::Numeric,
-        FieldType::BigNumeric => WireType::Bignumeric,
-        FieldType::Json => WireType::Json,
-        FieldType::Geography => WireType::Geography,
-        FieldType::Interval => WireType::Interval,
-        FieldType::Range(_) => WireType::Range,
-        FieldType::Record(_) => WireType::Struct,
+        other => WireType::from_str_name(other.sql_name()).unwrap_or_default(),
     }
 }
