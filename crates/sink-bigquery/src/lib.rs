@@ -6,19 +6,24 @@
 //!
 //! [`BigQueryError`] lists what can go wrong, what the pipeline does about it and what you do.
 
+pub use changes::Changes;
 pub use columns::{Columns, DerivedColumns};
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
 pub use credentials::Credentials;
+pub use delivery::Delivery;
+pub use destination::{ByTable, ByTableError, ByTableFn, TableRoute, TopicNames, by_table_fn};
 pub use error::{Answer, At, BigQueryError, StreamState};
 pub use name::{TableName, TableNameError};
-pub use row::{MetadataColumns, UnknownFields};
+pub use row::{KeyAs, MetadataColumns, UnknownFields};
 pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem, TableSchema};
 pub use sink::BigQuerySink;
 pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
 
+mod changes;
 mod columns;
 mod config;
 mod credentials;
+mod delivery;
 mod destination;
 mod error;
 mod name;

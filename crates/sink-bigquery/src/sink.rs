@@ -10,8 +10,10 @@ use aqueduct_core::{
 use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::changes::Changes;
 use crate::columns::{ColumnSources, Source};
 use crate::config::BigQuerySinkBuilder;
+use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
 use crate::row::MetadataColumns;
@@ -45,15 +47,24 @@ use crate::writer::{Defaults, Recovered, TableWriter, recover};
 /// ```
 ///
 /// # Destinations
-/// A record without a route goes to the table configured, or to one that is called like its topic (dots become `_`). A route of one
-/// level is a table: `table`, `dataset.table` or `project.dataset.table`. A record whose route is none is a letter. A segment
-/// may have as many tables as its token can name: see [`routes_max`](BigQuerySinkBuilder::routes_max).
+/// The first of these that says something decides where a record goes:
+/// 1. its route. One of one level is a table: `table`, `dataset.table` or `project.dataset.table`; a record whose route is anything
+///    else (`name=value`, two levels) is a letter. [`ByTable`](crate::ByTable) makes such routes of fields, and
+///    [`by_table_fn`](crate::by_table_fn) by a function of yours, with names that are legal and never meet;
+/// 2. [`topic_table`](BigQuerySinkBuilder::topic_table), for its topic;
+/// 3. [`topic_pattern`](BigQuerySinkBuilder::topic_pattern), the first that its topic matches;
+/// 4. [`table`](BigQuerySinkBuilder::table), for all;
+/// 5. its topic's name, as [`TopicNames`](crate::TopicNames) says.
+///
+/// Datasets are not made, and must be where the sink's own is if queries are to join them. A segment may have as many tables as its
+/// token can name: see [`routes_max`](BigQuerySinkBuilder::routes_max).
 ///
 /// # Rows
 /// The columns are declared, taken from the table, or made of the schemas that values come with: see [`Columns`](crate::Columns).
 /// Rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What does not fit is a letter and
 /// costs no other row anything. The table is made or, if that is allowed, brought up to date when a segment that needs it is
-/// staged. Three more columns ([`MetadataColumns`]) say which record a row is of.
+/// staged. Three more columns, or up to six ([`MetadataColumns`]),
+/// say which record a row is of.
 ///
 /// A table is changed by nobody but one lane of a process at a time, no more than five times in ten seconds, and only if it still
 /// is what was looked at: processes that change it at the same time see each other's changes. One that knows fewer columns goes on
@@ -86,6 +97,8 @@ pub(crate) struct Parts {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    pub(crate) delivery: Delivery,
+    pub(crate) changes: Option<Changes>,
     pub(crate) append_bytes: usize,
     pub(crate) in_flight: usize,
     pub(crate) routes_max: usize,
@@ -98,14 +111,8 @@ pub(crate) struct Options {
 
 impl Parts {
     fn defaults(&self, lane: &TopicPartition) -> Result<Defaults, BigQueryError> {
-        let Destinations { project, dataset, .. } = self.destinations.clone();
-        let table = self.destinations.of_topic(lane.topic()).map_err(|error| BigQueryError::Schema {
-            table: lane.topic().to_owned(),
-            problem: format!(
-                "the topic's name is none for a table ({error}); name one with table() or by a route"
-            ),
-        })?;
-        Ok(Defaults { project, dataset, table })
+        let (project, dataset) = (self.destinations.project.clone(), self.destinations.dataset.clone());
+        Ok(Defaults { project, dataset, table: self.destinations.of_topic(lane.topic())? })
     }
 }
 
@@ -117,6 +124,23 @@ impl BigQuerySink {
 
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// A writer of pending streams, unless a former owner's are visible or can be made so.
+    async fn begin_exactly_once<T: StructuredValue + Send + 'static>(
+        &self,
+        at: SegmentStart,
+    ) -> Result<Begun<T>, StageError> {
+        let failed = |error| StageError::new("begin", error);
+        let defaults = self.0.defaults(&at.lane).map_err(failed)?;
+        let pinned = match &at.pinned {
+            None => None,
+            Some(intent) => match recover(&self.0, &at.lane, &defaults, intent).await.map_err(failed)? {
+                Recovered::Published => return Ok(Begun::AlreadyPublished(Published::default())),
+                Recovered::Fill(pinned) => Some(pinned),
+            },
+        };
+        Ok(Begun::Fill(Box::new(TableWriter::new(Arc::clone(&self.0), defaults, at, pinned))))
     }
 }
 
@@ -137,13 +161,14 @@ impl fmt::Debug for BigQuerySink {
 
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
-    /// The dataset is there and lets us in; so is the table, if all records go to one.
+    /// The datasets that are named are there and let us in; so is the table, if all records go to one.
     async fn check(&self) -> Result<(), StageError> {
         let parts = &self.0;
         let failed = |error| StageError::new("check", error);
-        let Destinations { project, dataset, table } = &parts.destinations;
-        parts.tables.rest().check_dataset(project, dataset).await.map_err(failed)?;
-        if let Some(Ok(table)) = table.as_ref().map(|table| parts.destinations.of_topic(table)) {
+        for (project, dataset) in parts.destinations.datasets() {
+            parts.tables.rest().check_dataset(&project, &dataset).await.map_err(failed)?;
+        }
+        if let Some(table) = parts.destinations.single() {
             match parts.columns.source(&table) {
                 Some(Source::Declared(declared)) => {
                     parts.tables.ensure(&table, declared.plan.columns()).await.map_err(failed)?;
@@ -158,16 +183,10 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
     }
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
-        let failed = |error| StageError::new("begin", error);
-        let defaults = self.0.defaults(&at.lane).map_err(failed)?;
-        let pinned = match &at.pinned {
-            None => None,
-            Some(intent) => match recover(&self.0, &at.lane, &defaults, intent).await.map_err(failed)? {
-                Recovered::Published => return Ok(Begun::AlreadyPublished(Published::default())),
-                Recovered::Fill(pinned) => Some(pinned),
-            },
-        };
-        Ok(Begun::Fill(Box::new(TableWriter::new(Arc::clone(&self.0), defaults, at, pinned))))
+        match self.0.options.delivery {
+            Delivery::ExactlyOnce => self.begin_exactly_once(at).await,
+            Delivery::AtLeastOnce => Err(StageError::fatal("begin", "at least once is not built yet")),
+        }
     }
 
     fn capabilities(&self) -> SinkCapabilities {
@@ -181,10 +200,8 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        let Destinations { project, dataset, table } = &self.0.destinations;
-        let table = table.as_deref().unwrap_or("{topic}");
         parts.put("bigquery", LAYOUT_VERSION);
-        parts.put("tables", format_args!("{project}.{dataset}.{table}"));
+        parts.put("tables", self.0.destinations.identity());
         let mut columns = self.0.options.rows.clone();
         let mut sources: Vec<_> = self.0.columns.of.iter().collect();
         sources.sort_by_key(|(name, _)| *name);
@@ -196,6 +213,13 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             columns.push_str(&general.identity());
         }
         parts.put("columns", format_args!("{:016x}", xxh3_64(columns.as_bytes())));
+        // Intents of exactly once are older than the choice and have to stay readable.
+        if self.0.options.delivery != Delivery::ExactlyOnce {
+            parts.put("delivery", format_args!("{:?}", self.0.options.delivery));
+        }
+        if let Some(changes) = &self.0.options.changes {
+            parts.put("changes", format_args!("{changes:?}"));
+        }
     }
 }
 

@@ -181,7 +181,7 @@ impl TableColumns {
         derived: DerivedColumns,
         options: PlanOptions,
     ) -> Self {
-        let mut layout = options.metadata.fields().to_vec();
+        let mut layout = options.metadata.fields();
         let theirs: Vec<_> = columns.iter().filter(|field| !is_among(&layout, field)).cloned().collect();
         layout.extend(theirs);
         number(&mut layout);
@@ -217,8 +217,7 @@ impl TableColumns {
             Poison::new(PoisonReason::InvalidField, detail)
         };
         let want = derive(schema, &self.derived)?;
-        let mut ours = self.options.metadata.fields();
-        number(&mut ours);
+        let ours = self.options.metadata.fields();
         if let Some(field) = want.iter().find(|field| is_among(&ours, field)) {
             let problem = "says which record a row is of, and values have a field of its name: name it otherwise with \\
                            metadata_columns()";
@@ -226,7 +225,7 @@ impl TableColumns {
         }
         let mut layout = state.layout.clone();
         let used = resolve(&mut layout, ours.len(), &want, self.evolves, "").map_err(refuse)?;
-        let plan = Arc::new(RowPlan::of(used, ours, self.options.clone()));
+        let plan = Arc::new(RowPlan::of(used, 0, self.options.clone()));
         state.layout = layout;
         if state.plans.len() >= PLANS_MAX {
             state.plans.clear();

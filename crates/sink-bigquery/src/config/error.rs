@@ -13,6 +13,16 @@ pub enum BigQueryConfigError {
     /// A name of a project, dataset or table.
     #[error(transparent)]
     Name(#[from] TableNameError),
+    /// A topic's table or a pattern of topics.
+    #[error("{option} {text:?} {problem}")]
+    Topics {
+        /// The option.
+        option: &'static str,
+        /// The topic or the pattern.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// No table has columns.
     #[error("no table has columns: call schema(), schema_of(), columns() or columns_of()")]
     NoSchema,
@@ -42,6 +52,12 @@ pub enum BigQueryConfigError {
     /// How tables are made.
     #[error(transparent)]
     Tables(#[from] TableOptionsProblem),
+    /// Changes that cannot be written like this.
+    #[error("changes() {problem}")]
+    Changes {
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// A number outside of its range.
     #[error("{option} is {value}; it must be {min} to {max}")]
     Range {

@@ -9,9 +9,11 @@ use std::time::Duration;
 use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
+use crate::changes::Changes;
 use crate::columns::{ColumnSources, Columns, Declared, Source};
 use crate::credentials::{Credentials, TokenSource};
-use crate::destination::Destinations;
+use crate::delivery::Delivery;
+use crate::destination::{Destinations, TopicNames, Topics};
 use crate::name::TableName;
 use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
 use crate::schema::TableSchema;
@@ -27,6 +29,9 @@ pub struct BigQuerySinkBuilder {
     project: String,
     dataset: String,
     table: Option<String>,
+    topic_tables: Vec<(String, String)>,
+    topic_patterns: Vec<(String, String)>,
+    topic_names: TopicNames,
     credentials: Credentials,
     general: Option<Columns>,
     of: Vec<(String, Columns)>,
@@ -35,6 +40,8 @@ pub struct BigQuerySinkBuilder {
     unknown: UnknownFields,
     timestamps: TimeUnit,
     metadata: MetadataColumns,
+    delivery: Delivery,
+    changes: Option<Changes>,
     append_bytes: usize,
     in_flight: usize,
     routes_max: usize,
@@ -62,6 +69,9 @@ impl BigQuerySinkBuilder {
             project: String::new(),
             dataset: String::new(),
             table: None,
+            topic_tables: Vec::new(),
+            topic_patterns: Vec::new(),
+            topic_names: TopicNames::default(),
             credentials: Credentials::default(),
             general: None,
             of: Vec::new(),
@@ -70,6 +80,8 @@ impl BigQuerySinkBuilder {
             unknown: UnknownFields::default(),
             timestamps: TimeUnit::Micros,
             metadata: MetadataColumns::default(),
+            delivery: Delivery::default(),
+            changes: None,
             append_bytes: 2 << 20,
             in_flight: 4,
             routes_max: 6,
@@ -95,9 +107,38 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// The table of all records without a route; without it, each topic has a table that is called like it.
+    /// The table of all records without a route whose topic has none of its own; without it, each topic has a table that is called
+    /// like it.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
+        self
+    }
+
+    /// The table of one topic: `table`, `dataset.table` or `project.dataset.table`. Topics may share one.
+    pub fn topic_table(mut self, topic: impl Into<String>, table: impl Into<String>) -> Self {
+        self.topic_tables.push((topic.into(), table.into()));
+        self
+    }
+
+    /// The table of the topics that `pattern` matches, in the syntax of the [`regex`](https://docs.rs/regex/latest/regex/#syntax)
+    /// crate and from end to end. In `table`, as in [`topic_table`](Self::topic_table), `$name`, `${name}` and `$1` stand for
+    /// what groups have matched and `$$` for a `$`. Patterns are tried in the order they are given in, behind
+    /// [`topic_table`](Self::topic_table) and before [`table`](Self::table).
+    ///
+    /// ```
+    /// # use aqueduct_sink_bigquery::BigQuerySink;
+    /// // logs.web goes to dataset logs, table web; logs.web.front to logs.web_front_x… with an ending of its own.
+    /// let builder = BigQuerySink::builder().topic_pattern(r"logs\.(?<app>.+)", "logs.$app");
+    /// # drop(builder);
+    /// ```
+    pub fn topic_pattern(mut self, pattern: impl Into<String>, table: impl Into<String>) -> Self {
+        self.topic_patterns.push((pattern.into(), table.into()));
+        self
+    }
+
+    /// How topics' names become names of tables; so that no two meet, by default.
+    pub fn topic_names(mut self, names: TopicNames) -> Self {
+        self.topic_names = names;
         self
     }
 
@@ -158,6 +199,19 @@ impl BigQuerySinkBuilder {
     /// The names of the columns that say which record a row is of.
     pub fn metadata_columns(mut self, columns: MetadataColumns) -> Self {
         self.metadata = columns;
+        self
+    }
+
+    /// How rows get into tables; exactly once by default.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`] and
+    /// [a primary key](TableOptions::primary_key).
+    pub fn changes(mut self, changes: Changes) -> Self {
+        self.changes = Some(changes);
         self
     }
 
@@ -235,6 +289,7 @@ impl BigQuerySinkBuilder {
             project: self.project.clone(),
             dataset: self.dataset.clone(),
             table: self.table.clone(),
+            topics: self.topics(&mut problems),
         };
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
         let tables_of = self.options_of_tables(&destinations, &mut problems);
@@ -284,6 +339,8 @@ impl BigQuerySinkBuilder {
             destinations,
             columns,
             options: Options {
+                delivery: self.delivery,
+                changes: self.changes,
                 append_bytes: self.append_bytes,
                 in_flight: self.in_flight,
                 routes_max: self.routes_max,
@@ -292,6 +349,22 @@ impl BigQuerySinkBuilder {
                 query_project: self.query_project.unwrap_or(self.project),
             },
         }))
+    }
+
+    fn topics(&self, problems: &mut Vec<BigQueryConfigError>) -> Topics {
+        let mut topics = Topics::named_by(self.topic_names);
+        let mut note = |option, text: &str, problem| {
+            problems.push(BigQueryConfigError::Topics { option, text: text.to_owned(), problem });
+        };
+        for (topic, table) in &self.topic_tables {
+            topics.add(topic, table).unwrap_or_else(|problem| note("topic_table", topic, problem));
+        }
+        for (pattern, table) in &self.topic_patterns {
+            for problem in topics.add_pattern(pattern, table).err().into_iter().flatten() {
+                note("topic_pattern", pattern, problem);
+            }
+        }
+        topics
     }
 
     fn sources(
@@ -388,6 +461,16 @@ impl BigQuerySinkBuilder {
         of
     }
 
+    fn changes_problem(&self) -> Option<&'static str> {
+        if self.delivery != Delivery::AtLeastOnce {
+            return Some(
+                "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
+            );
+        }
+        (!self.tables.has_primary_key())
+            .then_some("needs a primary key: TableOptions::primary_key() names it")
+    }
+
     fn problems(&self) -> Vec<BigQueryConfigError> {
         let mut problems = Vec::new();
         if self.general.is_none() && self.of.is_empty() {
@@ -405,6 +488,9 @@ impl BigQuerySinkBuilder {
             if !(min..=max).contains(&value) {
                 problems.push(BigQueryConfigError::Range { option, value, min, max });
             }
+        }
+        if let Some(problem) = self.changes.as_ref().and_then(|_| self.changes_problem()) {
+            problems.push(BigQueryConfigError::Changes { problem });
         }
         debug_assert!(name_max(ROUTES_MAX) > 0);
         for (option, timeout) in

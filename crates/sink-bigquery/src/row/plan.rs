@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aqueduct_core::TimeUnit;
 
+use super::metadata::{MetadataColumns, MetadataPlan};
 use super::wire::{Tag, WireType};
 use crate::schema::{Field, FieldType, Mode, TableSchema, range_fields};
 
@@ -16,42 +17,6 @@ pub enum UnknownFields {
     Ignore,
     /// The record is a letter.
     Refuse,
-}
-
-/// The columns that say which record a row is of.
-///
-/// They are what recovery asks for when a stream is gone, what an audit counts, and what a query finds a duplicate by. They
-/// are nullable, so a table that exists can be given them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetadataColumns {
-    /// A `STRING`.
-    pub topic: String,
-    /// An `INTEGER`.
-    pub partition: String,
-    /// An `INTEGER`.
-    pub offset: String,
-}
-
-impl Default for MetadataColumns {
-    /// `_kafka_topic`, `_kafka_partition`, `_kafka_offset`.
-    fn default() -> Self {
-        Self {
-            topic: "_kafka_topic".to_owned(),
-            partition: "_kafka_partition".to_owned(),
-            offset: "_kafka_offset".to_owned(),
-        }
-    }
-}
-
-impl MetadataColumns {
-    /// As columns of a table.
-    pub(crate) fn fields(&self) -> [Field; 3] {
-        [
-            Field::nullable(self.topic.as_str(), FieldType::String),
-            Field::nullable(self.partition.as_str(), FieldType::Int64),
-            Field::nullable(self.offset.as_str(), FieldType::Int64),
-        ]
-    }
 }
 
 /// What decides how values become rows beside the columns.
@@ -69,8 +34,7 @@ pub(crate) struct RowPlan {
     pub(super) options: PlanOptions,
     /// The row itself is the first.
     pub(super) messages: Vec<MessagePlan>,
-    /// Topic, partition, offset.
-    pub(super) metadata: [Tag; 3],
+    pub(super) metadata: MetadataPlan,
     columns: Vec<Field>,
 }
 
@@ -105,25 +69,18 @@ pub(super) struct FieldPlan {
 impl RowPlan {
     /// Compiles columns that have no [problems](TableSchema::problems).
     pub(crate) fn new(schema: &TableSchema, options: PlanOptions) -> Self {
-        let mut ours = options.metadata.fields();
-        let first = u32::try_from(schema.fields.len()).unwrap_or(u32::MAX - 3) + 1;
-        for (number, field) in (first..).zip(&mut ours) {
-            field.number = number;
-        }
-        Self::of(schema.fields.clone(), ours, options)
+        let behind = schema.fields.len();
+        Self::of(schema.fields.clone(), behind, options)
     }
 
-    /// Compiles columns, with ours beside them, which have numbers.
-    pub(crate) fn of(mut columns: Vec<Field>, ours: [Field; 3], options: PlanOptions) -> Self {
+    /// Compiles columns, with ours beside them: their numbers come behind so many.
+    pub(crate) fn of(mut columns: Vec<Field>, behind: usize, options: PlanOptions) -> Self {
         let mut messages = Vec::new();
         add_message(&columns, &mut messages);
-        let metadata = [0, 1, 2].map(|place| {
-            let field: Option<&Field> = ours.get(place);
-            field.map_or(Tag::new(1, WireType::Varint), |field| {
-                Tag::new(field.number, WireType::of(&field.kind))
-            })
-        });
-        columns.extend(ours);
+        let metadata = MetadataPlan::new(&options.metadata, behind);
+        let first = u32::try_from(behind).unwrap_or(u32::MAX / 2) + 1;
+        let ours = (first..).zip(options.metadata.fields());
+        columns.extend(ours.map(|(number, field)| Field { number, ..field }));
         Self { options, messages, metadata, columns }
     }
 

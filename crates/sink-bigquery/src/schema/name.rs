@@ -23,7 +23,7 @@ pub(crate) fn is_legal(name: &str) -> bool {
 /// Whether BigQuery keeps it for itself.
 pub(crate) fn is_reserved(name: &str) -> bool {
     let begins = |prefix: &&str| name.get(..prefix.len()).is_some_and(|of| of.eq_ignore_ascii_case(prefix));
-    RESERVED.iter().any(|prefix| begins(prefix))
+    RESERVED.iter().any(begins)
 }
 
 /// A name for a column of a field of this name: itself if it may be one. Any other gets `_` for what is not allowed, and eight
