@@ -126,6 +126,10 @@ impl BigQuerySink {
         Self(Arc::new(parts))
     }
 
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
     /// A writer of pending streams, unless a former owner's are visible or can be made so.
     async fn begin_exactly_once<T: StructuredValue + Send + 'static>(
         &self,

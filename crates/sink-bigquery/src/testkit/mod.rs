@@ -18,6 +18,7 @@
 mod change;
 mod decode;
 mod fault;
+mod query;
 mod rest;
 mod state;
 mod stream;
@@ -151,6 +152,16 @@ impl FakeBigQuery {
     /// The next `times` streams that are finalized are said to have a row more than they have.
     pub fn miscount(&self, times: usize) {
         self.state.lock().miscounts = times;
+    }
+
+    /// Puts a row into a table as somebody else would, visible at once.
+    pub fn add_row(&self, table: &TableName, columns: Value) {
+        self.state.lock().show(table, "", &[columns]);
+    }
+
+    /// How often a query is answered with "not yet" before it is done.
+    pub fn slow_queries(&self, polls: usize) {
+        self.state.lock().query_polls = polls;
     }
 
     /// Sets the limits.

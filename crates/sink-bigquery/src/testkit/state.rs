@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::change;
 use super::fault::{FakeCall, FakeFault, FakeLimits, Refuses};
+use super::query::Job;
 use crate::name::TableName;
 use crate::schema::TableSchema;
 
@@ -35,6 +36,8 @@ pub(super) struct Inner {
     pub(super) creates: VecDeque<Instant>,
     holds_changes: bool,
     pub(super) miscounts: usize,
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) query_polls: usize,
     next: u64,
 }
 
