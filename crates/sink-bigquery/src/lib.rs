@@ -5,8 +5,10 @@
 //!
 //! [`BigQueryError`] lists what can go wrong, what the pipeline does about it and what you do.
 
+pub use changes::Changes;
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
 pub use credentials::Credentials;
+pub use delivery::Delivery;
 pub use destination::{ByTable, ByTableError, ByTableFn, TableRoute, TopicNames, by_table_fn};
 pub use error::{Answer, At, BigQueryError, StreamState};
 pub use name::{TableName, TableNameError};
@@ -15,11 +17,14 @@ pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem
 pub use sink::BigQuerySink;
 pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
 
+mod changes;
 mod config;
 mod credentials;
+mod delivery;
 mod destination;
 mod error;
 mod name;
+mod quota;
 mod row;
 mod schema;
 mod sink;

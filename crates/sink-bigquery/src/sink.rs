@@ -5,16 +5,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Begun, Fingerprint, Published, SegmentStart, Sink, SinkCapabilities, StageError, StructuredValue,
-    TopicPartition,
+    Begun, Fingerprint, PipelinePlan, Published, SegmentStart, Sink, SinkCapabilities, StageError,
+    StructuredValue, TopicPartition,
 };
 use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::changes::Changes;
 use crate::config::BigQuerySinkBuilder;
+use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
 use crate::name::TableName;
+use crate::quota::{CreateQuota, Expected};
 use crate::row::{MetadataColumns, RowPlan};
 use crate::schema::{Field, TableSchema};
 use crate::table::Tables;
@@ -86,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) tables: Tables,
     pub(crate) destinations: Destinations,
     pub(crate) columns: Columns,
+    pub(crate) quota: CreateQuota,
     pub(crate) options: Options,
 }
 
@@ -105,10 +109,13 @@ pub(crate) struct Declared {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    pub(crate) delivery: Delivery,
+    pub(crate) changes: Option<Changes>,
     pub(crate) append_bytes: usize,
     pub(crate) in_flight: usize,
     pub(crate) routes_max: usize,
     pub(crate) metadata: MetadataColumns,
+    pub(crate) expected: Expected,
     /// Who pays for queries.
     pub(crate) query_project: String,
     /// What else decides rows, for the fingerprint.
@@ -146,6 +153,28 @@ impl BigQuerySink {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
+
+    /// How many write streams this sink has created within about an hour, for a metric or an alert: a project may create 10,000.
+    pub fn streams_created(&self) -> u64 {
+        self.0.quota.created()
+    }
+
+    /// A writer of pending streams, unless a former owner's are visible or can be made so.
+    async fn begin_exactly_once<T: StructuredValue + Send + 'static>(
+        &self,
+        at: SegmentStart,
+    ) -> Result<Begun<T>, StageError> {
+        let failed = |error| StageError::new("begin", error);
+        let defaults = self.0.defaults(&at.lane).map_err(failed)?;
+        let pinned = match &at.pinned {
+            None => None,
+            Some(intent) => match recover(&self.0, &at.lane, &defaults, intent).await.map_err(failed)? {
+                Recovered::Published => return Ok(Begun::AlreadyPublished(Published::default())),
+                Recovered::Fill(pinned) => Some(pinned),
+            },
+        };
+        Ok(Begun::Fill(Box::new(TableWriter::new(Arc::clone(&self.0), defaults, at, pinned))))
+    }
 }
 
 impl Clone for BigQuerySink {
@@ -181,16 +210,10 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
     }
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
-        let failed = |error| StageError::new("begin", error);
-        let defaults = self.0.defaults(&at.lane).map_err(failed)?;
-        let pinned = match &at.pinned {
-            None => None,
-            Some(intent) => match recover(&self.0, &at.lane, &defaults, intent).await.map_err(failed)? {
-                Recovered::Published => return Ok(Begun::AlreadyPublished(Published::default())),
-                Recovered::Fill(pinned) => Some(pinned),
-            },
-        };
-        Ok(Begun::Fill(Box::new(TableWriter::new(Arc::clone(&self.0), defaults, at, pinned))))
+        match self.0.options.delivery {
+            Delivery::ExactlyOnce => self.begin_exactly_once(at).await,
+            Delivery::AtLeastOnce => Err(StageError::fatal("begin", "at least once is not built yet")),
+        }
     }
 
     fn capabilities(&self) -> SinkCapabilities {
@@ -200,6 +223,16 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
         capabilities.rejects_late = true;
         capabilities.routes_max = self.0.options.routes_max;
         capabilities
+    }
+
+    /// Whether the rotation leaves enough of the quota of write streams.
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        match self.0.options.delivery {
+            Delivery::ExactlyOnce => {
+                self.0.quota.problem(plan, self.0.options.expected).into_iter().collect()
+            }
+            Delivery::AtLeastOnce => Vec::new(),
+        }
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
@@ -216,6 +249,13 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             columns.push_str(&general.schema.identity());
         }
         parts.put("columns", format_args!("{:016x}", xxh3_64(columns.as_bytes())));
+        // Intents of exactly once are older than the choice and have to stay readable.
+        if self.0.options.delivery != Delivery::ExactlyOnce {
+            parts.put("delivery", format_args!("{:?}", self.0.options.delivery));
+        }
+        if let Some(changes) = &self.0.options.changes {
+            parts.put("changes", format_args!("{changes:?}"));
+        }
     }
 }
 

@@ -46,6 +46,12 @@ pub enum BigQueryConfigError {
     /// How tables are made.
     #[error(transparent)]
     Tables(#[from] TableOptionsProblem),
+    /// Changes that cannot be written like this.
+    #[error("changes() {problem}")]
+    Changes {
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// A number outside of its range.
     #[error("{option} is {value}; it must be {min} to {max}")]
     Range {

@@ -9,9 +9,12 @@ use std::time::Duration;
 use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
+use crate::changes::Changes;
 use crate::credentials::{Credentials, TokenSource};
+use crate::delivery::Delivery;
 use crate::destination::{Destinations, TopicNames, Topics};
 use crate::name::TableName;
+use crate::quota::{CREATES_PER_HOUR, CreateQuota, Expected};
 use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
 use crate::schema::TableSchema;
 use crate::sink::{BigQuerySink, Columns, Declared, Options, Parts};
@@ -36,9 +39,13 @@ pub struct BigQuerySinkBuilder {
     unknown: UnknownFields,
     timestamps: TimeUnit,
     metadata: MetadataColumns,
+    delivery: Delivery,
+    changes: Option<Changes>,
     append_bytes: usize,
     in_flight: usize,
     routes_max: usize,
+    expected: Expected,
+    create_quota: usize,
     connections: usize,
     call_timeout: Duration,
     append_timeout: Duration,
@@ -73,9 +80,13 @@ impl BigQuerySinkBuilder {
             unknown: UnknownFields::default(),
             timestamps: TimeUnit::Micros,
             metadata: MetadataColumns::default(),
+            delivery: Delivery::default(),
+            changes: None,
             append_bytes: 2 << 20,
             in_flight: 4,
             routes_max: 6,
+            expected: Expected { lanes: 1, tables: 1, interval: None },
+            create_quota: CREATES_PER_HOUR,
             connections: 4,
             call_timeout: Duration::from_mins(1),
             append_timeout: Duration::from_mins(2),
@@ -176,6 +187,19 @@ impl BigQuerySinkBuilder {
         self
     }
 
+    /// How rows get into tables; exactly once by default.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`] and
+    /// [a primary key](TableOptions::primary_key).
+    pub fn changes(mut self, changes: Changes) -> Self {
+        self.changes = Some(changes);
+        self
+    }
+
     /// About how many bytes of rows one request has; 2 MiB by default. A larger row is sent alone.
     pub fn append_bytes(mut self, bytes: usize) -> Self {
         self.append_bytes = bytes;
@@ -194,6 +218,35 @@ impl BigQuerySinkBuilder {
     /// of records without a route takes no room, however long its name is.
     pub fn routes_max(mut self, routes: usize) -> Self {
         self.routes_max = routes;
+        self
+    }
+
+    /// How many partitions all processes of the pipeline read together; 1 by default. With
+    /// [`expected_tables`](Self::expected_tables) and the rotation it says how many write streams an hour takes, and a pipeline that
+    /// would take more than half of [`create_quota`](Self::create_quota) is not built.
+    pub fn expected_lanes(mut self, lanes: usize) -> Self {
+        self.expected.lanes = lanes;
+        self
+    }
+
+    /// How many tables the rows of one segment go to, mostly; 1 by default, [`routes_max`](Self::routes_max) at most.
+    pub fn expected_tables(mut self, tables: usize) -> Self {
+        self.expected.tables = tables;
+        self
+    }
+
+    /// How long the segments of a lane live, on average and at the least, whatever ends them. Without it the rotation's clock counts,
+    /// and a rotation by records or bytes alone is not looked at before it runs: only the pipeline's traffic would tell.
+    pub fn expected_segment_interval(mut self, interval: Duration) -> Self {
+        self.expected.interval = Some(interval);
+        self
+    }
+
+    /// How many write streams may be created in an hour, 10,000 by default
+    /// (<https://cloud.google.com/bigquery/quotas#createwritestream>). Where other processes create them in the same project and region,
+    /// what they leave: a lane of this one waits before it creates one too many.
+    pub fn create_quota(mut self, streams_per_hour: usize) -> Self {
+        self.create_quota = streams_per_hour;
         self
     }
 
@@ -290,10 +343,14 @@ impl BigQuerySinkBuilder {
             tables: Tables::new(rest, self.tables),
             destinations,
             columns,
+            quota: CreateQuota::new(self.create_quota),
             options: Options {
+                delivery: self.delivery,
+                changes: self.changes,
                 append_bytes: self.append_bytes,
                 in_flight: self.in_flight,
                 routes_max: self.routes_max,
+                expected: self.expected,
                 rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
                 metadata: self.metadata,
                 query_project: self.query_project.unwrap_or(self.project),
@@ -357,6 +414,16 @@ impl BigQuerySinkBuilder {
         Columns { general, of }
     }
 
+    fn changes_problem(&self) -> Option<&'static str> {
+        if self.delivery != Delivery::AtLeastOnce {
+            return Some(
+                "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
+            );
+        }
+        (!self.tables.has_primary_key())
+            .then_some("needs a primary key: TableOptions::primary_key() names it")
+    }
+
     fn problems(&self) -> Vec<BigQueryConfigError> {
         let mut problems = Vec::new();
         if self.general.is_none() && self.of.is_empty() {
@@ -369,11 +436,17 @@ impl BigQuerySinkBuilder {
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
             ("routes_max", self.routes_max, 1, ROUTES_MAX),
             ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
+            ("expected_lanes", self.expected.lanes, 1, usize::MAX),
+            ("expected_tables", self.expected.tables, 1, self.routes_max.max(1)),
+            ("create_quota", self.create_quota, 1, usize::MAX),
         ];
         for (option, value, min, max) in ranges {
             if !(min..=max).contains(&value) {
                 problems.push(BigQueryConfigError::Range { option, value, min, max });
             }
+        }
+        if let Some(problem) = self.changes.as_ref().and_then(|_| self.changes_problem()) {
+            problems.push(BigQueryConfigError::Changes { problem });
         }
         debug_assert!(name_max(ROUTES_MAX) > 0);
         for (option, timeout) in

@@ -214,6 +214,10 @@ impl TableOptions {
         self
     }
 
+    pub(crate) fn has_primary_key(&self) -> bool {
+        !self.primary_key.is_empty()
+    }
+
     /// Everything that is wrong with them for tables of these columns; empty if nothing is.
     pub(crate) fn problems(&self, schema: &TableSchema) -> Vec<TableOptionsProblem> {
         let mut problems = Vec::new();

@@ -208,6 +208,7 @@ impl TableWriter {
         let parts = &self.parts;
         parts.tables.ensure(name, &parts.fields_of(name)).await?;
         if progress.stream.is_none() {
+            parts.quota.take(name.project())?;
             progress.stream = Some(parts.transport.create_pending_stream(name).await?);
         }
         let Some(stream) = progress.stream.clone() else { return Ok(()) };
