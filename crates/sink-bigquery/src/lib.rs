@@ -33,6 +33,7 @@ mod destination;
 mod error;
 mod name;
 mod query;
+mod quota;
 mod retry;
 mod row;
 mod schema;
