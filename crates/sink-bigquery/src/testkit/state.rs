@@ -35,6 +35,8 @@ pub(super) struct Inner {
     pub(super) creates: VecDeque<Instant>,
     holds_changes: bool,
     pub(super) miscounts: usize,
+    /// Rows are not looked into.
+    pub(super) counts_only: bool,
     next: u64,
 }
 
@@ -92,6 +94,10 @@ impl Table {
     /// What a query sees.
     pub(super) fn visible(&self) -> Vec<FakeRow> {
         change::applied(&self.visible, &self.key())
+    }
+
+    pub(super) fn visible_count(&self) -> u64 {
+        self.visible.len() as u64
     }
 
     /// The columns of the primary key; none without one.
