@@ -15,6 +15,7 @@ use aqueduct_core::{BoxError, Class, Classify};
 /// | [`NoCredentials`](BigQueryError::NoCredentials) | nothing where credentials were looked for, or not readable | fatal | give a key, or set `GOOGLE_APPLICATION_CREDENTIALS` |
 /// | [`Refused`](BigQueryError::Refused) | `INVALID_ARGUMENT`, 400, a wrong CMEK, other failed preconditions | fatal | see the service's words |
 /// | [`Schema`](BigQueryError::Schema) | the table and the declared columns do not go together | fatal | see the message; `evolve_tables(true)` adds columns |
+/// | [`TopicsMeet`](BigQueryError::TopicsMeet) | two topics become one table by [`TopicNames::Connect`](crate::TopicNames::Connect) | fatal | give one of them a name with `topic_table()` |
 /// | [`PartlyThere`](BigQueryError::PartlyThere) | a segment whose stream is gone has left some of its rows | fatal | see [recovery](crate::BigQuerySink#recovery) |
 /// | [`StreamLost`](BigQueryError::StreamLost) | a stream was gone when it was to be committed | fatal | restart: recovery asks the table and writes the rows again if they are not there |
 /// | [`Diverged`](BigQueryError::Diverged) | a replay gave other rows than the intent says | fatal | as for `ReplayDiverged` of the lane |
@@ -56,6 +57,9 @@ pub enum BigQueryError {
     /// The table is not as it has to be.
     #[error("table {table} does not fit: {problem}")]
     Schema { table: String, problem: String },
+    /// Two topics become one table.
+    #[error("{one:?} and {other:?} both become table {table}")]
+    TopicsMeet { table: String, one: String, other: String },
     /// Some rows of a segment are there and some are not, and nothing under way can change that.
     #[error(
         "of the {expected} rows of offsets {range} table {table} has {found}, and the stream that held them is gone"
@@ -219,6 +223,7 @@ impl Classify for BigQueryError {
             | Self::NoCredentials { .. }
             | Self::Refused { .. }
             | Self::Schema { .. }
+            | Self::TopicsMeet { .. }
             | Self::PartlyThere { .. }
             | Self::StreamLost { .. }
             | Self::Diverged { .. }
@@ -246,6 +251,9 @@ impl Classify for BigQueryError {
             }
             Self::NoCredentials { .. } | Self::Unauthenticated { .. } => {
                 "give a service account's key, or set GOOGLE_APPLICATION_CREDENTIALS"
+            }
+            Self::TopicsMeet { .. } => {
+                "give one of the topics a table with topic_table(), or leave the names to TopicNames::Distinct"
             }
             Self::PartlyThere { .. } => {
                 "delete the rows of these offsets from the table and restart: they are written again as a whole"

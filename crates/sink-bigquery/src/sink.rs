@@ -49,14 +49,22 @@ use crate::writer::{Defaults, Recovered, TableWriter, recover};
 /// ```
 ///
 /// # Destinations
-/// A record without a route goes to the table configured, or to one that is called like its topic (dots become `_`). A route of one
-/// level is a table: `table`, `dataset.table` or `project.dataset.table`. A record whose route is none is a letter. A segment
-/// may have as many tables as its token can name: see [`routes_max`](BigQuerySinkBuilder::routes_max).
+/// The first of these that says something decides where a record goes:
+/// 1. its route. One of one level is a table: `table`, `dataset.table` or `project.dataset.table`; a record whose route is anything
+///    else (`name=value`, two levels) is a letter. [`ByTable`](crate::ByTable) makes such routes of fields, and
+///    [`by_table_fn`](crate::by_table_fn) by a function of yours, with names that are legal and never meet;
+/// 2. [`topic_table`](BigQuerySinkBuilder::topic_table), for its topic;
+/// 3. [`topic_pattern`](BigQuerySinkBuilder::topic_pattern), the first that its topic matches;
+/// 4. [`table`](BigQuerySinkBuilder::table), for all;
+/// 5. its topic's name, as [`TopicNames`](crate::TopicNames) says.
+///
+/// Datasets are not made, and must be where the sink's own is if queries are to join them. A segment may have as many tables as its
+/// token can name: see [`routes_max`](BigQuerySinkBuilder::routes_max).
 ///
 /// # Rows
 /// The columns are declared, and rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What
 /// does not fit is a letter and costs no other row anything. The table is made or, if that is allowed, brought up to date when the
-/// first segment is staged. Three more columns ([`MetadataColumns`]) say which record a row is of.
+/// first segment is staged. Three more columns, or up to six ([`MetadataColumns`]), say which record a row is of.
 ///
 /// A row that only the service refuses is a letter as well: none of its request's rows is written then, and the others are sent
 /// again without it.
@@ -128,14 +136,8 @@ impl Parts {
     }
 
     fn defaults(&self, lane: &TopicPartition) -> Result<Defaults, BigQueryError> {
-        let Destinations { project, dataset, .. } = self.destinations.clone();
-        let table = self.destinations.of_topic(lane.topic()).map_err(|error| BigQueryError::Schema {
-            table: lane.topic().to_owned(),
-            problem: format!(
-                "the topic's name is none for a table ({error}); name one with table() or by a route"
-            ),
-        })?;
-        Ok(Defaults { project, dataset, table })
+        let (project, dataset) = (self.destinations.project.clone(), self.destinations.dataset.clone());
+        Ok(Defaults { project, dataset, table: self.destinations.of_topic(lane.topic())? })
     }
 }
 
@@ -184,13 +186,14 @@ impl fmt::Debug for BigQuerySink {
 
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
-    /// The dataset is there and lets us in; so is the table, if all records go to one.
+    /// The datasets that are named are there and let us in; so is the table, if all records go to one.
     async fn check(&self) -> Result<(), StageError> {
         let parts = &self.0;
         let failed = |error| StageError::new("check", error);
-        let Destinations { project, dataset, table } = &parts.destinations;
-        parts.tables.rest().check_dataset(project, dataset).await.map_err(failed)?;
-        if let Some(Ok(table)) = table.as_ref().map(|table| parts.destinations.of_topic(table))
+        for (project, dataset) in parts.destinations.datasets() {
+            parts.tables.rest().check_dataset(&project, &dataset).await.map_err(failed)?;
+        }
+        if let Some(table) = parts.destinations.single()
             && parts.declared(&table).is_some()
         {
             parts.tables.ensure(&table, &parts.fields_of(&table)).await.map_err(failed)?;
@@ -215,10 +218,8 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        let Destinations { project, dataset, table } = &self.0.destinations;
-        let table = table.as_deref().unwrap_or("{topic}");
         parts.put("bigquery", LAYOUT_VERSION);
-        parts.put("tables", format_args!("{project}.{dataset}.{table}"));
+        parts.put("tables", self.0.destinations.identity());
         let mut columns = self.0.options.rows.clone();
         let mut declared: Vec<_> = self.0.columns.of.iter().collect();
         declared.sort_by_key(|(name, _)| *name);

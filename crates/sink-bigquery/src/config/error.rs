@@ -13,6 +13,16 @@ pub enum BigQueryConfigError {
     /// A name of a project, dataset or table.
     #[error(transparent)]
     Name(#[from] TableNameError),
+    /// A topic's table or a pattern of topics.
+    #[error("{option} {text:?} {problem}")]
+    Topics {
+        /// The option.
+        option: &'static str,
+        /// The topic or the pattern.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// No columns are declared for any table.
     #[error("no columns are declared: call schema() or schema_of()")]
     NoSchema,

@@ -12,7 +12,7 @@ pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
 use crate::changes::Changes;
 use crate::credentials::{Credentials, TokenSource};
 use crate::delivery::Delivery;
-use crate::destination::Destinations;
+use crate::destination::{Destinations, TopicNames, Topics};
 use crate::name::TableName;
 use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
 use crate::schema::TableSchema;
@@ -28,6 +28,9 @@ pub struct BigQuerySinkBuilder {
     project: String,
     dataset: String,
     table: Option<String>,
+    topic_tables: Vec<(String, String)>,
+    topic_patterns: Vec<(String, String)>,
+    topic_names: TopicNames,
     credentials: Credentials,
     general: Option<TableSchema>,
     of: Vec<(String, TableSchema)>,
@@ -64,6 +67,9 @@ impl BigQuerySinkBuilder {
             project: String::new(),
             dataset: String::new(),
             table: None,
+            topic_tables: Vec::new(),
+            topic_patterns: Vec::new(),
+            topic_names: TopicNames::default(),
             credentials: Credentials::default(),
             general: None,
             of: Vec::new(),
@@ -98,9 +104,38 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// The table of all records without a route; without it, each topic has a table that is called like it.
+    /// The table of all records without a route whose topic has none of its own; without it, each topic has a table that is called
+    /// like it.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
+        self
+    }
+
+    /// The table of one topic: `table`, `dataset.table` or `project.dataset.table`. Topics may share one.
+    pub fn topic_table(mut self, topic: impl Into<String>, table: impl Into<String>) -> Self {
+        self.topic_tables.push((topic.into(), table.into()));
+        self
+    }
+
+    /// The table of the topics that `pattern` matches, in the syntax of the [`regex`](https://docs.rs/regex/latest/regex/#syntax)
+    /// crate and from end to end. In `table`, as in [`topic_table`](Self::topic_table), `$name`, `${name}` and `$1` stand for
+    /// what groups have matched and `$$` for a `$`. Patterns are tried in the order they are given in, behind
+    /// [`topic_table`](Self::topic_table) and before [`table`](Self::table).
+    ///
+    /// ```
+    /// # use aqueduct_sink_bigquery::BigQuerySink;
+    /// // logs.web goes to dataset logs, table web; logs.web.front to logs.web_front_x… with an ending of its own.
+    /// let builder = BigQuerySink::builder().topic_pattern(r"logs\.(?<app>.+)", "logs.$app");
+    /// # drop(builder);
+    /// ```
+    pub fn topic_pattern(mut self, pattern: impl Into<String>, table: impl Into<String>) -> Self {
+        self.topic_patterns.push((pattern.into(), table.into()));
+        self
+    }
+
+    /// How topics' names become names of tables; so that no two meet, by default.
+    pub fn topic_names(mut self, names: TopicNames) -> Self {
+        self.topic_names = names;
         self
     }
 
@@ -234,6 +269,7 @@ impl BigQuerySinkBuilder {
             project: self.project.clone(),
             dataset: self.dataset.clone(),
             table: self.table.clone(),
+            topics: self.topics(&mut problems),
         };
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
         let columns = self.columns(&destinations, &mut problems);
@@ -284,6 +320,22 @@ impl BigQuerySinkBuilder {
                 query_project: self.query_project.unwrap_or(self.project),
             },
         }))
+    }
+
+    fn topics(&self, problems: &mut Vec<BigQueryConfigError>) -> Topics {
+        let mut topics = Topics::named_by(self.topic_names);
+        let mut note = |option, text: &str, problem| {
+            problems.push(BigQueryConfigError::Topics { option, text: text.to_owned(), problem });
+        };
+        for (topic, table) in &self.topic_tables {
+            topics.add(topic, table).unwrap_or_else(|problem| note("topic_table", topic, problem));
+        }
+        for (pattern, table) in &self.topic_patterns {
+            for problem in topics.add_pattern(pattern, table).err().into_iter().flatten() {
+                note("topic_pattern", pattern, problem);
+            }
+        }
+        topics
     }
 
     fn columns(&self, destinations: &Destinations, problems: &mut Vec<BigQueryConfigError>) -> Columns {

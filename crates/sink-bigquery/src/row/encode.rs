@@ -2,18 +2,11 @@
 
 use aqueduct_core::{Composite, FieldValue, JsonText, Poison, PoisonReason, StructuredValue, ValueVisitor};
 
+use super::metadata::Identity;
 use super::plan::{FieldPlan, Kind, MessagePlan, RowPlan, UnknownFields};
 use super::scalar::put_scalar;
-use super::wire::{begin_delimited, end_delimited, put_bytes, put_int};
+use super::wire::{begin_delimited, end_delimited};
 use crate::schema::Mode;
-
-/// Which record a row is of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Identity<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-}
 
 /// What encoding a row needs and the next row can use again.
 #[derive(Debug, Default)]
@@ -71,18 +64,11 @@ impl RowPlan {
         let result = visited.and_then(|()| {
             if done { Ok(()) } else { Err(Poison::new(PoisonReason::Malformed, "the value is no object")) }
         });
+        let result = result.and_then(|()| self.metadata.put(&identity, out));
         if result.is_err() {
             out.truncate(start);
-            return result;
         }
-        let [topic, partition, offset] = self.metadata;
-        topic.put(out);
-        put_bytes(out, identity.topic.as_bytes());
-        partition.put(out);
-        put_int(out, i64::from(identity.partition));
-        offset.put(out);
-        put_int(out, identity.offset);
-        Ok(())
+        result
     }
 }
 

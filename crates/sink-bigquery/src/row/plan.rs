@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use aqueduct_core::TimeUnit;
 use prost_types::DescriptorProto;
 
+use super::metadata::{MetadataColumns, MetadataPlan};
 use super::wire::{Tag, WireType};
 use crate::schema::{Field, FieldType, Mode, TableSchema, descriptor, range_fields};
 
@@ -17,42 +18,6 @@ pub enum UnknownFields {
     Ignore,
     /// The record is a letter.
     Refuse,
-}
-
-/// The columns that say which record a row is of.
-///
-/// They are what recovery asks for when a stream is gone, what an audit counts, and what a query finds a duplicate by. They
-/// are nullable, so a table that exists can be given them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetadataColumns {
-    /// A `STRING`.
-    pub topic: String,
-    /// An `INTEGER`.
-    pub partition: String,
-    /// An `INTEGER`.
-    pub offset: String,
-}
-
-impl Default for MetadataColumns {
-    /// `_kafka_topic`, `_kafka_partition`, `_kafka_offset`.
-    fn default() -> Self {
-        Self {
-            topic: "_kafka_topic".to_owned(),
-            partition: "_kafka_partition".to_owned(),
-            offset: "_kafka_offset".to_owned(),
-        }
-    }
-}
-
-impl MetadataColumns {
-    /// As columns of a table.
-    pub(crate) fn fields(&self) -> [Field; 3] {
-        [
-            Field::nullable(self.topic.as_str(), FieldType::String),
-            Field::nullable(self.partition.as_str(), FieldType::Int64),
-            Field::nullable(self.offset.as_str(), FieldType::Int64),
-        ]
-    }
 }
 
 /// What decides how values become rows beside the columns.
@@ -70,8 +35,7 @@ pub(crate) struct RowPlan {
     pub(super) options: PlanOptions,
     /// The row itself is the first.
     pub(super) messages: Vec<MessagePlan>,
-    /// Topic, partition, offset.
-    pub(super) metadata: [Tag; 3],
+    pub(super) metadata: MetadataPlan,
     descriptor: DescriptorProto,
 }
 
@@ -174,12 +138,7 @@ impl RowPlan {
         let mut messages = Vec::new();
         add_message(&schema.fields, &mut messages);
         let mut fields = schema.fields.clone();
-        let first = u32::try_from(fields.len()).unwrap_or(u32::MAX - 3) + 1;
-        let wires = [WireType::Delimited, WireType::Varint, WireType::Varint];
-        let mut metadata = [Tag::new(1, WireType::Varint); 3];
-        for ((number, wire), tag) in (first..).zip(wires).zip(&mut metadata) {
-            *tag = Tag::new(number, wire);
-        }
+        let metadata = MetadataPlan::new(&options.metadata, fields.len());
         fields.extend(options.metadata.fields());
         let descriptor = descriptor("Row", &fields);
         Self { options, messages, metadata, descriptor }

@@ -17,7 +17,7 @@
 
 use std::borrow::Cow;
 
-use aqueduct_core::{FieldValue, JsonText, TimeUnit, ValueVisitor as _};
+use aqueduct_core::{Decimal, FieldValue, JsonText, TimeUnit, ValueVisitor as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -31,6 +31,7 @@ pub(super) type Problem = &'static str;
 
 const NOT_WHOLE: Problem = "is no whole number of 64 bits";
 const NOT_OF_TYPE: Problem = "is of another kind than its column";
+const TOO_MANY_DIGITS: Problem = "is a decimal of more digits than any column has";
 const OUTSIDE: Problem = "is outside of BigQuery's calendar";
 
 /// Appends the field's tag and `value`, which is not null. On an error, `out` may hold a part.
@@ -154,11 +155,17 @@ fn decimal(value: &FieldValue<'_>) -> Result<Plain, Problem> {
         FieldValue::F32(number) if number.is_finite() => number.to_string().into(),
         FieldValue::F64(number) if number.is_finite() => number.to_string().into(),
         FieldValue::Number(text) => (*text).into(),
-        FieldValue::Decimal(number) => number.to_string().into(),
+        FieldValue::Decimal(number) => digits(number)?.into(),
         FieldValue::Str(text) => text.as_ref().into(),
         _ => return Err(NOT_OF_TYPE),
     };
     Plain::parse(&text).ok_or("is no decimal number, or has more digits than its column")
+}
+
+/// A producer's decimal as text; ten bytes may say that it has billions of digits.
+fn digits(number: &Decimal<'_>) -> Result<String, Problem> {
+    number.check_limits().map_err(|_| TOO_MANY_DIGITS)?;
+    Ok(number.to_string())
 }
 
 fn float(value: &FieldValue<'_>) -> Result<f64, Problem> {
@@ -169,7 +176,7 @@ fn float(value: &FieldValue<'_>) -> Result<f64, Problem> {
         FieldValue::I64(number) => *number as f64,
         FieldValue::U64(number) => *number as f64,
         FieldValue::Number(text) => text.parse().map_err(|_| NOT_OF_TYPE)?,
-        FieldValue::Decimal(number) => number.to_string().parse().map_err(|_| NOT_OF_TYPE)?,
+        FieldValue::Decimal(number) => digits(number)?.parse().map_err(|_| NOT_OF_TYPE)?,
         FieldValue::Str(text) => match text.as_ref() {
             "NaN" => f64::NAN,
             "Infinity" => f64::INFINITY,

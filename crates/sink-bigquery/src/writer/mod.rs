@@ -39,6 +39,7 @@ pub(crate) const ROW_MAX: usize = 9_000_000;
 pub(crate) struct TableWriter {
     parts: Arc<Parts>,
     defaults: Defaults,
+    opened_at_ms: i64,
     memory: Pool,
     spool: Spool,
     workspace: Workspace,
@@ -86,6 +87,7 @@ impl TableWriter {
         Self {
             parts,
             defaults,
+            opened_at_ms: at.opened_at_ms,
             memory: at.memory,
             spool: Spool::new(at.scratch),
             workspace: Workspace::default(),
@@ -145,7 +147,14 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for TableWriter {
         };
         let offset = record.offset().get();
         let lane = record.lane();
-        let identity = Identity { topic: lane.topic(), partition: lane.partition(), offset };
+        let identity = Identity {
+            topic: lane.topic(),
+            partition: lane.partition(),
+            offset,
+            timestamp: record.timestamp(),
+            key: record.key(),
+            opened_at_ms: self.opened_at_ms,
+        };
         let (start, out) = table.pending.begin_row();
         let row_start = out.len();
         let encoded = table.plan.encode(&value, identity, &mut self.workspace, out).and_then(|()| {

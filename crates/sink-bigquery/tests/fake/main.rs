@@ -9,6 +9,8 @@ mod pipeline;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod routing;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tables;
