@@ -123,6 +123,17 @@ impl FakeBigQuery {
         self.state.lock().rows(table)
     }
 
+    /// Counts rows from here on and looks into none: what they hold is not checked, and they are `null` where they are shown. For
+    /// measurements, which are of the sink.
+    pub fn count_rows_only(&self) {
+        self.state.lock().counts_only = true;
+    }
+
+    /// How many rows of the table are visible, before any change that they stand for.
+    pub fn visible_count(&self, table: &TableName) -> u64 {
+        self.state.lock().tables.get(table).map(state::Table::visible_count).unwrap_or_default()
+    }
+
     /// How often a call was made, whatever became of it.
     pub fn calls(&self, call: FakeCall) -> u64 {
         self.state.lock().calls.get(&call).copied().unwrap_or(0)

@@ -38,6 +38,8 @@ pub(super) struct Inner {
     pub(super) miscounts: usize,
     pub(super) jobs: VecDeque<Job>,
     pub(super) query_polls: usize,
+    /// Rows are not looked into.
+    pub(super) counts_only: bool,
     next: u64,
 }
 
@@ -95,6 +97,10 @@ impl Table {
     /// What a query sees.
     pub(super) fn visible(&self) -> Vec<FakeRow> {
         change::applied(&self.visible, &self.key())
+    }
+
+    pub(super) fn visible_count(&self) -> u64 {
+        self.visible.len() as u64
     }
 
     /// The columns of the primary key; none without one.
