@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aqueduct_core::{DataType, Field, Schema, TimeUnit};
 
 use super::text::Node;
+use crate::registry::{RegisteredSchema, SchemaKind};
 use crate::shape::{Kind, Members, Pairs, Shape};
 
 /// What a schema's text says.
@@ -12,6 +13,14 @@ use crate::shape::{Kind, Members, Pairs, Shape};
 pub(super) struct Parsed {
     pub(super) shape: Shape,
     pub(super) schema: Arc<Schema>,
+}
+
+/// Reads a registry's schema; an error is why it cannot be used, in words.
+pub(super) fn registered(schema: &RegisteredSchema, version: Option<u32>) -> Result<Parsed, String> {
+    if schema.kind != SchemaKind::Json {
+        return Err(format!("it is {}, not JSON Schema", schema.kind));
+    }
+    parse(&schema.text, version)
 }
 
 /// Reads a schema; an error is why it cannot be used, in words.

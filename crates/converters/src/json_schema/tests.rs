@@ -1,10 +1,11 @@
 use aqueduct_core::{
-    BatchBuilder, Offset, Permit, SkipReason, TimeUnit, Timestamp, TopicPartition, write_json,
+    BatchBuilder, Compatibility, Offset, Permit, SkipReason, TimeUnit, Timestamp, TopicPartition, write_json,
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::registry::FixedSchemas;
+use crate::registry::{FixedSchemas, SchemaKind, SubjectVersion};
+use crate::tests::fingerprint;
 
 fn schema(text: &str) -> String {
     schema::parse(text, None).map_or_else(|error| error, |parsed| parsed.schema.to_string())
@@ -218,6 +219,53 @@ async fn schemas_come_from_the_registry() {
         matches!(converted(&null, None).await, Ok(Converted::Emit(value)) if value.as_bytes() == b"null")
     );
     assert!(converted(&converter, None).await.is_err());
+}
+
+fn versions(of: &[(&str, u32)]) -> Vec<SubjectVersion> {
+    of.iter()
+        .map(|(subject, version)| SubjectVersion { subject: (*subject).into(), version: *version })
+        .collect()
+}
+
+#[tokio::test]
+async fn values_tell_the_version_of_their_schema() {
+    let registered = |id: u32, members: &str, at: &[(&str, u32)]| {
+        let text = format!(r#"{{"type":"object","properties":{{{members}}}}}"#);
+        let mut schema = RegisteredSchema::new(id, SchemaKind::Json, text);
+        schema.versions = versions(at);
+        schema
+    };
+    let id = r#""id":{"type":"integer"}"#;
+    let schemas = FixedSchemas::new()
+        .with_schema(registered(
+            1,
+            &format!(r#"{id},"note":{{"type":"string"}}"#),
+            &[("orders", 2), ("others", 7)],
+        ))
+        .with_schema(registered(2, id, &[("orders", 1)]));
+    let converter = JsonSchema::with_registry(schemas);
+    let schema = async |converter: &JsonSchema, id: u8| match converted(
+        converter,
+        Some(&[0, 0, 0, 0, id, b'{', b'}']),
+    )
+    .await
+    {
+        Ok(Converted::Emit(value)) => Arc::clone(value.schema().unwrap()),
+        other => panic!("{other:?}"),
+    };
+    let by_subject = converter.clone().subject("orders");
+    let (newer, older) = (schema(&by_subject, 1).await, schema(&by_subject, 2).await);
+    assert_eq!((newer.version(), older.version()), (Some(2), Some(1)));
+    // The older one came later, and is the older one all the same.
+    assert!(
+        !Compatibility::Backward.prefers(&older, &newer) && Compatibility::Forward.prefers(&older, &newer)
+    );
+    // Without a subject, a schema that has one version.
+    assert_eq!(
+        (schema(&converter, 1).await.version(), schema(&converter, 2).await.version()),
+        (None, Some(1))
+    );
+    assert_ne!(fingerprint(&converter), fingerprint(&by_subject));
 }
 
 proptest! {
