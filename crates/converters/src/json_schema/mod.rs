@@ -16,6 +16,7 @@ use crate::shape;
 use crate::tombstones::Tombstones;
 use schema::Parsed;
 
+mod documents;
 mod schema;
 mod text;
 
@@ -32,9 +33,13 @@ mod text;
 /// | `array` with one schema as `items` | a list |
 /// | `enum` and `const` of texts | an enum |
 /// | `null` among `type`, `oneOf` or `anyOf` | the column may be null |
-/// | `$ref` within the document, `allOf` of one | what it leads to |
+/// | `$ref` within the document, or into one that the registry lists as its reference, and `allOf` of one | what it leads to |
 /// | `connect.type`, and `title` of a logical type | Connect's numbers, bytes, maps, decimals, dates, times |
-/// | everything else, and a `$ref` back to what it is part of | JSON |
+/// | everything else, and a `$ref` back to what it is part of, or to what the registry does not have | JSON |
+///
+/// A `$ref` is a URI, relative to the `$id` around it; the name of a registry's reference is one, too, relative to the schema's
+/// own. Anchors and parts of documents with an `$id` are known. No URI is ever fetched. A schema has up to 1 MiB with all it refers
+/// to, 10 000 fields and 4 MiB of names when every reference is written out; what is deeper than 64 levels is JSON.
 ///
 /// A value is checked as far as its columns need it, and no further: types, missing members, names of enums, members that
 /// `additionalProperties: false` forbids. `minimum`, `pattern` and their like are not looked at; the serializer has done that.

@@ -7,13 +7,19 @@ use super::*;
 use crate::registry::{FixedSchemas, SchemaKind, SubjectVersion};
 use crate::tests::fingerprint;
 
+mod references;
+
+fn parse(text: &str) -> Result<Parsed, String> {
+    schema::registered(&RegisteredSchema::new(1, SchemaKind::Json, text), None)
+}
+
 fn schema(text: &str) -> String {
-    schema::parse(text, None).map_or_else(|error| error, |parsed| parsed.schema.to_string())
+    parse(text).map_or_else(|error| error, |parsed| parsed.schema.to_string())
 }
 
 /// What columns hold, and the field at each path.
 fn columns(schema: &str, value: &str) -> Result<String, String> {
-    let parsed = schema::parse(schema, None)?;
+    let parsed = parse(schema)?;
     let text = JsonValue::parse(value.to_owned().into()).map_err(|error| error.to_string())?.into_bytes();
     shape::check(&parsed.shape, &text).map_err(|poison| poison.to_string())?;
     let mut out = Vec::new();
@@ -103,7 +109,7 @@ fn texts_become_what_their_format_says() {
         r#"{{{ID},"at":"2021-06-28T07:30:00.123456Z","time":"01:30:00.000000","day":"1969-12-31","kind":"b","any":[1,{{"x":null}}],"lines":[{{"n":1}}]}}"#
     );
     assert_eq!(columns(ORDER, &value).unwrap(), expected);
-    let parsed = Some(Arc::new(schema::parse(ORDER, None).unwrap()));
+    let parsed = Some(Arc::new(parse(ORDER).unwrap()));
     let value = JsonSchemaValue { text: value.into(), parsed };
     let field = |path: &str| value.field(&FieldPath::parse(path).unwrap());
     let count = 1_624_865_400_123_456;
@@ -272,7 +278,7 @@ proptest! {
     #[test]
     fn any_schema_is_read_or_refused(text in "[\\[\\]{}\":,a-f0-9.ntruetyp\\\\#/$ -]{0,60}") {
         let text = format!("{{\"type\":\"object\",\"properties\":{{\"a\":{text}}}}}");
-        schema::parse(&text, None).ok();
+        parse(&text).ok();
     }
 
     #[test]

@@ -159,13 +159,11 @@ impl RegisteredSchema {
     ///
     /// Without a subject the answer may become another when somebody registers the schema under a second one.
     pub fn version_told(&self, subject: Option<&str>) -> Option<u32> {
-        match subject {
-            Some(subject) => self.version_in(subject),
-            None => {
-                let version = self.versions.first()?.version;
-                self.versions.iter().all(|at| at.version == version).then_some(version)
-            }
+        if let Some(subject) = subject {
+            return self.version_in(subject);
         }
+        let version = self.versions.first()?.version;
+        self.versions.iter().all(|at| at.version == version).then_some(version)
     }
 }
 
