@@ -1,6 +1,8 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod columns;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod faults;
@@ -16,3 +18,5 @@ mod support;
 mod tables;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod values;
