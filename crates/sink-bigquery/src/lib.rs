@@ -8,6 +8,10 @@
 
 pub use changes::Changes;
 pub use columns::{Columns, DerivedColumns};
+pub use completeness::{
+    Completeness, CompletenessReport, CompletenessTotal, DueRecords, DuplicatedOffset, LaneCompleteness,
+    Share,
+};
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
 pub use credentials::Credentials;
 pub use delivery::Delivery;
@@ -21,12 +25,16 @@ pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
 
 mod changes;
 mod columns;
+mod completeness;
 mod config;
 mod credentials;
 mod delivery;
 mod destination;
 mod error;
 mod name;
+mod query;
+mod quota;
+mod retry;
 mod row;
 mod schema;
 mod sink;

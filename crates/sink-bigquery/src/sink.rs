@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Begun, Fingerprint, Published, SegmentStart, Sink, SinkCapabilities, StageError, StructuredValue,
-    TopicPartition,
+    Begun, Fingerprint, PipelinePlan, Published, SegmentStart, Sink, SinkCapabilities, StageError,
+    StructuredValue, TopicPartition,
 };
 use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,6 +16,7 @@ use crate::config::BigQuerySinkBuilder;
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
+use crate::quota::{CreateQuota, Expected};
 use crate::row::MetadataColumns;
 use crate::table::Tables;
 use crate::transport::WriteTransport;
@@ -92,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) tables: Tables,
     pub(crate) destinations: Destinations,
     pub(crate) columns: ColumnSources,
+    pub(crate) quota: CreateQuota,
     pub(crate) options: Options,
 }
 
@@ -103,6 +105,7 @@ pub(crate) struct Options {
     pub(crate) in_flight: usize,
     pub(crate) routes_max: usize,
     pub(crate) metadata: MetadataColumns,
+    pub(crate) expected: Expected,
     /// Who pays for queries.
     pub(crate) query_project: String,
     /// What else decides rows, for the fingerprint.
@@ -124,6 +127,15 @@ impl BigQuerySink {
 
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// How many write streams this sink has created within about an hour, for a metric or an alert: a project may create 10,000.
+    pub fn streams_created(&self) -> u64 {
+        self.0.quota.created()
     }
 
     /// A writer of pending streams, unless a former owner's are visible or can be made so.
@@ -197,6 +209,16 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
         capabilities.routes_max = self.0.options.routes_max;
         capabilities.opens_routes = self.0.columns.asks();
         capabilities
+    }
+
+    /// Whether the rotation leaves enough of the quota of write streams.
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        match self.0.options.delivery {
+            Delivery::ExactlyOnce => {
+                self.0.quota.problem(plan, self.0.options.expected).into_iter().collect()
+            }
+            Delivery::AtLeastOnce => Vec::new(),
+        }
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {

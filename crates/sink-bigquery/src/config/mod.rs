@@ -14,6 +14,7 @@ use crate::columns::{ColumnSources, Columns, Source};
 use crate::credentials::{Credentials, TokenSource};
 use crate::delivery::Delivery;
 use crate::destination::{Destinations, TopicNames, Topics};
+use crate::quota::{CREATES_PER_HOUR, CreateQuota, Expected};
 use crate::row::{MetadataColumns, UnknownFields};
 use crate::schema::TableSchema;
 use crate::sink::{BigQuerySink, Options, Parts};
@@ -44,6 +45,8 @@ pub struct BigQuerySinkBuilder {
     append_bytes: usize,
     in_flight: usize,
     routes_max: usize,
+    expected: Expected,
+    create_quota: usize,
     connections: usize,
     call_timeout: Duration,
     append_timeout: Duration,
@@ -84,6 +87,8 @@ impl BigQuerySinkBuilder {
             append_bytes: 2 << 20,
             in_flight: 4,
             routes_max: 6,
+            expected: Expected { lanes: 1, tables: 1, interval: None },
+            create_quota: CREATES_PER_HOUR,
             connections: 4,
             call_timeout: Duration::from_mins(1),
             append_timeout: Duration::from_mins(2),
@@ -200,6 +205,35 @@ impl BigQuerySinkBuilder {
         self
     }
 
+    /// How many partitions all processes of the pipeline read together; 1 by default. With
+    /// [`expected_tables`](Self::expected_tables) and the rotation it says how many write streams an hour takes, and a pipeline that
+    /// would take more than half of [`create_quota`](Self::create_quota) is not built.
+    pub fn expected_lanes(mut self, lanes: usize) -> Self {
+        self.expected.lanes = lanes;
+        self
+    }
+
+    /// How many tables the rows of one segment go to, mostly; 1 by default, [`routes_max`](Self::routes_max) at most.
+    pub fn expected_tables(mut self, tables: usize) -> Self {
+        self.expected.tables = tables;
+        self
+    }
+
+    /// How long the segments of a lane live, on average and at the least, whatever ends them. Without it the rotation's clock counts,
+    /// and a rotation by records or bytes alone is not looked at before it runs: only the pipeline's traffic would tell.
+    pub fn expected_segment_interval(mut self, interval: Duration) -> Self {
+        self.expected.interval = Some(interval);
+        self
+    }
+
+    /// How many write streams may be created in an hour, 10,000 by default
+    /// (<https://cloud.google.com/bigquery/quotas#createwritestream>). Where other processes create them in the same project and region,
+    /// what they leave: a lane of this one waits before it creates one too many.
+    pub fn create_quota(mut self, streams_per_hour: usize) -> Self {
+        self.create_quota = streams_per_hour;
+        self
+    }
+
     /// Connections to the Storage Write interface that tables are appended over, in turn; 4 by default. Over each at most 90 tables
     /// are appended at the same time, the others wait.
     pub fn connections(mut self, connections: usize) -> Self {
@@ -302,12 +336,14 @@ impl BigQuerySinkBuilder {
             tables: Tables::new(rest, tables),
             destinations,
             columns,
+            quota: CreateQuota::new(self.create_quota),
             options: Options {
                 delivery: self.delivery,
                 changes: self.changes,
                 append_bytes: self.append_bytes,
                 in_flight: self.in_flight,
                 routes_max: self.routes_max,
+                expected: self.expected,
                 rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
                 metadata: self.metadata,
                 query_project: self.query_project.unwrap_or(self.project),
@@ -353,6 +389,9 @@ impl BigQuerySinkBuilder {
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
             ("routes_max", self.routes_max, 1, ROUTES_MAX),
             ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
+            ("expected_lanes", self.expected.lanes, 1, usize::MAX),
+            ("expected_tables", self.expected.tables, 1, self.routes_max.max(1)),
+            ("create_quota", self.create_quota, 1, usize::MAX),
         ];
         for (option, value, min, max) in ranges {
             if !(min..=max).contains(&value) {

@@ -150,7 +150,7 @@ impl GrpcTransport {
 }
 
 /// As in a URL's query: everything that could mean something in one is percent-encoded.
-pub(super) fn url_encoded(text: &str) -> String {
+pub(crate) fn url_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

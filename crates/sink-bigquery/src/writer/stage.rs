@@ -223,6 +223,7 @@ impl TableWriter {
         let parts = &self.parts;
         parts.tables.ensure(name, &encoder.columns()).await?;
         if progress.stream.is_none() {
+            parts.quota.take(name.project())?;
             progress.stream = Some(parts.transport.create_pending_stream(name).await?);
         }
         let Some(stream) = progress.stream.clone() else { return Ok(()) };

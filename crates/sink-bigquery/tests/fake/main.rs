@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod columns;
+mod completeness;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
