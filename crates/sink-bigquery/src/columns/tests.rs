@@ -3,51 +3,17 @@ use std::sync::Arc;
 
 use aqueduct_core::{
     Composite, DataType, Decimal, Field as Member, FieldValue, Poison, Schema, StructuredValue, TimeUnit,
-    Timestamp, ValueVisitor, write_json,
+    Timestamp, write_json,
 };
 use proptest::prelude::*;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use serde_json::{Value, json};
 
 use super::derive::derive;
 use super::shared::{TableColumns, TableLayout};
 use super::{DerivedColumns, TableEncoder};
+use crate::row::events::{Event, Events, read, reader};
 use crate::row::{Identity, MetadataColumns, PlanOptions, UnknownFields, Workspace};
 use crate::schema::{Field, FieldType, Mode, TableSchema};
-
-#[derive(Clone, Debug)]
-enum Event {
-    Scalar(FieldValue<'static>),
-    Begin(Composite),
-    Key(String),
-    End,
-}
-
-/// A value of a schema.
-#[derive(Clone, Debug)]
-struct Typed {
-    schema: Arc<Schema>,
-    events: Vec<Event>,
-}
-
-impl StructuredValue for Typed {
-    fn schema(&self) -> Option<&Arc<Schema>> {
-        Some(&self.schema)
-    }
-
-    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        for event in &self.events {
-            match event {
-                Event::Scalar(value) => visitor.scalar(value.clone())?,
-                Event::Begin(composite) => visitor.begin(*composite)?,
-                Event::Key(name) => visitor.key(name)?,
-                Event::End => visitor.end()?,
-            }
-        }
-        Ok(())
-    }
-}
 
 fn options() -> PlanOptions {
     let metadata = MetadataColumns::default();
@@ -74,21 +40,11 @@ fn encode(encoder: &mut TableEncoder, value: &impl StructuredValue) -> Result<Ve
     Ok(out)
 }
 
-/// Reads rows by the type that all of them have, as a reader that knows nothing of the encoder.
+/// Reads rows by the type that all of them have.
 fn decode(encoder: &TableEncoder, rows: &[Vec<u8>]) -> Vec<Value> {
-    let file = FileDescriptorProto {
-        name: Some("row.proto".into()),
-        message_type: vec![encoder.descriptor()],
-        syntax: Some("proto2".into()),
-        ..FileDescriptorProto::default()
-    };
-    let pool = DescriptorPool::from_file_descriptor_set(FileDescriptorSet { file: vec![file] }).unwrap();
-    let message = pool.get_message_by_name("Row").unwrap();
-    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    let reader = reader(encoder.descriptor());
     let read = |row: &Vec<u8>| {
-        let row = DynamicMessage::decode(message.clone(), &row[..]).unwrap();
-        assert_eq!(row.unknown_fields().count(), 0, "{row:?}");
-        let mut row = row.serialize_with_options(serde_json::value::Serializer, &options).unwrap();
+        let mut row = read(&reader, row);
         for ours in ["_kafka_topic", "_kafka_partition", "_kafka_offset"] {
             assert!(row.as_object_mut().unwrap().remove(ours).is_some(), "{row}");
         }
@@ -114,12 +70,12 @@ fn schema(members: Vec<Member>) -> Arc<Schema> {
 }
 
 /// A struct of scalars.
-fn flat(schema: &Arc<Schema>, members: &[(&str, FieldValue<'static>)]) -> Typed {
+fn flat(schema: &Arc<Schema>, members: &[(&str, FieldValue<'static>)]) -> Events {
     let inside = members
         .iter()
         .flat_map(|(name, value)| [Event::Key((*name).to_owned()), Event::Scalar(value.clone())]);
     let events = [Event::Begin(Composite::Struct)].into_iter().chain(inside).chain([Event::End]);
-    Typed { schema: Arc::clone(schema), events: events.collect() }
+    Events { schema: Some(Arc::clone(schema)), events: events.collect() }
 }
 
 #[test]
@@ -181,6 +137,17 @@ fn every_kind_has_its_column() {
     }
 }
 
+/// Levels of records, and what is below them.
+fn depth(field: &Field) -> (usize, &FieldType) {
+    match field.kind() {
+        FieldType::Record(fields) => {
+            let (below, kind) = depth(&fields[0]);
+            (below + 1, kind)
+        }
+        kind => (0, kind),
+    }
+}
+
 #[test]
 fn required_columns_are_an_option_and_too_deep_is_json() {
     let values = schema(vec![
@@ -197,15 +164,6 @@ fn required_columns_are_an_option_and_too_deep_is_json() {
         let inner = (0..levels).fold(DataType::Bool, |inner, _| DataType::Struct(vec![member("r", inner)]));
         derive(&schema(vec![member("r", inner)]), &DerivedColumns::new()).unwrap()
     };
-    fn depth(field: &Field) -> (usize, &FieldType) {
-        match field.kind() {
-            FieldType::Record(fields) => {
-                let (below, kind) = depth(&fields[0]);
-                (below + 1, kind)
-            }
-            kind => (0, kind),
-        }
-    }
     assert_eq!(depth(&deep(15)[0]), (15, &FieldType::Bool));
     assert_eq!(depth(&deep(16)[0]), (15, &FieldType::Json));
     for levels in [14, 15, 16, 40] {
@@ -486,7 +444,7 @@ fn map_value(of: &Member, dice: &mut Dice) -> (Vec<Event>, Option<Value>) {
     events.push(Event::End);
     if is_nothing(of.data_type()) {
         let mut text = Vec::new();
-        write_json(&Typed { schema: schema(vec![]), events: events.clone() }, &mut text).unwrap();
+        write_json(&Events { schema: None, events: events.clone() }, &mut text).unwrap();
         return (events, Some(json!(String::from_utf8(text).unwrap())));
     }
     let seen = (!seen.is_empty()).then_some(Value::Array(seen));
@@ -498,9 +456,9 @@ fn struct_value(members: &[Member], dice: &mut Dice) -> (Vec<Event>, Option<Valu
     let mut seen = serde_json::Map::new();
     for member in members {
         match (member.is_nullable(), dice.roll(3)) {
-            (true, 0) => continue,
+            (true, 0) => {}
             (true, 1) => {
-                events.extend([Event::Key(member.name().to_owned()), Event::Scalar(FieldValue::Null)])
+                events.extend([Event::Key(member.name().to_owned()), Event::Scalar(FieldValue::Null)]);
             }
             _ => {
                 events.push(Event::Key(member.name().to_owned()));
@@ -544,7 +502,7 @@ proptest! {
         let (mut rows, mut expected) = (Vec::new(), Vec::new());
         for version in [&first, &second, &first, &second, &second] {
             let (events, seen) = struct_value(version.fields(), &mut dice);
-            let typed = Typed { schema: Arc::clone(version), events };
+            let typed = Events { schema: Some(Arc::clone(version)), events };
             rows.push(encode(&mut encoder, &typed).map_err(|poison| TestCaseError::fail(poison.to_string()))?);
             expected.push(seen.unwrap_or_else(|| json!({})));
         }

@@ -21,8 +21,9 @@ use crate::support::{builder, fake, table};
 
 /// A record in Connect's envelope: a version of the schema, and a value of it.
 fn record(fields: Value, payload: Value) -> String {
-    json!({ "schema": { "type": "struct", "name": "shop.Order", "fields": fields }, "payload": payload })
-        .to_string()
+    let schema =
+        Value::from_iter([("type", "struct".into()), ("name", "shop.Order".into()), ("fields", fields)]);
+    Value::from_iter([("schema", schema), ("payload", payload)]).to_string()
 }
 
 fn field(name: &str, kind: &str) -> Value {

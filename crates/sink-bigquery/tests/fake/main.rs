@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod columns;
+#[cfg(test)]
 mod completeness;
 #[cfg(test)]
 mod conformance;

@@ -128,7 +128,9 @@ async fn avro_of_two_versions() {
         for row in [&[1, 2][..], &[]] {
             if !row.is_empty() {
                 long(2, &mut out);
-                row.iter().for_each(|number| long(*number, &mut out));
+                for number in row {
+                    long(*number, &mut out);
+                }
             }
             out.push(0);
         }
