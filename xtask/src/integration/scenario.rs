@@ -197,6 +197,7 @@ impl Case {
             s3: SinkOptions::default(),
             registry: None,
             redrive: None,
+            tables: None,
         }
     }
 

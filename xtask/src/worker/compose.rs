@@ -17,6 +17,7 @@ use aqueduct::{
 use memchr::memmem;
 use xtask::services::Endpoint;
 
+use super::bigquery;
 use super::event::Event;
 use super::options::{
     Compression, Format, Layout, Letters, OnPoison, Options, Rotation, Sharing, SinkOptions,
@@ -25,6 +26,10 @@ use super::tickets;
 
 /// Checks everything and connects to nothing.
 pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
+    if let Some(tables) = &options.tables {
+        let by_service = Arc::new(bigquery::by_service()?);
+        return assemble(options, Json::new(), vec![by_service], tables.sink().await?).await;
+    }
     match options.format {
         Format::Json => {
             let layout = levels(options, |layout| match layout {
@@ -241,6 +246,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::access::Access;
+    use super::super::bigquery::Tables;
     use super::super::host::{Host, Shift};
     use super::super::options::Skip;
     use super::*;
@@ -279,6 +285,7 @@ mod tests {
                 failpoints: Some("part.sent=off".to_owned()),
             },
             s3: SinkOptions { part_bytes: Some(5 << 20), attempts: Some(2), ..SinkOptions::default() },
+            tables: None,
             registry: Some("http://127.0.0.1:1".to_owned()),
             redrive: Some(Letters::Prefix("letters".to_owned())),
         }
@@ -297,6 +304,28 @@ mod tests {
             assert_eq!(pipeline(&json).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
             let bytes = Options { format: Format::Bytes, layout: vec![Layout::Partition], ..json };
             assert_eq!(pipeline(&bytes).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
+        }
+    }
+
+    #[tokio::test]
+    async fn tables_take_the_place_of_objects() {
+        let tables = Tables {
+            rest: "http://127.0.0.1:1".to_owned(),
+            grpc: "http://127.0.0.1:2".to_owned(),
+            project: "p".to_owned(),
+            dataset: "d".to_owned(),
+        };
+        let options = Options { tables: Some(tables), ..options() };
+        assert_eq!(pipeline(&options).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
+    }
+
+    #[tokio::test]
+    async fn avro_and_tickets_build_and_are_exactly_once() {
+        let layout = vec![Layout::Field("city".to_owned())];
+        for format in [Format::Orders(Sharing::Backward), Format::Tickets] {
+            let options =
+                Options { format, layout: layout.clone(), compression: Compression::None, ..options() };
+            assert_eq!(pipeline(&options).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
         }
     }
 
