@@ -10,7 +10,7 @@ use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
 use crate::changes::Changes;
-use crate::credentials::{Credentials, TokenSource};
+use crate::credentials::{AuthEndpoints, Credentials, TokenSource};
 use crate::delivery::Delivery;
 use crate::destination::{Destinations, TopicNames, Topics};
 use crate::name::TableName;
@@ -33,6 +33,7 @@ pub struct BigQuerySinkBuilder {
     topic_patterns: Vec<(String, String)>,
     topic_names: TopicNames,
     credentials: Credentials,
+    auth: AuthEndpoints,
     general: Option<TableSchema>,
     of: Vec<(String, TableSchema)>,
     tables: TableOptions,
@@ -74,6 +75,7 @@ impl BigQuerySinkBuilder {
             topic_patterns: Vec::new(),
             topic_names: TopicNames::default(),
             credentials: Credentials::default(),
+            auth: AuthEndpoints::default(),
             general: None,
             of: Vec::new(),
             tables: TableOptions::default(),
@@ -281,6 +283,19 @@ impl BigQuerySinkBuilder {
         self
     }
 
+    /// Another URL of the IAM Service Account Credentials interface, as `https://iamcredentials.googleapis.com`, for
+    /// [`Credentials::Impersonated`]. Credential files name their endpoints themselves.
+    pub fn iam_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.auth.iam = url.into();
+        self
+    }
+
+    /// Another URL of the metadata server, as `http://metadata.google.internal`; that of `GCE_METADATA_HOST` without it.
+    pub fn metadata_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.auth.metadata = Some(url.into());
+        self
+    }
+
     /// Allows `http://` endpoints: rows and tokens go over the network as they are. For emulators.
     pub fn allow_plaintext(mut self, allow: bool) -> Self {
         self.plaintext = allow;
@@ -307,7 +322,8 @@ impl BigQuerySinkBuilder {
         };
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
         let columns = self.columns(&destinations, &mut problems);
-        let tokens = match self.credentials.open().await {
+        let auth = AuthEndpoints { plaintext: self.plaintext, ..self.auth.clone() };
+        let tokens = match self.credentials.open(&auth).await {
             Ok(tokens) => Some(tokens),
             Err(error) => {
                 problems.push(BigQueryConfigError::Credentials { problem: error.to_string() });

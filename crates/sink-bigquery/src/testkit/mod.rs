@@ -21,6 +21,7 @@ mod fault;
 mod rest;
 mod state;
 mod stream;
+mod tokens;
 mod write;
 
 use std::net::TcpListener;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 
 pub use fault::{FakeCall, FakeFault, FakeLimits};
 pub use state::FakeRow;
+pub use tokens::{FakeTokenAnswer, FakeTokenRequest, FakeTokens};
 
 use self::state::State;
 use crate::name::TableName;
