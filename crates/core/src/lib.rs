@@ -21,7 +21,9 @@ pub use pipeline::{
     BuildErrors, Builder, Guarantee, Handle, Limits, OnLaneFailure, Pipeline, PipelineError,
     PublishedSegment, Unset,
 };
-pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
+pub use record::{
+    Headers, Offset, OffsetRange, OwnedRecord, Record, SharedHeaders, Timestamp, TopicPartition,
+};
 pub use redrive::{
     LetterFilter, LetterSource, Redrive, RedriveError, RedriveReport, RepairBatch, RepairRow, RepairSink,
     Repaired, StillPoison, UnfinishedRepair, UnreadableLetter,

@@ -1,6 +1,7 @@
 //! `cargo xtask integration`: pipelines in processes of their own against a real broker and a real S3 server, in all kinds of
 //! trouble. Every scenario ends with an audit of what is in the bucket against what is in the topic.
 
+mod bigquery;
 mod data;
 mod gate;
 mod host;
@@ -141,6 +142,9 @@ enum Scenario {
     Fds,
     /// Every converter with every format, compression and layout; in the slice, every two of them
     Matrix,
+    /// SIGKILL, time and again, of a pipeline into tables of an emulator of BigQuery
+    #[value(name = "bigquery")]
+    BigQuery,
 }
 
 impl Scenario {
@@ -155,6 +159,8 @@ impl Scenario {
         match self {
             // A whole run has more than a thousand pipelines.
             Self::Matrix => Duration::from_mins(30),
+            // The emulator copies a table whenever rows are added to it.
+            Self::BigQuery => Duration::from_mins(15),
             _ => Duration::from_mins(8),
         }
     }
@@ -203,6 +209,7 @@ impl Scenario {
             Self::Clock => Box::pin(clock::run(site)).await,
             Self::Fds => Box::pin(files::run(site)).await,
             Self::Matrix => Box::pin(matrix::run(site)).await,
+            Self::BigQuery => Box::pin(bigquery::run(site)).await,
         }
     }
 }
@@ -235,7 +242,9 @@ impl IntegrationCommand {
         let scenarios = if self.only.is_empty() { Scenario::all(self.ci) } else { self.only.clone() };
         let first = self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
         let dir = self.directory()?;
-        let servers = Running::start(&Cache::from_env()?, &services::Options::at(dir.path())).await;
+        let options = services::Options::at(dir.path());
+        let options = options.with_bigquery(scenarios.contains(&Scenario::BigQuery));
+        let servers = Running::start(&Cache::from_env()?, &options).await;
         let mut site = Site {
             servers: servers.context("the servers cannot be started")?,
             spools: dir.path().join("spools"),

@@ -175,6 +175,7 @@ impl Case {
             skip: Skip::default(),
             host: Host::default(),
             s3: SinkOptions::default(),
+            tables: None,
         }
     }
 

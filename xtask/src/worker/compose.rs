@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use xtask::services::Endpoint;
 
 use super::access::Access;
+use super::bigquery::{self, Tables};
 use super::event::Event;
 use super::host::Host;
 
@@ -76,6 +77,9 @@ pub(crate) struct Options {
     pub(crate) host: Host,
     /// Options of the sink.
     pub(crate) s3: SinkOptions,
+    /// Rows go to these tables, in place of objects.
+    #[serde(default)]
+    pub(crate) tables: Option<Tables>,
 }
 
 /// Records that are left out by intention.
@@ -167,6 +171,10 @@ pub(crate) enum OnPoison {
 
 /// Checks everything and connects to nothing.
 pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
+    if let Some(tables) = &options.tables {
+        let by_service = Arc::new(bigquery::by_service()?);
+        return assemble(options, Json::new(), vec![by_service], tables.sink().await?);
+    }
     match options.format {
         Format::Json => {
             let layout = levels(options, |layout| match layout {
@@ -368,6 +376,7 @@ mod tests {
                 failpoints: Some("part.sent=off".to_owned()),
             },
             s3: SinkOptions { part_bytes: Some(5 << 20), attempts: Some(2), ..SinkOptions::default() },
+            tables: None,
         }
     }
 
@@ -385,6 +394,18 @@ mod tests {
             let bytes = Options { format: Format::Bytes, layout: vec![Layout::Partition], ..json };
             assert_eq!(pipeline(&bytes).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
         }
+    }
+
+    #[tokio::test]
+    async fn tables_take_the_place_of_objects() {
+        let tables = Tables {
+            rest: "http://127.0.0.1:1".to_owned(),
+            grpc: "http://127.0.0.1:2".to_owned(),
+            project: "p".to_owned(),
+            dataset: "d".to_owned(),
+        };
+        let options = Options { tables: Some(tables), ..options() };
+        assert_eq!(pipeline(&options).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
     }
 
     #[tokio::test]

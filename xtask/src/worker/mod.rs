@@ -2,6 +2,7 @@
 //! scenarios. It takes its [`Options`] as one JSON argument and says what happens to it in [`Event`]s, one JSON line each.
 
 mod access;
+mod bigquery;
 mod compose;
 mod event;
 mod host;
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use xtask::process::Process;
 
 pub(crate) use self::access::{Access, Certificate, Login, TOKEN_MADE};
+pub(crate) use self::bigquery::{TABLE_PREFIX, Tables};
 pub(crate) use self::compose::{Compression, Format, Layout, OnPoison, Options, Rotation, SinkOptions, Skip};
 pub(crate) use self::event::{Event, Summary};
 pub(crate) use self::host::{Host, Shift};

@@ -143,6 +143,7 @@ impl AvroBuilder {
         if let Some(reader) = &reader {
             add(format_args!(" reader={:016x}", reader.declared.digest()));
         }
+        let declared = reader.as_ref().map(|reader| Arc::clone(&reader.declared));
         let schemas = match self.from {
             Origin::Registry(source) => {
                 add(format_args!(" registry={} subject={:?}", self.framing, self.subject));
@@ -190,7 +191,8 @@ impl AvroBuilder {
         };
         match schemas {
             Some(schemas) if problems.is_empty() => {
-                Ok(Avro { schemas, tombstones: self.tombstones, unfold_max: self.unfold_max, identity })
+                let (tombstones, unfold_max) = (self.tombstones, self.unfold_max);
+                Ok(Avro { schemas, tombstones, unfold_max, identity, declared })
             }
             _ => Err(AvroConfigError { problems }),
         }

@@ -124,6 +124,14 @@ impl Protobuf {
         Ok(Self { tombstones: Tombstones::default(), messages: Messages::Plain(Arc::new(plan)) })
     }
 
+    /// The schema of all values, if one type is told for all.
+    pub(crate) fn known_schema(&self) -> Option<&Schema> {
+        match &self.messages {
+            Messages::Plain(plan) => Some(&plan.schema),
+            Messages::Registered { .. } => None,
+        }
+    }
+
     /// Where schema ids are found: in values and their header unless told otherwise; `Framing::keys()` to read keys. Plain messages
     /// have no ids.
     #[must_use]

@@ -51,7 +51,7 @@ fn plan_of(fields: Vec<Field>, unknown: UnknownFields) -> RowPlan {
 fn reader(plan: &RowPlan) -> MessageDescriptor {
     let file = FileDescriptorProto {
         name: Some("row.proto".into()),
-        message_type: vec![plan.descriptor().clone()],
+        message_type: vec![plan.descriptor()],
         syntax: Some("proto2".into()),
         ..FileDescriptorProto::default()
     };
@@ -203,6 +203,17 @@ fn what_does_not_fit_is_refused_and_never_rounded() {
     let price = Field { precision: Some((4, 2)), ..Field::nullable("x", FieldType::Numeric) };
     assert_eq!(parametrised(price.clone(), "99.99"), Ok(json!("99.99")));
     assert!(parametrised(price.clone(), "100").is_err() && parametrised(price, "0.001").is_err());
+}
+
+/// Four bytes may say that a number has billions of digits: their text would be gigabytes.
+#[test]
+fn decimals_beyond_their_limits_are_refused_before_they_are_text() {
+    let endless = || FieldValue::Decimal(Decimal::from_i128(1, u32::MAX));
+    for kind in [FieldType::Numeric, FieldType::BigNumeric, FieldType::Int64, FieldType::Float64] {
+        let poison = column(kind, endless()).unwrap_err();
+        assert!(poison.detail().contains("is a decimal of more digits than any column has"), "{poison}");
+    }
+    assert!(column(FieldType::String, endless()).is_err() && column(FieldType::Json, endless()).is_err());
 }
 
 fn nested() -> Vec<Field> {

@@ -1,6 +1,8 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod completeness;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod faults;
