@@ -1,6 +1,7 @@
 //! Where records go: write, stage, publish.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -70,6 +71,14 @@ pub trait Sink<T: Send + 'static>: Send + Sync + 'static {
 
     /// Adds what decides names and contents to the layout's identity.
     fn fingerprint(&self, parts: &mut Fingerprint);
+
+    /// What the target cannot carry of what the pipeline is going to ask of it, in words, each with its remedy; reported by
+    /// `build()` together with all other problems. For limits on how often something is done, which only the pipeline knows. The
+    /// default finds none.
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        let _ = plan;
+        Vec::new()
+    }
 }
 
 macro_rules! forward_sink {
@@ -93,10 +102,32 @@ macro_rules! forward_sink {
             fn fingerprint(&self, parts: &mut Fingerprint) {
                 (**self).fingerprint(parts);
             }
+
+            fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+                (**self).plan_problems(plan)
+            }
         }
     )* };
 }
 forward_sink!(Arc Box);
+
+/// What a pipeline is going to ask of its sink, as far as its configuration says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PipelinePlan {
+    /// After about how long the rotation ends the segment of a lane that always has records, if nothing else ends it earlier;
+    /// `None` if only records or bytes do. See [`RotationPolicy::interval`](crate::RotationPolicy::interval).
+    pub segment_interval: Option<Duration>,
+}
+
+impl PipelinePlan {
+    /// With [`segment_interval`](Self::segment_interval).
+    #[must_use]
+    pub fn with_segment_interval(mut self, interval: Option<Duration>) -> Self {
+        self.segment_interval = interval;
+        self
+    }
+}
 
 /// Where a segment starts and what its writer may use.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use aqueduct_core::{BoxError, Class, Classify};
 /// | [`Timeout`](BigQueryError::Timeout) | no answer in time | retry | nothing; raise the timeout on slow links |
 /// | [`Unavailable`](BigQueryError::Unavailable) | `UNAVAILABLE`, `INTERNAL`, `ABORTED`, `CANCELLED`, `DEADLINE_EXCEEDED`, 5xx, `KMS_SERVICE_ERROR` | retry | nothing; the source slows down |
 /// | [`Throttled`](BigQueryError::Throttled) | `RESOURCE_EXHAUSTED`, 429, 403 `quotaExceeded` and `rateLimitExceeded` | retry, not before what the service asks for or a while | ask for quota, or make segments larger |
+/// | [`CreateQuota`](BigQueryError::CreateQuota) | one write stream more would be too many for this hour | retry | let segments live longer, or raise `create_quota()` with Google's |
 /// | [`TableBusy`](BigQueryError::TableBusy) | 409, 412: somebody else has changed the table; a change has not reached everybody | retry | nothing |
 /// | [`Stream`](BigQueryError::Stream) | a stream is finalized, committed, gone or of another length | retry, on a new stream | nothing |
 /// | [`SchemaMismatch`](BigQueryError::SchemaMismatch) | `SCHEMA_MISMATCH_EXTRA_FIELDS` after the table was brought up to date | retry | nothing for minutes; then look at the table |
@@ -92,6 +93,11 @@ pub enum BigQueryError {
     /// Too much, or too often.
     #[error("a quota is used up: {at} ({answer})")]
     Throttled { at: At, answer: Answer },
+    /// The service would refuse to create another stream; it was not asked.
+    #[error(
+        "{created} write streams of project {project} were created within an hour, as many as there may be"
+    )]
+    CreateQuota { project: String, created: u64, after: Duration },
     /// The table is being changed.
     #[error("the table is being changed: {at} ({answer})")]
     TableBusy { at: At, answer: Answer },
@@ -234,6 +240,7 @@ impl Classify for BigQueryError {
             | Self::TableBusy { .. }
             | Self::Stream { .. }
             | Self::SchemaMismatch { .. } => Class::RETRY,
+            Self::CreateQuota { after, .. } => Class::Retry { after: Some(*after) },
             Self::Unavailable { answer, .. } => Class::Retry { after: answer.retry_after },
             Self::Throttled { answer, .. } => {
                 Class::Retry { after: Some(answer.retry_after.unwrap_or(Self::THROTTLED_MIN)) }
@@ -260,6 +267,9 @@ impl Classify for BigQueryError {
             }
             Self::StreamLost { .. } => {
                 "restart the lane: recovery asks the table, and writes the rows again if they are not there"
+            }
+            Self::CreateQuota { .. } => {
+                "let segments live longer or have fewer tables; create_quota() says how many are allowed"
             }
             Self::Throttled { .. } => {
                 "ask for more quota, or let segments grow larger so that there are fewer"

@@ -1,24 +1,23 @@
 //! The sink.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Begun, Fingerprint, Published, SegmentStart, Sink, SinkCapabilities, StageError, StructuredValue,
-    TopicPartition,
+    Begun, Fingerprint, PipelinePlan, Published, SegmentStart, Sink, SinkCapabilities, StageError,
+    StructuredValue, TopicPartition,
 };
 use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::changes::Changes;
+use crate::columns::{ColumnSources, Source};
 use crate::config::BigQuerySinkBuilder;
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
-use crate::name::TableName;
-use crate::row::{MetadataColumns, RowPlan};
-use crate::schema::{Field, TableSchema};
+use crate::quota::{CreateQuota, Expected};
+use crate::row::MetadataColumns;
 use crate::table::Tables;
 use crate::transport::WriteTransport;
 use crate::writer::{Defaults, Recovered, TableWriter, recover};
@@ -62,9 +61,15 @@ use crate::writer::{Defaults, Recovered, TableWriter, recover};
 /// token can name: see [`routes_max`](BigQuerySinkBuilder::routes_max).
 ///
 /// # Rows
-/// The columns are declared, and rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What
-/// does not fit is a letter and costs no other row anything. The table is made or, if that is allowed, brought up to date when the
-/// first segment is staged. Three more columns, or up to six ([`MetadataColumns`]), say which record a row is of.
+/// The columns are declared, taken from the table, or made of the schemas that values come with: see [`Columns`](crate::Columns).
+/// Rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What does not fit is a letter and
+/// costs no other row anything. The table is made or, if that is allowed, brought up to date when a segment that needs it is
+/// staged. Three more columns, or up to six ([`MetadataColumns`]),
+/// say which record a row is of.
+///
+/// A table is changed by nobody but one lane of a process at a time, no more than five times in ten seconds, and only if it still
+/// is what was looked at: processes that change it at the same time see each other's changes. One that knows fewer columns goes on
+/// writing those. A change takes minutes to reach the Storage Write interface; rows that are refused for that wait.
 ///
 /// A row that only the service refuses is a letter as well: none of its request's rows is written then, and the others are sent
 /// again without it.
@@ -87,22 +92,9 @@ pub(crate) struct Parts {
     pub(crate) transport: Arc<dyn WriteTransport>,
     pub(crate) tables: Tables,
     pub(crate) destinations: Destinations,
-    pub(crate) columns: Columns,
+    pub(crate) columns: ColumnSources,
+    pub(crate) quota: CreateQuota,
     pub(crate) options: Options,
-}
-
-/// Declared columns: for all tables, and for some.
-#[derive(Debug, Default)]
-pub(crate) struct Columns {
-    pub(crate) general: Option<Declared>,
-    pub(crate) of: HashMap<TableName, Declared>,
-}
-
-/// Columns and what is made of them.
-#[derive(Clone, Debug)]
-pub(crate) struct Declared {
-    pub(crate) schema: TableSchema,
-    pub(crate) plan: Arc<RowPlan>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +105,7 @@ pub(crate) struct Options {
     pub(crate) in_flight: usize,
     pub(crate) routes_max: usize,
     pub(crate) metadata: MetadataColumns,
+    pub(crate) expected: Expected,
     /// Who pays for queries.
     pub(crate) query_project: String,
     /// What else decides rows, for the fingerprint.
@@ -120,21 +113,6 @@ pub(crate) struct Options {
 }
 
 impl Parts {
-    fn declared(&self, table: &TableName) -> Option<&Declared> {
-        self.columns.of.get(table).or(self.columns.general.as_ref())
-    }
-
-    pub(crate) fn plan_of(&self, table: &TableName) -> Option<Arc<RowPlan>> {
-        self.declared(table).map(|declared| Arc::clone(&declared.plan))
-    }
-
-    /// The columns a table needs, ours included.
-    pub(crate) fn fields_of(&self, table: &TableName) -> Vec<Field> {
-        let declared =
-            self.declared(table).map(|declared| declared.schema.fields.clone()).unwrap_or_default();
-        declared.into_iter().chain(self.options.metadata.fields()).collect()
-    }
-
     fn defaults(&self, lane: &TopicPartition) -> Result<Defaults, BigQueryError> {
         let (project, dataset) = (self.destinations.project.clone(), self.destinations.dataset.clone());
         Ok(Defaults { project, dataset, table: self.destinations.of_topic(lane.topic())? })
@@ -153,6 +131,11 @@ impl BigQuerySink {
 
     pub(crate) fn parts(&self) -> &Parts {
         &self.0
+    }
+
+    /// How many write streams this sink has created within about an hour, for a metric or an alert: a project may create 10,000.
+    pub fn streams_created(&self) -> u64 {
+        self.0.quota.created()
     }
 
     /// A writer of pending streams, unless a former owner's are visible or can be made so.
@@ -197,10 +180,16 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
         for (project, dataset) in parts.destinations.datasets() {
             parts.tables.rest().check_dataset(&project, &dataset).await.map_err(failed)?;
         }
-        if let Some(table) = parts.destinations.single()
-            && parts.declared(&table).is_some()
-        {
-            parts.tables.ensure(&table, &parts.fields_of(&table)).await.map_err(failed)?;
+        if let Some(table) = parts.destinations.single() {
+            match parts.columns.source(&table) {
+                Some(Source::Declared(declared)) => {
+                    parts.tables.ensure(&table, declared.plan.columns()).await.map_err(failed)?;
+                }
+                Some(Source::Existing | Source::FromValues(_)) => {
+                    parts.columns.ask(&parts.tables, &table).await.map_err(failed)?;
+                }
+                None => {}
+            }
         }
         Ok(())
     }
@@ -218,21 +207,32 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
         capabilities.redoes = false;
         capabilities.rejects_late = true;
         capabilities.routes_max = self.0.options.routes_max;
+        capabilities.opens_routes = self.0.columns.asks();
         capabilities
+    }
+
+    /// Whether the rotation leaves enough of the quota of write streams.
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        match self.0.options.delivery {
+            Delivery::ExactlyOnce => {
+                self.0.quota.problem(plan, self.0.options.expected).into_iter().collect()
+            }
+            Delivery::AtLeastOnce => Vec::new(),
+        }
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
         parts.put("bigquery", LAYOUT_VERSION);
         parts.put("tables", self.0.destinations.identity());
         let mut columns = self.0.options.rows.clone();
-        let mut declared: Vec<_> = self.0.columns.of.iter().collect();
-        declared.sort_by_key(|(name, _)| *name);
-        for (name, declared) in declared {
+        let mut sources: Vec<_> = self.0.columns.of.iter().collect();
+        sources.sort_by_key(|(name, _)| *name);
+        for (name, source) in sources {
             columns.push_str(&name.to_string());
-            columns.push_str(&declared.schema.identity());
+            columns.push_str(&source.identity());
         }
         if let Some(general) = &self.0.columns.general {
-            columns.push_str(&general.schema.identity());
+            columns.push_str(&general.identity());
         }
         parts.put("columns", format_args!("{:016x}", xxh3_64(columns.as_bytes())));
         // Intents of exactly once are older than the choice and have to stay readable.

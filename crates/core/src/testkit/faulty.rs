@@ -8,7 +8,9 @@ use crate::error::{Poison, StageError};
 use crate::fingerprint::Fingerprint;
 use crate::partition::RoutePath;
 use crate::record::OffsetRange;
-use crate::sink::{Begun, Envelope, Published, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Staged};
+use crate::sink::{
+    Begun, Envelope, PipelinePlan, Published, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Staged,
+};
 
 /// Wraps a [`Sink`] or a [`DeadLetterSink`] and makes its calls fail as [`Faults`] say; otherwise it is the inner one.
 ///
@@ -67,6 +69,10 @@ impl<T: Send + 'static, S: Sink<T>> Sink<T> for Faulty<S> {
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
         self.inner.fingerprint(parts);
+    }
+
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        self.inner.plan_problems(plan)
     }
 }
 

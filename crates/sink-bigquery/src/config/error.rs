@@ -23,15 +23,21 @@ pub enum BigQueryConfigError {
         /// What is wrong.
         problem: String,
     },
-    /// No columns are declared for any table.
-    #[error("no columns are declared: call schema() or schema_of()")]
+    /// No table has columns.
+    #[error("no table has columns: call schema(), schema_of(), columns() or columns_of()")]
     NoSchema,
     /// Columns that cannot be.
     #[error(transparent)]
     Schema(#[from] SchemaProblem),
-    /// One table has two schemas.
-    #[error("schema_of() is called twice for table {table}")]
+    /// One table has its columns from two places.
+    #[error("schema_of() or columns_of() is called twice for table {table}")]
     SchemaTwice {
+        /// The table.
+        table: String,
+    },
+    /// One table has two sets of options.
+    #[error("tables_of() is called twice for table {table}")]
+    TablesTwice {
         /// The table.
         table: String,
     },

@@ -20,13 +20,16 @@ async fn every_problem_is_named_at_once() {
         .in_flight(IN_FLIGHT_MAX + 1)
         .routes_max(ROUTES_MAX + 1)
         .connections(BigQuerySinkBuilder::CONNECTIONS_MAX + 1)
+        .expected_lanes(0)
+        .expected_tables(99)
+        .create_quota(0)
         .call_timeout(Duration::ZERO)
         .rest_endpoint("http://localhost:1")
         .grpc_endpoint("localhost")
         .build()
         .await;
     let BigQueryConfigErrors(problems) = built.unwrap_err();
-    assert_eq!(problems.len(), 11, "{}", BigQueryConfigErrors(problems));
+    assert_eq!(problems.len(), 14, "{}", BigQueryConfigErrors(problems));
     let twice = sound()
         .schema_of("t", schema())
         .schema_of("p.d.t", schema())

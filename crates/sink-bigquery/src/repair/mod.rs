@@ -62,7 +62,7 @@ use crate::name::{TableName, TableNameError};
 use crate::query::number_in;
 use crate::retry::retried;
 use crate::sink::{BigQuerySink, Parts};
-use crate::table::{TableOptions, Tables};
+use crate::table::{TableOptions, TableOptionsOf, Tables};
 
 /// The claims table's name without another.
 const CLAIMS: &str = "aqueduct_repairs";
@@ -132,7 +132,10 @@ impl BigQuerySinkBuilder {
         let options = TableOptions::new()
             .clustering(["topic", "partition", "offset"])
             .description("which records of dead letters were stored, by which job; rows must stay");
-        let own_tables = Tables::new(parts.tables.rest().clone(), options);
+        let own_tables = Tables::new(
+            parts.tables.rest().clone(),
+            TableOptionsOf { general: options, ..TableOptionsOf::default() },
+        );
         Ok(BigQueryRepairs { sink, claims, own_tables, location: OnceCell::new(), looks: true })
     }
 }
@@ -291,8 +294,7 @@ impl BigQueryRepairs {
         tables.retain(|table| !table.rows.is_empty());
         let parts = self.parts();
         for table in &tables {
-            retried(|| async { parts.tables.ensure(&table.table, &parts.fields_of(&table.table)).await })
-                .await?;
+            retried(|| async { parts.tables.ensure(&table.table, &table.encoder.columns()).await }).await?;
         }
         while !tables.is_empty() {
             let rest = tables.split_off(tables.len().min(TABLES_MAX));
@@ -383,7 +385,7 @@ impl<T: StructuredValue + Send + 'static> RepairSink<T> for BigQueryRepairs {
     async fn repair(&self, batch: RepairBatch<'_, T>) -> Result<Repaired, StageError> {
         let lane = batch.lane.clone();
         let failed = |error| StageError::new(STAGE, error);
-        let (tables, refused) = rows::encode(self.parts(), batch).map_err(failed)?;
+        let (tables, refused) = rows::encode(self.parts(), batch).await.map_err(failed)?;
         let mut repaired = Repaired { refused, ..Repaired::default() };
         self.repair_rows(&lane, tables, &mut repaired).await.map_err(failed)?;
         Ok(repaired)

@@ -123,8 +123,9 @@ async fn append(
     refused: &BTreeSet<i64>,
 ) -> Result<Appended, BigQueryError> {
     let transport = &*parts.transport;
+    parts.quota.take(table.project())?;
     let stream = transport.create_pending_stream(table).await?;
-    let mut connection = transport.connect(&stream, rows.plan.descriptor()).await?;
+    let mut connection = transport.connect(&stream, &rows.encoder.descriptor()).await?;
     let mut sent = 0_i64;
     for (offsets, chunk) in requests(rows, refused, parts.options.append_bytes) {
         connection.send(sent, chunk).await?;

@@ -138,13 +138,6 @@ impl Column {
             Self::Key(KeyAs::Bytes) => FieldType::Bytes,
         }
     }
-
-    fn wire(self) -> WireType {
-        match self {
-            Self::Topic | Self::Key(_) => WireType::Delimited,
-            Self::Partition | Self::Offset | Self::Timestamp | Self::LoadTime => WireType::Varint,
-        }
-    }
 }
 
 /// Which record a row is of.
@@ -170,7 +163,7 @@ impl MetadataPlan {
         Self(
             (first..)
                 .zip(columns.columns())
-                .map(|(number, (_, column))| (column, Tag::new(number, column.wire())))
+                .map(|(number, (_, column))| (column, Tag::new(number, WireType::of(&column.kind()))))
                 .collect(),
         )
     }

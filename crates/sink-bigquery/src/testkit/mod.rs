@@ -23,6 +23,7 @@ mod query;
 mod rest;
 mod state;
 mod stream;
+mod tokens;
 mod write;
 
 use std::net::TcpListener;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 
 pub use fault::{FakeCall, FakeFault, FakeLimits};
 pub use state::FakeRow;
+pub use tokens::{FakeTokenAnswer, FakeTokenRequest, FakeTokens};
 
 use self::state::State;
 use crate::name::TableName;
@@ -122,6 +124,17 @@ impl FakeBigQuery {
     /// Every row the table's streams were given, decoded, visible ones first and in the order they became so.
     pub fn rows(&self, table: &TableName) -> Vec<FakeRow> {
         self.state.lock().rows(table)
+    }
+
+    /// Counts rows from here on and looks into none: what they hold is not checked, and they are `null` where they are shown. For
+    /// measurements, which are of the sink.
+    pub fn count_rows_only(&self) {
+        self.state.lock().counts_only = true;
+    }
+
+    /// How many rows of the table are visible, before any change that they stand for.
+    pub fn visible_count(&self, table: &TableName) -> u64 {
+        self.state.lock().tables.get(table).map(state::Table::visible_count).unwrap_or_default()
     }
 
     /// How often a call was made, whatever became of it.

@@ -47,6 +47,8 @@ pub(super) struct Inner {
     pub(super) all_calls: u64,
     pub(super) death: Option<Death>,
     pub(super) turns: Option<Turns>,
+    /// Rows are not looked into.
+    pub(super) counts_only: bool,
     next: u64,
 }
 
@@ -110,6 +112,10 @@ impl Table {
     /// What a query sees.
     pub(super) fn visible(&self) -> Vec<FakeRow> {
         change::applied(&self.visible, &self.key())
+    }
+
+    pub(super) fn visible_count(&self) -> u64 {
+        self.visible.len() as u64
     }
 
     /// The columns of the primary key; none without one.

@@ -1,6 +1,7 @@
 //! The measured processes: a bare poll loop, and the pipeline. Each prints JSON lines and judges itself by `/proc`.
 
 mod bare;
+mod bigquery;
 mod ladder;
 mod put;
 
@@ -14,8 +15,8 @@ use aqueduct::convert::registry::{FixedSchemas, SchemaKind};
 use aqueduct::files::{Delimited, Format, ObjectOptions, ObjectSink, Parquet};
 use aqueduct::partition::{ByKafkaPartition, ByTime};
 use aqueduct::{
-    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, Partitioner, Pipeline, RawBytes, S3Sink,
-    Sink, StartAt,
+    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, MaxAge, MaxBytes, Partitioner, Pipeline,
+    RawBytes, S3Sink, Sink, StartAt, any,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use rdkafka::config::ClientConfig;
@@ -28,6 +29,8 @@ use xtask::process::{Process, Usage};
 
 use self::bare::BareArguments;
 pub(crate) use self::bare::Conversion;
+pub(crate) use self::bigquery::Mode;
+use self::bigquery::{RowsArguments, TablesArguments};
 pub(crate) use self::ladder::Until;
 use self::ladder::{Blind, Discard, Unpublished};
 use self::put::PutArguments;
@@ -71,6 +74,12 @@ pub(crate) enum WorkerCommand {
     Put(PutArguments),
     /// Decodes and encodes in memory, with nothing around it
     Bare(BareArguments),
+    /// Serves a BigQuery that counts
+    FakeBigquery,
+    /// Runs a pipeline into a BigQuery table
+    Tables(TablesArguments),
+    /// Encodes rows in memory
+    Rows(RowsArguments),
 }
 
 /// How a case's objects are compressed.
@@ -110,6 +119,9 @@ pub(crate) struct PipelineArguments {
     secret_key: String,
     #[arg(long)]
     spool_dir: PathBuf,
+    /// Segments end at so many MiB [default: the pipeline's own rotation]
+    #[arg(long)]
+    segment_mib: Option<u64>,
     /// Go on after the end until SIGTERM
     #[arg(long)]
     follow: bool,
@@ -121,6 +133,8 @@ pub(crate) struct PipelineArguments {
 pub(crate) enum Line {
     /// Records read so far.
     Progress { read: u64, durable: u64 },
+    /// Where a server is.
+    Serving { rest: String, grpc: String },
     /// The end.
     Done(Measured),
 }
@@ -150,6 +164,9 @@ impl WorkerCommand {
                 say(&Line::Done(tokio::task::spawn_blocking(floor).await??))
             }
             Self::Pipeline(arguments) => arguments.run().await,
+            Self::FakeBigquery => bigquery::fake().await,
+            Self::Tables(arguments) => arguments.run().await,
+            Self::Rows(arguments) => say(&Line::Done(arguments.run().await?)),
             Self::Put(arguments) => say(&Line::Done(arguments.run().await?)),
             Self::Bare(arguments) => {
                 say(&Line::Done(tokio::task::spawn_blocking(|| arguments.run()).await??))
@@ -243,14 +260,17 @@ impl PipelineArguments {
         if !self.follow {
             source = source.until_end();
         }
-        let pipeline = Pipeline::from(source.build()?)
+        let mut pipeline = Pipeline::from(source.build()?)
             .convert(converter)
             .partition(partitioner)
             .sink(sink)
             .spool_dir(&self.spool_dir)
             .name("bench")
-            .require(Guarantee::ExactlyOnce)
-            .build()?;
+            .require(Guarantee::ExactlyOnce);
+        if let Some(mib) = self.segment_mib {
+            pipeline = pipeline.rotate(any((MaxBytes::mib(mib), MaxAge::minutes(5))));
+        }
+        let pipeline = pipeline.build()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let handle = pipeline.handle();
         let progress = tokio::spawn(tell(handle));

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use aqueduct_core::testkit::{MemoryDeadLetters, MemoryStore, ScriptedBroker};
 use aqueduct_core::{
-    Begun, DeadLetter, DeadLetterSink, Envelope, Fingerprint, Mark, Offset, OffsetRange, Poison, Published,
-    Rejected, RoutePath, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Source, SourceContext,
-    SourceControl, SourceEvent, StageError, Staged, TopicPartition,
+    Begun, DeadLetter, DeadLetterSink, Envelope, Fingerprint, Mark, Offset, OffsetRange, PipelinePlan,
+    Poison, Published, Rejected, RoutePath, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Source,
+    SourceContext, SourceControl, SourceEvent, StageError, Staged, TopicPartition,
 };
 use async_trait::async_trait;
 
@@ -155,6 +155,10 @@ impl<T: Send + 'static, S: Sink<T>> Sink<T> for WatchedSink<S> {
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
         self.inner.fingerprint(parts);
+    }
+
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        self.inner.plan_problems(plan)
     }
 }
 
