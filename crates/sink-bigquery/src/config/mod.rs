@@ -1,21 +1,25 @@
 //! Configuration.
 
+mod columns;
 mod error;
+mod routing;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
-use crate::credentials::{Credentials, TokenSource};
-use crate::destination::Destinations;
-use crate::name::TableName;
-use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
+use crate::changes::Changes;
+use crate::columns::{ColumnSources, Columns, Source};
+use crate::credentials::{AuthEndpoints, Credentials, TokenSource};
+use crate::delivery::Delivery;
+use crate::destination::{Destinations, TopicNames};
+use crate::quota::{CREATES_PER_HOUR, CreateQuota, Expected};
+use crate::row::{MetadataColumns, UnknownFields};
 use crate::schema::TableSchema;
-use crate::sink::{BigQuerySink, Columns, Declared, Options, Parts};
-use crate::table::{TableOptions, Tables};
+use crate::sink::{BigQuerySink, Options, Parts};
+use crate::table::{TableOptions, TableOptionsOf, Tables};
 use crate::transport::{GrpcOptions, GrpcTransport, IN_FLIGHT_MAX, Rest, RestOptions};
 use crate::writer::{ROUTES_MAX, ROW_MAX, name_max};
 
@@ -26,16 +30,25 @@ pub struct BigQuerySinkBuilder {
     project: String,
     dataset: String,
     table: Option<String>,
+    topic_tables: Vec<(String, String)>,
+    topic_patterns: Vec<(String, String)>,
+    topic_names: TopicNames,
     credentials: Credentials,
-    general: Option<TableSchema>,
-    of: Vec<(String, TableSchema)>,
+    auth: AuthEndpoints,
+    general: Option<Columns>,
+    of: Vec<(String, Columns)>,
     tables: TableOptions,
+    tables_of: Vec<(String, TableOptions)>,
     unknown: UnknownFields,
     timestamps: TimeUnit,
     metadata: MetadataColumns,
+    delivery: Delivery,
+    changes: Option<Changes>,
     append_bytes: usize,
     in_flight: usize,
     routes_max: usize,
+    expected: Expected,
+    create_quota: usize,
     connections: usize,
     call_timeout: Duration,
     append_timeout: Duration,
@@ -60,16 +73,25 @@ impl BigQuerySinkBuilder {
             project: String::new(),
             dataset: String::new(),
             table: None,
+            topic_tables: Vec::new(),
+            topic_patterns: Vec::new(),
+            topic_names: TopicNames::default(),
             credentials: Credentials::default(),
+            auth: AuthEndpoints::default(),
             general: None,
             of: Vec::new(),
             tables: TableOptions::default(),
+            tables_of: Vec::new(),
             unknown: UnknownFields::default(),
             timestamps: TimeUnit::Micros,
             metadata: MetadataColumns::default(),
+            delivery: Delivery::default(),
+            changes: None,
             append_bytes: 2 << 20,
             in_flight: 4,
             routes_max: 6,
+            expected: Expected { lanes: 1, tables: 1, interval: None },
+            create_quota: CREATES_PER_HOUR,
             connections: 4,
             call_timeout: Duration::from_mins(1),
             append_timeout: Duration::from_mins(2),
@@ -92,7 +114,8 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// The table of all records without a route; without it, each topic has a table that is called like it.
+    /// The table of all records without a route whose topic has none of its own; without it, each topic has a table that is called
+    /// like it.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
         self
@@ -101,24 +124,6 @@ impl BigQuerySinkBuilder {
     /// Who we are; [`Credentials::ApplicationDefault`] without it.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = credentials;
-        self
-    }
-
-    /// The columns of every table that has none of its own.
-    pub fn schema(mut self, schema: TableSchema) -> Self {
-        self.general = Some(schema);
-        self
-    }
-
-    /// The columns of one table: `table`, `dataset.table` or `project.dataset.table`.
-    pub fn schema_of(mut self, table: impl Into<String>, schema: TableSchema) -> Self {
-        self.of.push((table.into(), schema));
-        self
-    }
-
-    /// How tables are made and changed.
-    pub fn tables(mut self, options: TableOptions) -> Self {
-        self.tables = options;
         self
     }
 
@@ -138,6 +143,19 @@ impl BigQuerySinkBuilder {
     /// The names of the columns that say which record a row is of.
     pub fn metadata_columns(mut self, columns: MetadataColumns) -> Self {
         self.metadata = columns;
+        self
+    }
+
+    /// How rows get into tables; exactly once by default.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`] and
+    /// [a primary key](TableOptions::primary_key).
+    pub fn changes(mut self, changes: Changes) -> Self {
+        self.changes = Some(changes);
         self
     }
 
@@ -215,10 +233,13 @@ impl BigQuerySinkBuilder {
             project: self.project.clone(),
             dataset: self.dataset.clone(),
             table: self.table.clone(),
+            topics: self.topics(&mut problems),
         };
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
-        let columns = self.columns(&destinations, &mut problems);
-        let tokens = match self.credentials.open().await {
+        let tables_of = self.options_of_tables(&destinations, &mut problems);
+        let columns = self.sources(&destinations, &tables_of, &mut problems);
+        let auth = AuthEndpoints { plaintext: self.plaintext, ..self.auth.clone() };
+        let tokens = match self.credentials.open(&auth).await {
             Ok(tokens) => Some(tokens),
             Err(error) => {
                 problems.push(BigQueryConfigError::Credentials { problem: error.to_string() });
@@ -228,13 +249,21 @@ impl BigQuerySinkBuilder {
         let (Some(tokens), true) = (tokens, problems.is_empty()) else {
             return Err(BigQueryConfigErrors(problems));
         };
-        self.connect(destinations, columns, tokens.into())
+        let evolves = |source: &Source| matches!(source, Source::FromValues(_));
+        let tables = TableOptionsOf {
+            general: self.tables.clone(),
+            of: tables_of,
+            evolves: columns.general.as_ref().is_some_and(evolves),
+            evolves_of: columns.of.iter().map(|(table, source)| (table.clone(), evolves(source))).collect(),
+        };
+        self.connect(destinations, columns, tables, tokens.into())
     }
 
     fn connect(
         self,
         destinations: Destinations,
-        columns: Columns,
+        columns: ColumnSources,
+        tables: TableOptionsOf,
         tokens: Arc<dyn TokenSource>,
     ) -> Result<BigQuerySink, BigQueryConfigErrors> {
         let client = |problem: String| BigQueryConfigErrors(vec![BigQueryConfigError::Client { problem }]);
@@ -251,13 +280,17 @@ impl BigQuerySinkBuilder {
         let rest = rest.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
         Ok(BigQuerySink::new(Parts {
             transport: Arc::new(transport),
-            tables: Tables::new(rest, self.tables),
+            tables: Tables::new(rest, tables),
             destinations,
             columns,
+            quota: CreateQuota::new(self.create_quota),
             options: Options {
+                delivery: self.delivery,
+                changes: self.changes,
                 append_bytes: self.append_bytes,
                 in_flight: self.in_flight,
                 routes_max: self.routes_max,
+                expected: self.expected,
                 rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
                 metadata: self.metadata,
                 query_project: self.query_project.unwrap_or(self.project),
@@ -265,44 +298,14 @@ impl BigQuerySinkBuilder {
         }))
     }
 
-    fn columns(&self, destinations: &Destinations, problems: &mut Vec<BigQueryConfigError>) -> Columns {
-        let mut declare = |schema: &TableSchema| {
-            problems.extend(schema.problems().into_iter().map(BigQueryConfigError::Schema));
-            problems.extend(self.tables.problems(schema).into_iter().map(BigQueryConfigError::Tables));
-            for ours in self.metadata.fields() {
-                if schema.fields().iter().any(|field| field.name.eq_ignore_ascii_case(&ours.name)) {
-                    problems.push(BigQueryConfigError::MetadataColumn {
-                        name: ours.name,
-                        problem: "is declared as well",
-                    });
-                }
-            }
-            let options = PlanOptions {
-                unknown: self.unknown,
-                timestamps: self.timestamps,
-                metadata: self.metadata.clone(),
-            };
-            Declared { schema: schema.clone(), plan: Arc::new(RowPlan::new(schema, options)) }
-        };
-        let general = self.general.as_ref().map(&mut declare);
-        let declared: Vec<_> = self.of.iter().map(|(table, schema)| (table, declare(schema))).collect();
-        let mut of: HashMap<TableName, Declared> = HashMap::new();
-        for (table, declared) in declared {
-            match destinations.of_route(table) {
-                Ok(name) if of.contains_key(&name) => {
-                    problems.push(BigQueryConfigError::SchemaTwice { table: name.to_string() });
-                }
-                Ok(name) => {
-                    of.insert(name, declared);
-                }
-                // A project or dataset that is wrong is named once.
-                Err(error) if destinations.problems().is_empty() => {
-                    problems.push(BigQueryConfigError::Name(error));
-                }
-                Err(_) => {}
-            }
+    fn changes_problem(&self) -> Option<&'static str> {
+        if self.delivery != Delivery::AtLeastOnce {
+            return Some(
+                "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
+            );
         }
-        Columns { general, of }
+        (!self.tables.has_primary_key())
+            .then_some("needs a primary key: TableOptions::primary_key() names it")
     }
 
     fn problems(&self) -> Vec<BigQueryConfigError> {
@@ -317,11 +320,17 @@ impl BigQuerySinkBuilder {
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
             ("routes_max", self.routes_max, 1, ROUTES_MAX),
             ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
+            ("expected_lanes", self.expected.lanes, 1, usize::MAX),
+            ("expected_tables", self.expected.tables, 1, self.routes_max.max(1)),
+            ("create_quota", self.create_quota, 1, usize::MAX),
         ];
         for (option, value, min, max) in ranges {
             if !(min..=max).contains(&value) {
                 problems.push(BigQueryConfigError::Range { option, value, min, max });
             }
+        }
+        if let Some(problem) = self.changes.as_ref().and_then(|_| self.changes_problem()) {
+            problems.push(BigQueryConfigError::Changes { problem });
         }
         debug_assert!(name_max(ROUTES_MAX) > 0);
         for (option, timeout) in

@@ -1,37 +1,9 @@
-use aqueduct_core::{
-    Composite, Decimal, FieldValue, Poison, PoisonReason, StructuredValue, TimeUnit, ValueVisitor,
-};
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use aqueduct_core::{Composite, Decimal, FieldValue, Poison, PoisonReason, StructuredValue, TimeUnit};
 use serde_json::{Value, json};
 
+use super::events::{Event, Events, read, reader};
 use super::*;
 use crate::schema::{Field, FieldType, RangeOf, TableSchema};
-
-/// An event, so that a test can give any sequence of them.
-#[derive(Clone, Debug)]
-enum Event {
-    Scalar(FieldValue<'static>),
-    Begin(Composite),
-    Key(&'static str),
-    End,
-}
-
-struct Events(Vec<Event>);
-
-impl StructuredValue for Events {
-    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        for event in &self.0 {
-            match event {
-                Event::Scalar(value) => visitor.scalar(value.clone())?,
-                Event::Begin(composite) => visitor.begin(*composite)?,
-                Event::Key(name) => visitor.key(name)?,
-                Event::End => visitor.end()?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// JSON as the converter gives it.
 fn json_value(text: &str) -> aqueduct_converters::JsonValue {
@@ -47,19 +19,18 @@ fn plan_of(fields: Vec<Field>, unknown: UnknownFields) -> RowPlan {
     )
 }
 
-/// A reader that knows nothing of the encoder.
-fn reader(plan: &RowPlan) -> MessageDescriptor {
-    let file = FileDescriptorProto {
-        name: Some("row.proto".into()),
-        message_type: vec![plan.descriptor().clone()],
-        syntax: Some("proto2".into()),
-        ..FileDescriptorProto::default()
-    };
-    let pool = DescriptorPool::from_file_descriptor_set(FileDescriptorSet { file: vec![file] }).unwrap();
-    pool.get_message_by_name("Row").unwrap()
-}
+const IDENTITY: Identity<'_> = Identity {
+    topic: "t",
+    partition: 3,
+    offset: 7,
+    timestamp: aqueduct_core::Timestamp::Create(1_000),
+    key: Some(b"k"),
+    opened_at_ms: 2_000,
+};
 
-const IDENTITY: Identity<'_> = Identity { topic: "t", partition: 3, offset: 7 };
+fn decode(plan: &RowPlan, row: &[u8]) -> Value {
+    read(&reader(plan.descriptor()), row)
+}
 
 fn encode(plan: &RowPlan, value: &impl StructuredValue) -> Result<Value, Poison> {
     let mut out = b"before".to_vec();
@@ -68,9 +39,7 @@ fn encode(plan: &RowPlan, value: &impl StructuredValue) -> Result<Value, Poison>
         assert_eq!(out, b"before", "a refused row leaves nothing behind");
         return Err(poison);
     }
-    let message = DynamicMessage::decode(reader(plan), &out[6..]).unwrap();
-    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
-    let mut value = message.serialize_with_options(serde_json::value::Serializer, &options).unwrap();
+    let mut value = decode(plan, &out[6..]);
     let object = value.as_object_mut().unwrap();
     assert_eq!(object.remove("_kafka_topic"), Some("t".into()));
     assert_eq!(object.remove("_kafka_partition"), Some(3.into()));
@@ -85,8 +54,8 @@ fn encode_json(fields: Vec<Field>, text: &str) -> Result<Value, Poison> {
 /// One column `x` of a type, and one value for it.
 fn column(kind: FieldType, value: FieldValue<'static>) -> Result<Value, Poison> {
     let plan = plan_of(vec![Field::nullable("x", kind)], UnknownFields::Refuse);
-    let events = vec![Event::Begin(Composite::Struct), Event::Key("x"), Event::Scalar(value), Event::End];
-    encode(&plan, &Events(events)).map(|row| row.get("x").cloned().unwrap_or_default())
+    let events = vec![Event::Begin(Composite::Struct), Event::key("x"), Event::Scalar(value), Event::End];
+    encode(&plan, &Events { schema: None, events }).map(|row| row.get("x").cloned().unwrap_or_default())
 }
 
 fn text(text: &'static str) -> FieldValue<'static> {
@@ -194,6 +163,17 @@ fn what_does_not_fit_is_refused_and_never_rounded() {
     assert!(parametrised(price.clone(), "100").is_err() && parametrised(price, "0.001").is_err());
 }
 
+/// Four bytes may say that a number has billions of digits: their text would be gigabytes.
+#[test]
+fn decimals_beyond_their_limits_are_refused_before_they_are_text() {
+    let endless = || FieldValue::Decimal(Decimal::from_i128(1, u32::MAX));
+    for kind in [FieldType::Numeric, FieldType::BigNumeric, FieldType::Int64, FieldType::Float64] {
+        let poison = column(kind, endless()).unwrap_err();
+        assert!(poison.detail().contains("is a decimal of more digits than any column has"), "{poison}");
+    }
+    assert!(column(FieldType::String, endless()).is_err() && column(FieldType::Json, endless()).is_err());
+}
+
 fn nested() -> Vec<Field> {
     let line = vec![Field::required("sku", FieldType::String), Field::nullable("count", FieldType::Int64)];
     let pair = vec![Field::nullable("key", FieldType::String), Field::nullable("value", FieldType::Int64)];
@@ -240,19 +220,22 @@ fn maps_become_records_of_key_and_value() {
     let plan = plan_of(nested(), UnknownFields::Refuse);
     let number = |number| Event::Scalar(FieldValue::I64(number));
     let events = [
-        vec![Event::Begin(Composite::Struct), Event::Key("counts"), Event::Begin(Composite::Map)],
+        vec![Event::Begin(Composite::Struct), Event::key("counts"), Event::Begin(Composite::Map)],
         vec![
-            Event::Key("a"),
+            Event::key("a"),
             number(1),
-            Event::Key("b"),
+            Event::key("b"),
             Event::Scalar(FieldValue::Null),
-            Event::Key("c"),
+            Event::key("c"),
             number(3),
         ],
-        vec![Event::End, Event::Key("id"), number(9), Event::End],
+        vec![Event::End, Event::key("id"), number(9), Event::End],
     ];
     let counts = json!([{"key": "a", "value": 1}, {"key": "b"}, {"key": "c", "value": 3}]);
-    assert_eq!(encode(&plan, &Events(events.concat())), Ok(json!({"id": 9, "counts": counts})));
+    assert_eq!(
+        encode(&plan, &Events { schema: None, events: events.concat() }),
+        Ok(json!({"id": 9, "counts": counts}))
+    );
 }
 
 #[test]
@@ -332,5 +315,42 @@ mod any {
             let expected = present.iter().map(|n| (format!("f{n}"), json!(n))).collect::<serde_json::Map<_, _>>();
             prop_assert_eq!(row, Ok(Value::Object(expected)));
         }
+    }
+}
+
+fn metadata_of(columns: MetadataColumns, identity: Identity<'_>) -> Result<Value, Poison> {
+    let options =
+        PlanOptions { unknown: UnknownFields::Ignore, timestamps: TimeUnit::Micros, metadata: columns };
+    let plan = RowPlan::new(&TableSchema::new([Field::nullable("a", FieldType::String)]), options);
+    let mut out = b"before".to_vec();
+    let value = json_value(r#"{"a": "b"}"#);
+    let encoded = plan.encode(&value, identity, &mut Workspace::default(), &mut out);
+    if encoded.is_err() {
+        assert_eq!(out, b"before", "nothing of a refused row is left");
+    }
+    encoded.map(|()| decode(&plan, &out[6..]))
+}
+
+#[test]
+fn records_are_told_by_the_columns_that_were_asked_for() {
+    let all = |key_as| {
+        MetadataColumns::default().with_timestamp("at").with_key("key", key_as).with_load_time("loaded")
+    };
+    let row = metadata_of(all(KeyAs::Bytes), IDENTITY).unwrap();
+    assert_eq!(
+        (&row["at"], &row["key"], &row["loaded"]),
+        (&json!(1_000_000), &json!("aw=="), &json!(2_000_000))
+    );
+    assert_eq!(metadata_of(all(KeyAs::Text), IDENTITY).unwrap()["key"], json!("k"));
+    let bare = Identity { timestamp: aqueduct_core::Timestamp::None, key: None, ..IDENTITY };
+    let row = metadata_of(all(KeyAs::Text), bare).unwrap();
+    assert_eq!((row.get("at"), row.get("key")), (None, None));
+    let binary = Identity { key: Some(b"\xff"), ..IDENTITY };
+    assert_eq!(metadata_of(all(KeyAs::Bytes), binary).unwrap()["key"], json!("/w=="));
+    assert_eq!(metadata_of(all(KeyAs::Text), binary).unwrap_err().reason(), PoisonReason::InvalidField);
+    for millis in [i64::MIN, i64::MAX, 253_402_300_800_000] {
+        let late = Identity { timestamp: aqueduct_core::Timestamp::Create(millis), ..IDENTITY };
+        assert_eq!(metadata_of(all(KeyAs::Text), late).unwrap_err().reason(), PoisonReason::InvalidTimestamp);
+        assert!(metadata_of(MetadataColumns::default(), late).is_ok(), "nobody asked for it");
     }
 }

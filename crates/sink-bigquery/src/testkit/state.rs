@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::change;
 use super::fault::{FakeCall, FakeFault, FakeLimits, Refuses};
+use super::query::Job;
 use crate::name::TableName;
 use crate::schema::TableSchema;
 
@@ -35,6 +36,10 @@ pub(super) struct Inner {
     pub(super) creates: VecDeque<Instant>,
     holds_changes: bool,
     pub(super) miscounts: usize,
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) query_polls: usize,
+    /// Rows are not looked into.
+    pub(super) counts_only: bool,
     next: u64,
 }
 
@@ -92,6 +97,10 @@ impl Table {
     /// What a query sees.
     pub(super) fn visible(&self) -> Vec<FakeRow> {
         change::applied(&self.visible, &self.key())
+    }
+
+    pub(super) fn visible_count(&self) -> u64 {
+        self.visible.len() as u64
     }
 
     /// The columns of the primary key; none without one.

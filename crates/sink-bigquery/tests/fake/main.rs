@@ -1,6 +1,10 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod columns;
+#[cfg(test)]
+mod completeness;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod faults;
@@ -9,8 +13,12 @@ mod pipeline;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod routing;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod values;

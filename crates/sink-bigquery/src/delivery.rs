@@ -1,0 +1,25 @@
+//! How rows get into tables.
+
+/// How rows get into tables, and with which guarantee.
+///
+/// | | [`ExactlyOnce`](Self::ExactlyOnce) | [`AtLeastOnce`](Self::AtLeastOnce) |
+/// | --- | --- | --- |
+/// | stream | a pending one for each table and segment | the table's default stream |
+/// | rows are visible | when their segment is published, all at once | about a second after their batch |
+/// | a crash | repeats nothing | writes again what its segment has written |
+/// | rows wait | on scratch disk | in memory, until they are acknowledged |
+/// | tables of a segment | few: the intent names their streams | many |
+/// | quota | `CreateWriteStream` for each table and segment | connections |
+///
+/// Another one may be chosen while no cut is pending: [`Pipeline::finish_pending`](aqueduct_core::Pipeline::finish_pending) with
+/// the one before publishes what is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Pending streams, committed once: every record is in exactly one row.
+    #[default]
+    ExactlyOnce,
+    /// The default stream of each table (<https://cloud.google.com/bigquery/docs/write-api#default_stream>): every record is in at
+    /// least one row. With [`changes`](crate::BigQuerySinkBuilder::changes) repetitions have no effect.
+    AtLeastOnce,
+}
