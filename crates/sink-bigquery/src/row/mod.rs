@@ -26,4 +26,6 @@ pub use plan::UnknownFields;
 pub(crate) use plan::{PlanOptions, RowPlan};
 
 #[cfg(test)]
+pub(crate) mod events;
+#[cfg(test)]
 mod tests;
