@@ -16,7 +16,10 @@ pub(super) fn derive(schema: &Schema, options: &DerivedColumns) -> Result<Vec<Fi
         return Err(Poison::new(PoisonReason::Malformed, problem));
     };
     let fields = columns(members, 1, options);
-    match TableSchema::new(stored(&fields)).problems().first() {
+    let columns = TableSchema::new(stored(&fields));
+    // Of values without anything in them there is still which records they were.
+    let problem = columns.problems().into_iter().next().filter(|_| !columns.fields.is_empty());
+    match problem {
         None => Ok(fields),
         Some(problem) => {
             let problem = format!("{} makes no table: {problem}", named(schema));

@@ -96,7 +96,12 @@ impl TableEncoder {
                 Some(columns) => unite(columns, &others),
             }
         }
-        columns.unwrap_or_default()
+        let mut columns = columns.unwrap_or_default();
+        if let TableLayout::ByValues(of) = &self.layout {
+            // What values bring comes first in a new table, whichever version brought it.
+            columns.sort_by_key(|field| of.is_ours(field));
+        }
+        columns
     }
 
     /// The protobuf type of all rows.

@@ -189,6 +189,11 @@ impl TableColumns {
         Self { evolves, derived, options, state }
     }
 
+    /// Whether it says which record a row is of.
+    pub(super) fn is_ours(&self, field: &Field) -> bool {
+        is_among(&self.options.metadata.fields(), field)
+    }
+
     /// Takes in what the table has by now; answers whether that goes together with what is known, so that numbers stay.
     fn adopt(&self, columns: &[Field]) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,7 +224,7 @@ impl TableColumns {
         let want = derive(schema, &self.derived)?;
         let ours = self.options.metadata.fields();
         if let Some(field) = want.iter().find(|field| is_among(&ours, field)) {
-            let problem = "says which record a row is of, and values have a field of its name: name it otherwise with \\
+            let problem = "says which record a row is of, and values have a field of its name: name it otherwise with \
                            metadata_columns()";
             return Err(refuse(Misfit { path: field.name.clone(), problem: problem.to_owned() }));
         }

@@ -35,4 +35,6 @@ pub(crate) mod parsed {
 }
 
 #[cfg(test)]
+pub(crate) mod events;
+#[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
 //! The sink passes core's conformance suite.
 
-use aqueduct_converters::JsonValue;
-use aqueduct_core::Record;
+use aqueduct_converters::{ConnectJson, ConnectValue, JsonValue};
 use aqueduct_core::testkit::{SinkHarness, StoredRow, sink_suite};
+use aqueduct_core::{BatchBuilder, Converted, Converter, Permit, Record};
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeLimits};
-use aqueduct_sink_bigquery::{BigQuerySink, Delivery, Field, FieldType, TableSchema};
+use aqueduct_sink_bigquery::{BigQuerySink, Columns, Delivery, Field, FieldType, TableSchema};
 
 use crate::support::{builder, fake};
 
@@ -61,13 +61,71 @@ impl SinkHarness for Harness {
     }
 
     async fn stored(&self) -> Vec<StoredRow> {
-        let mut stored = Vec::new();
-        for table in self.fake.tables() {
-            let rows = self.fake.rows(&table).into_iter().filter(|row| row.visible);
-            stored.extend(rows.map(|row| StoredRow::read(table.to_string(), row.columns.to_string())));
-        }
-        stored
+        stored(&self.fake)
     }
+}
+
+fn stored(fake: &FakeBigQuery) -> Vec<StoredRow> {
+    let mut stored = Vec::new();
+    for table in fake.tables() {
+        let rows = fake.rows(&table).into_iter().filter(|row| row.visible);
+        stored.extend(rows.map(|row| StoredRow::read(table.to_string(), row.columns.to_string())));
+    }
+    stored
+}
+
+/// The same with values that bring their columns, in two versions by turns.
+struct Derived(FakeBigQuery);
+
+impl Derived {
+    fn value(record: &Record<'_>, text: &str) -> ConnectValue {
+        let mut batch = BatchBuilder::new(record.lane().clone(), 4096);
+        batch.push(record.offset(), record.timestamp(), None, Some(text.as_bytes()), []);
+        let batch = batch.build(Permit::unlimited());
+        match ConnectJson::new().convert(&batch.get(0).unwrap()) {
+            Ok(Converted::Emit(value)) => value,
+            _ => panic!("{text}"),
+        }
+    }
+}
+
+impl SinkHarness for Derived {
+    type Value = ConnectValue;
+    type Sink = BigQuerySink;
+
+    async fn sink(&self) -> Self::Sink {
+        builder(&self.0).columns(Columns::from_values()).append_bytes(1000).build().await.unwrap()
+    }
+
+    fn value(&self, record: &Record<'_>) -> ConnectValue {
+        let field = |name, kind| format!(r#"{{"field": "{name}", "type": "{kind}", "optional": true}}"#);
+        let mut fields: Vec<_> =
+            ["partition", "offset", "route", "seed"].map(|name| field(name, "int64")).into();
+        fields.extend(["topic", "pad"].map(|name| field(name, "string")));
+        if record.offset().get() % 2 == 1 {
+            fields.reverse();
+            fields.push(field("odd", "string"));
+        }
+        let payload = std::str::from_utf8(record.value().unwrap()).unwrap();
+        let fields = fields.join(",");
+        let text =
+            format!(r#"{{"schema": {{"type": "struct", "fields": [{fields}]}}, "payload": {payload}}}"#);
+        Self::value(record, &text)
+    }
+
+    fn poison(&self, record: &Record<'_>) -> Option<ConnectValue> {
+        Some(Self::value(record, r#"{"schema": {"type": "int64"}, "payload": 1}"#))
+    }
+
+    async fn stored(&self) -> Vec<StoredRow> {
+        stored(&self.0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_that_values_bring() {
+    let report = sink_suite(Derived(fake().await)).await;
+    assert!(report.ran.len() >= 22, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,8 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod columns;
+#[cfg(test)]
 mod completeness;
 #[cfg(test)]
 mod conformance;
@@ -20,3 +22,5 @@ mod support;
 mod tables;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod values;
