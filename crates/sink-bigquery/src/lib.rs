@@ -31,6 +31,7 @@ mod credentials;
 mod delivery;
 mod destination;
 mod error;
+mod insert_all;
 mod name;
 mod query;
 mod quota;

@@ -16,6 +16,7 @@ use crate::config::BigQuerySinkBuilder;
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
+use crate::insert_all::{self, InsertWriter};
 use crate::quota::{CreateQuota, Expected};
 use crate::row::MetadataColumns;
 use crate::table::Tables;
@@ -196,12 +197,23 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         match self.0.options.delivery {
+            Delivery::InsertAll => {
+                let default = self.0.destinations.of_topic(at.lane.topic());
+                let default = default.map_err(|error| StageError::new("begin", error))?;
+                Ok(Begun::Fill(Box::new(InsertWriter::new(Arc::clone(&self.0), default, at))))
+            }
             Delivery::ExactlyOnce => self.begin_exactly_once(at).await,
             Delivery::AtLeastOnce => Err(StageError::fatal("begin", "at least once is not built yet")),
         }
     }
 
     fn capabilities(&self) -> SinkCapabilities {
+        if self.0.options.delivery == Delivery::InsertAll {
+            let mut capabilities = SinkCapabilities::after_durable();
+            capabilities.routes_max = insert_all::TABLES_MAX;
+            capabilities.opens_routes = self.0.columns.asks();
+            return capabilities;
+        }
         let mut capabilities = SinkCapabilities::redo();
         // Records are read again only for a stream that is gone, and then a replay that differs is noticed.
         capabilities.redoes = false;
@@ -217,7 +229,7 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             Delivery::ExactlyOnce => {
                 self.0.quota.problem(plan, self.0.options.expected).into_iter().collect()
             }
-            Delivery::AtLeastOnce => Vec::new(),
+            Delivery::AtLeastOnce | Delivery::InsertAll => Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@
 mod change;
 mod decode;
 mod fault;
+mod insert_all;
 mod query;
 mod rest;
 mod state;

@@ -34,6 +34,7 @@ pub(super) struct Inner {
     pub(super) token: Option<String>,
     pub(super) refuses: Option<Refuses>,
     pub(super) creates: VecDeque<Instant>,
+    pub(super) insert_ids: super::insert_all::InsertIds,
     holds_changes: bool,
     pub(super) miscounts: usize,
     pub(super) jobs: VecDeque<Job>,

@@ -9,6 +9,8 @@ mod conformance;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod insert_all;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod recovery;

@@ -93,7 +93,7 @@ mod tests {
                     format!("{shown} {} {error:?}", ErrorChain(&error)),
                 ));
             }
-            let sent: String = tokens.requests().into_iter().map(|request| format!("{request:?}")).collect();
+            let sent = format!("{:?}", tokens.requests());
             if answer.is_none() {
                 for canary in [&CLIENT, &REFRESH] {
                     assert!(
