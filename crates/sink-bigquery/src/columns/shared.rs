@@ -230,6 +230,14 @@ impl TableColumns {
         }
         let mut layout = state.layout.clone();
         let used = resolve(&mut layout, ours.len(), &want, self.evolves, "").map_err(refuse)?;
+        if count(&layout) > TableSchema::FIELDS_MAX {
+            let detail = format!(
+                "{} would give the table more than the {} columns that BigQuery allows",
+                named(schema),
+                TableSchema::FIELDS_MAX
+            );
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
         let plan = Arc::new(RowPlan::of(used, 0, self.options.clone()));
         state.layout = layout;
         if state.plans.len() >= PLANS_MAX {
@@ -238,6 +246,15 @@ impl TableColumns {
         state.plans.insert(schema.digest(), Arc::clone(&plan));
         Ok(plan)
     }
+}
+
+/// Those in records included.
+fn count(fields: &[Field]) -> usize {
+    let inside = |field: &Field| match &field.kind {
+        FieldType::Record(inner) => count(inner),
+        _ => 0,
+    };
+    fields.iter().map(|field| 1 + inside(field)).sum()
 }
 
 /// Numbers by places.
