@@ -13,7 +13,7 @@ pub use completeness::{
     Share,
 };
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Impersonation};
 pub use delivery::Delivery;
 pub use destination::{ByTable, ByTableError, ByTableFn, TableRoute, TopicNames, by_table_fn};
 pub use error::{Answer, At, BigQueryError, StreamState};

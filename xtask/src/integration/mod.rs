@@ -3,15 +3,18 @@
 
 mod bigquery;
 mod data;
+mod formats;
 mod gate;
 mod host;
 mod kafka;
 mod marks;
 mod matrix;
 mod member;
+mod objects;
 mod processes;
 mod proof;
 mod prove;
+mod redrive;
 mod scenario;
 mod store;
 mod table;
@@ -28,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use xtask::services::{self, Cache, Running};
 
 use self::data::{mistakes, poison, quiet, tail, timestamps, volume};
+use self::formats::{change, registry};
 use self::host::{bits, clock, disk, files, removed};
 use self::kafka::{
     broker, commit, compacted, coordinator, recreated, reset, retention, secured, static_member,
@@ -140,6 +144,12 @@ enum Scenario {
     Clock,
     /// Few open files, many routes
     Fds,
+    /// Versions of a schema record by record, while those who store them are killed
+    SchemaChange,
+    /// The schema registry is killed, frozen and fails, and does not know a schema
+    Registry,
+    /// SIGKILL of processes that drive letters again, two at a time, beside the pipeline
+    Redrive,
     /// Every converter with every format, compression and layout; in the slice, every two of them
     Matrix,
     /// SIGKILL, time and again, of a pipeline into tables of an emulator of BigQuery
@@ -208,6 +218,9 @@ impl Scenario {
             Self::BitFlip => Box::pin(bits::run(site)).await,
             Self::Clock => Box::pin(clock::run(site)).await,
             Self::Fds => Box::pin(files::run(site)).await,
+            Self::SchemaChange => Box::pin(change::run(site)).await,
+            Self::Registry => Box::pin(registry::run(site)).await,
+            Self::Redrive => Box::pin(redrive::run(site)).await,
             Self::Matrix => Box::pin(matrix::run(site)).await,
             Self::BigQuery => Box::pin(bigquery::run(site)).await,
         }
@@ -247,6 +260,7 @@ impl IntegrationCommand {
         let servers = Running::start(&Cache::from_env()?, &options).await;
         let mut site = Site {
             servers: servers.context("the servers cannot be started")?,
+            registry: None,
             spools: dir.path().join("spools"),
             logs: dir.path().join("logs"),
             seed: first,
@@ -269,6 +283,9 @@ impl IntegrationCommand {
                     site.repair().await?;
                 }
             }
+        }
+        if let Some(registry) = &mut site.registry {
+            registry.stop().await?;
         }
         let stopped = site.servers.stop().await;
         if self.keep || !table.is_clean() {

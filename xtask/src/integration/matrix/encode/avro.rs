@@ -1,4 +1,4 @@
-//! Avro by apache-avro: datums, behind a registry's prefix, behind a fingerprint, or bare.
+//! Avro by apache-avro: datums, bare or behind a fingerprint.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -40,27 +40,20 @@ pub(super) const SCHEMA: &str = r#"{"type": "record", "name": "Event", "namespac
         {"name": "sku", "type": "string"}, {"name": "count", "type": "long"}]}}},
     {"name": "choice", "type": ["long", "string", "Item"]}]}"#;
 
-/// The id that the registry knows it by.
-pub(super) const SCHEMA_ID: u32 = 17;
-
 static PARSED: LazyLock<Result<Schema, String>> =
     LazyLock::new(|| Schema::parse_str(SCHEMA).map_err(|error| error.to_string()));
 
 /// The datum alone.
 pub(super) fn datum(value: &Cell) -> Result<Vec<u8>> {
-    let schema = PARSED.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
+    datum_of(value, PARSED.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?)
+}
+
+/// The datum of a value of any schema of these kinds.
+pub(crate) fn datum_of(value: &Cell, schema: &Schema) -> Result<Vec<u8>> {
     Ok(GenericDatumWriter::builder(schema)
         .human_readable(false)
         .build()?
         .write_value_to_vec(typed(value, schema)?)?)
-}
-
-/// Confluent's wire format.
-pub(super) fn registered(value: &Cell) -> Result<Vec<u8>> {
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&SCHEMA_ID.to_be_bytes());
-    bytes.extend(datum(value)?);
-    Ok(bytes)
 }
 
 /// The Rabin fingerprint of the schema's parsing canonical form, as fastavro computes it. apache-avro's own is of another text: it
@@ -73,11 +66,6 @@ pub(super) fn single_object(value: &Cell) -> Result<Vec<u8>> {
     bytes.extend_from_slice(&FINGERPRINT.to_le_bytes());
     bytes.extend(datum(value)?);
     Ok(bytes)
-}
-
-/// Every kind there is.
-pub(super) fn carries(value: &Cell) -> Cell {
-    value.clone()
 }
 
 fn typed(cell: &Cell, schema: &Schema) -> Result<Value> {
