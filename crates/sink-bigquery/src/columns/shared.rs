@@ -11,7 +11,7 @@ use super::merge::{Misfit, resolve};
 use crate::error::BigQueryError;
 use crate::name::TableName;
 use crate::row::{PlanOptions, RowPlan};
-use crate::schema::{Field, FieldType, Mode, TableSchema, is_legal};
+use crate::schema::{Field, FieldType, Mode, TableSchema, is_legal, places};
 use crate::table::Tables;
 
 /// Where the columns come from: for all tables, and for some.
@@ -230,6 +230,14 @@ impl TableColumns {
         }
         let mut layout = state.layout.clone();
         let used = resolve(&mut layout, ours.len(), &want, self.evolves, "").map_err(refuse)?;
+        if count(&layout) > TableSchema::FIELDS_MAX {
+            let detail = format!(
+                "{} would give the table more than the {} columns that BigQuery allows",
+                named(schema),
+                TableSchema::FIELDS_MAX
+            );
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
         let plan = Arc::new(RowPlan::of(used, 0, self.options.clone()));
         state.layout = layout;
         if state.plans.len() >= PLANS_MAX {
@@ -238,6 +246,15 @@ impl TableColumns {
         state.plans.insert(schema.digest(), Arc::clone(&plan));
         Ok(plan)
     }
+}
+
+/// Those in records included.
+fn count(fields: &[Field]) -> usize {
+    let inside = |field: &Field| match &field.kind {
+        FieldType::Record(inner) => count(inner),
+        _ => 0,
+    };
+    fields.iter().map(|field| 1 + inside(field)).sum()
 }
 
 /// Numbers by places.
@@ -252,9 +269,10 @@ fn number(fields: &mut [Field]) {
 
 /// Adds to `layout` what the table has beyond it; `false` if a column turned out to be another.
 fn adopt(layout: &mut Vec<Field>, columns: &[Field]) -> bool {
+    let there = places(layout);
     for column in columns {
-        let place = layout.iter().position(|field| field.name.eq_ignore_ascii_case(&column.name));
-        let Some(field) = place.and_then(|place| layout.get_mut(place)) else {
+        let place = there.get(&column.name.to_ascii_lowercase());
+        let Some(field) = place.and_then(|place| layout.get_mut(*place)) else {
             let mut new = [Field { number: 0, ..column.clone() }];
             number(&mut new);
             let next = u32::try_from(layout.len() + 1).unwrap_or(u32::MAX);
