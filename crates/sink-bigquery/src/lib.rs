@@ -10,10 +10,12 @@ pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder}
 pub use credentials::Credentials;
 pub use delivery::Delivery;
 pub use error::{Answer, At, BigQueryError, StreamState};
+pub use key_columns::KeyColumns;
 pub use name::{TableName, TableNameError};
 pub use row::{MetadataColumns, UnknownFields};
 pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem, TableSchema};
 pub use sink::BigQuerySink;
+pub use streaming::metrics_reference;
 pub use table::{Granularity, Partitioning, TableOptions, TableOptionsProblem};
 
 mod changes;
@@ -22,10 +24,12 @@ mod credentials;
 mod delivery;
 mod destination;
 mod error;
+mod key_columns;
 mod name;
 mod row;
 mod schema;
 mod sink;
+mod streaming;
 mod table;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aqueduct_core::{
     Begun, Fingerprint, Published, SegmentStart, Sink, SinkCapabilities, StageError, StructuredValue,
@@ -11,7 +12,7 @@ use aqueduct_core::{
 use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::changes::Changes;
+use crate::changes::{ChangePlan, Changes};
 use crate::config::BigQuerySinkBuilder;
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
@@ -19,6 +20,7 @@ use crate::error::BigQueryError;
 use crate::name::TableName;
 use crate::row::{MetadataColumns, RowPlan};
 use crate::schema::{Field, TableSchema};
+use crate::streaming::{Appenders, StreamWriter};
 use crate::table::Tables;
 use crate::transport::WriteTransport;
 use crate::writer::{Defaults, Recovered, TableWriter, recover};
@@ -77,6 +79,8 @@ pub struct BigQuerySink(Arc<Parts>);
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) transport: Arc<dyn WriteTransport>,
+    /// Of at least once.
+    pub(crate) appenders: Appenders,
     pub(crate) tables: Tables,
     pub(crate) destinations: Destinations,
     pub(crate) columns: Columns,
@@ -95,6 +99,8 @@ pub(crate) struct Columns {
 pub(crate) struct Declared {
     pub(crate) schema: TableSchema,
     pub(crate) plan: Arc<RowPlan>,
+    /// If records change rows.
+    pub(crate) changes: Option<Arc<ChangePlan>>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +108,9 @@ pub(crate) struct Options {
     pub(crate) delivery: Delivery,
     pub(crate) changes: Option<Changes>,
     pub(crate) append_bytes: usize,
+    pub(crate) append_timeout: Duration,
     pub(crate) in_flight: usize,
+    pub(crate) connections: usize,
     pub(crate) routes_max: usize,
     pub(crate) metadata: MetadataColumns,
     /// Who pays for queries.
@@ -118,6 +126,15 @@ impl Parts {
 
     pub(crate) fn plan_of(&self, table: &TableName) -> Option<Arc<RowPlan>> {
         self.declared(table).map(|declared| Arc::clone(&declared.plan))
+    }
+
+    pub(crate) fn changes_of(&self, table: &TableName) -> Option<Arc<ChangePlan>> {
+        self.declared(table)?.changes.clone()
+    }
+
+    /// Where tables are by default, for metrics.
+    pub(crate) fn dataset(&self) -> String {
+        format!("{}.{}", self.destinations.project, self.destinations.dataset)
     }
 
     /// The columns a table needs, ours included.
@@ -201,14 +218,30 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         match self.0.options.delivery {
             Delivery::ExactlyOnce => self.begin_exactly_once(at).await,
-            Delivery::AtLeastOnce => Err(StageError::fatal("begin", "at least once is not built yet")),
+            Delivery::AtLeastOnce => {
+                let defaults = self.0.defaults(&at.lane);
+                let defaults = defaults.map_err(|error| StageError::new("begin", error))?;
+                Ok(Begun::Fill(Box::new(StreamWriter::new(Arc::clone(&self.0), defaults, at))))
+            }
         }
     }
 
     fn capabilities(&self) -> SinkCapabilities {
-        let mut capabilities = SinkCapabilities::redo();
-        // Records are read again only for a stream that is gone, and then a replay that differs is noticed.
-        capabilities.redoes = false;
+        let mut capabilities = match self.0.options.delivery {
+            Delivery::ExactlyOnce => {
+                let mut capabilities = SinkCapabilities::redo();
+                // Records are read again only for a stream that is gone, and then a replay that differs is noticed.
+                capabilities.redoes = false;
+                capabilities
+            }
+            Delivery::AtLeastOnce => {
+                let mut capabilities = SinkCapabilities::after_durable();
+                // A change that is written again has the number it had.
+                capabilities.idempotent = self.0.options.changes.is_some();
+                capabilities
+            }
+        };
+        // Rows are refused by the service long after they were encoded.
         capabilities.rejects_late = true;
         capabilities.routes_max = self.0.options.routes_max;
         capabilities

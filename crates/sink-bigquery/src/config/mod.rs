@@ -9,7 +9,7 @@ use std::time::Duration;
 use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
-use crate::changes::Changes;
+use crate::changes::{ChangePlan, Changes};
 use crate::credentials::{Credentials, TokenSource};
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
@@ -17,6 +17,7 @@ use crate::name::TableName;
 use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
 use crate::schema::TableSchema;
 use crate::sink::{BigQuerySink, Columns, Declared, Options, Parts};
+use crate::streaming::Appenders;
 use crate::table::{TableOptions, Tables};
 use crate::transport::{GrpcOptions, GrpcTransport, IN_FLIGHT_MAX, Rest, RestOptions};
 use crate::writer::{ROUTES_MAX, ROW_MAX, name_max};
@@ -39,7 +40,7 @@ pub struct BigQuerySinkBuilder {
     changes: Option<Changes>,
     append_bytes: usize,
     in_flight: usize,
-    routes_max: usize,
+    routes_max: Option<usize>,
     connections: usize,
     call_timeout: Duration,
     append_timeout: Duration,
@@ -55,6 +56,9 @@ const GRPC_ENDPOINT: &str = "https://bigquerystorage.googleapis.com";
 impl BigQuerySinkBuilder {
     /// The largest [`append_bytes`](Self::append_bytes): with what surrounds the rows it stays below every documented limit.
     pub const APPEND_BYTES_MAX: usize = ROW_MAX;
+
+    /// The largest [`routes_max`](Self::routes_max) of [`Delivery::AtLeastOnce`].
+    pub const STREAM_ROUTES_MAX: usize = 1000;
 
     /// Most [`connections`](Self::connections).
     pub const CONNECTIONS_MAX: usize = 64;
@@ -75,7 +79,7 @@ impl BigQuerySinkBuilder {
             changes: None,
             append_bytes: 2 << 20,
             in_flight: 4,
-            routes_max: 6,
+            routes_max: None,
             connections: 4,
             call_timeout: Duration::from_mins(1),
             append_timeout: Duration::from_mins(2),
@@ -168,6 +172,8 @@ impl BigQuerySinkBuilder {
 
     /// Requests of one table that may wait for their answers at the same time; 4 by default. While a segment is staged it holds
     /// `append_bytes × (in_flight + 2)` of the publish pool.
+    ///
+    /// With [`Delivery::AtLeastOnce`] as many bytes as they have may wait over one connection, in at most 100 requests.
     pub fn in_flight(mut self, requests: usize) -> Self {
         self.in_flight = requests;
         self
@@ -176,13 +182,17 @@ impl BigQuerySinkBuilder {
     /// Most tables of one segment; another one cuts it. 6 by default, 10 at most: the intent names a stream for each, in 1 KiB. The
     /// more, the shorter the names of tables must be: with 6, routes may name tables of 80 bytes, with 2 of over 400. The table
     /// of records without a route takes no room, however long its name is.
+    ///
+    /// With [`Delivery::AtLeastOnce`] nothing is named: 100 by default, 1,000 at most.
     pub fn routes_max(mut self, routes: usize) -> Self {
-        self.routes_max = routes;
+        self.routes_max = Some(routes);
         self
     }
 
     /// Connections to the Storage Write interface that tables are appended over, in turn; 4 by default. Over each at most 90 tables
     /// are appended at the same time, the others wait.
+    ///
+    /// With [`Delivery::AtLeastOnce`] a table that is written from several partitions has up to as many connections of its own.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -251,7 +261,7 @@ impl BigQuerySinkBuilder {
     }
 
     fn connect(
-        self,
+        mut self,
         destinations: Destinations,
         columns: Columns,
         tokens: Arc<dyn TokenSource>,
@@ -268,8 +278,13 @@ impl BigQuerySinkBuilder {
         let endpoint = self.rest_endpoint.trim_end_matches('/').to_owned();
         let rest = Rest::new(RestOptions { endpoint, timeout: self.call_timeout }, tokens);
         let rest = rest.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
+        if self.changes.is_some() {
+            self.tables.demand_key();
+        }
+        let routes_max = self.routes_most();
         Ok(BigQuerySink::new(Parts {
             transport: Arc::new(transport),
+            appenders: Appenders::default(),
             tables: Tables::new(rest, self.tables),
             destinations,
             columns,
@@ -277,8 +292,10 @@ impl BigQuerySinkBuilder {
                 delivery: self.delivery,
                 changes: self.changes,
                 append_bytes: self.append_bytes,
+                append_timeout: self.append_timeout,
                 in_flight: self.in_flight,
-                routes_max: self.routes_max,
+                connections: self.connections,
+                routes_max,
                 rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
                 metadata: self.metadata,
                 query_project: self.query_project.unwrap_or(self.project),
@@ -303,7 +320,15 @@ impl BigQuerySinkBuilder {
                 timestamps: self.timestamps,
                 metadata: self.metadata.clone(),
             };
-            Declared { schema: schema.clone(), plan: Arc::new(RowPlan::new(schema, options)) }
+            let Some(changes) = &self.changes else {
+                let plan = Arc::new(RowPlan::new(schema, options));
+                return Declared { schema: schema.clone(), plan, changes: None };
+            };
+            let (values, table) =
+                (Changes::of_values(schema, self.tables.key()), Changes::of_table(schema, self.tables.key()));
+            let plan = Arc::new(RowPlan::new(&values, options.clone()));
+            let changes = ChangePlan::new(changes, RowPlan::new(&table, options));
+            Declared { schema: table, plan, changes: Some(Arc::new(changes)) }
         };
         let general = self.general.as_ref().map(&mut declare);
         let declared: Vec<_> = self.of.iter().map(|(table, schema)| (table, declare(schema))).collect();
@@ -326,14 +351,32 @@ impl BigQuerySinkBuilder {
         Columns { general, of }
     }
 
+    fn routes_most(&self) -> usize {
+        self.routes_max.unwrap_or(match self.delivery {
+            Delivery::ExactlyOnce => 6,
+            Delivery::AtLeastOnce => 100,
+        })
+    }
+
+    fn routes_limit(&self) -> usize {
+        match self.delivery {
+            Delivery::ExactlyOnce => ROUTES_MAX,
+            Delivery::AtLeastOnce => Self::STREAM_ROUTES_MAX,
+        }
+    }
+
     fn changes_problem(&self) -> Option<&'static str> {
         if self.delivery != Delivery::AtLeastOnce {
             return Some(
                 "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
             );
         }
-        (!self.tables.has_primary_key())
-            .then_some("needs a primary key: TableOptions::primary_key() names it")
+        if self.tables.key().is_empty() {
+            return Some("needs a primary key: TableOptions::primary_key() names it");
+        }
+        let columns = self.general.iter().chain(self.of.iter().map(|(_, schema)| schema));
+        let most = columns.map(|schema| schema.fields().len() + self.metadata.fields().len()).max();
+        (most > Some(Changes::COLUMNS_MAX)).then_some("takes tables of at most 2,000 columns")
     }
 
     fn problems(&self) -> Vec<BigQueryConfigError> {
@@ -346,7 +389,7 @@ impl BigQuerySinkBuilder {
         let ranges = [
             ("append_bytes", self.append_bytes, 1, Self::APPEND_BYTES_MAX),
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
-            ("routes_max", self.routes_max, 1, ROUTES_MAX),
+            ("routes_max", self.routes_most(), 1, self.routes_limit()),
             ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
         ];
         for (option, value, min, max) in ranges {

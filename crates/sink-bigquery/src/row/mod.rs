@@ -20,6 +20,7 @@ mod wire;
 pub(crate) use encode::{Identity, Workspace};
 pub use plan::{MetadataColumns, UnknownFields};
 pub(crate) use plan::{PlanOptions, RowPlan};
+pub(crate) use wire::{Tag, WireType, begin_delimited, end_delimited, put_bytes};
 
 #[cfg(test)]
 mod tests;

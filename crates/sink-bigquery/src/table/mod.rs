@@ -77,6 +77,9 @@ impl Tables {
             return self.rest.insert_table(table, &self.options.resource(table, fields)).await;
         };
         let unfit = |problem: String| BigQueryError::Schema { table: table.to_string(), problem };
+        if let Some(problem) = self.options.key_problem(&found.body) {
+            return Err(unfit(problem));
+        }
         let raw = found.body.get("schema").cloned().unwrap_or_default();
         let have = TableSchema::from_value(&raw).map_err(|error| unfit(error.to_string()))?;
         let Change { added, relaxed } = compare(&have.fields, fields).map_err(unfit)?;

@@ -1,6 +1,8 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod faults;
@@ -8,6 +10,8 @@ mod faults;
 mod pipeline;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -1,0 +1,274 @@
+//! At least once: rows go to the default streams of their tables while the segment fills, and wait in memory until they are there.
+//!
+//! ```text
+//! append    encode into the table's chunk                              plan.rs, chunk.rs
+//! spill     pay for chunks and hand them over                          mod.rs ─▶ inbox of the connection
+//!           send, many at a time; again after failures                 appender.rs, backlog.rs
+//! tick      what went wrong meanwhile                                  ledger.rs
+//! stage     nothing but the last spill
+//! publish   wait until every row is acknowledged or refused
+//! ```
+//!
+//! Memory: a chunk is paid for from the publish pool before it is handed over, twice its rows, and until they are acknowledged. A
+//! connection needs nothing of the pool to get on, so nobody waits for memory that waits for him. Between two spills a writer
+//! holds the rows of one batch, which the fill pool pays for as the batch.
+
+mod appender;
+mod backlog;
+mod chunk;
+mod ledger;
+mod metrics;
+mod plan;
+mod progress;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aqueduct_core::{
+    Envelope, OffsetRange, Permit, Poison, PoisonReason, Pool, Published, Rejected, SegmentStart,
+    SegmentWriter, StageError, Staged, StructuredValue, TopicPartition,
+};
+use async_trait::async_trait;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use self::appender::Appender;
+use self::backlog::Piece;
+use self::chunk::Chunk;
+use self::ledger::Ledger;
+pub use self::metrics::metrics_reference;
+use self::plan::Target;
+use self::progress::Progress;
+use crate::name::TableName;
+use crate::row::Workspace;
+use crate::sink::Parts;
+use crate::writer::Defaults;
+
+/// The connections of a sink, each with a task of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Appenders {
+    inboxes: Mutex<HashMap<Key, UnboundedSender<Piece>>>,
+    lanes: Mutex<HashMap<TopicPartition, Arc<Progress>>>,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    /// The table and its rows' type.
+    target: (TableName, usize),
+    /// Lanes share a connection of a table by their partition.
+    slot: usize,
+}
+
+impl Appenders {
+    /// Hands a piece over to the connection, whose task is started if there is none. What it holds is paid for, so the queue
+    /// needs no bound of its own.
+    fn hand_over(&self, parts: &Arc<Parts>, target: &Arc<Target>, slot: usize, piece: Piece) {
+        let key = Key { target: target.identity(), slot };
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let piece = match inboxes.get(&key) {
+            None => piece,
+            Some(inbox) => match inbox.send(piece) {
+                Ok(()) => return,
+                Err(back) => back.0,
+            },
+        };
+        let (inbox, receiver) = unbounded_channel();
+        inbox.send(piece).ok();
+        tokio::spawn(Appender::new(parts, key.clone(), Arc::clone(target), receiver).run());
+        inboxes.insert(key, inbox);
+    }
+
+    /// Removes a connection whose task wants to end, unless there is something for it to do.
+    fn retire(&self, key: &Key, is_idle: impl FnOnce() -> bool) -> bool {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = is_idle();
+        if ends {
+            inboxes.remove(key);
+        }
+        ends
+    }
+
+    fn progress(&self, dataset: &str, lane: &TopicPartition) -> Arc<Progress> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lanes.entry(lane.clone()).or_insert_with(|| Progress::new(dataset, lane)))
+    }
+}
+
+/// See the module.
+pub(crate) struct StreamWriter {
+    parts: Arc<Parts>,
+    defaults: Defaults,
+    slot: usize,
+    memory: Pool,
+    workspace: Workspace,
+    tables: Vec<Rows>,
+    /// By the numbers of routes: places in `tables`.
+    by_route: Vec<usize>,
+    /// Chunks that are to be handed over, with their tables' places.
+    ready: VecDeque<(usize, Chunk)>,
+    ledger: Arc<Ledger>,
+    encoded_bytes: u64,
+    published: Option<Published>,
+}
+
+/// The rows of one table that were not handed over.
+struct Rows {
+    target: Arc<Target>,
+    chunk: Chunk,
+    /// The table's number in the ledger.
+    number: usize,
+}
+
+impl StreamWriter {
+    pub(crate) fn new(parts: Arc<Parts>, defaults: Defaults, at: SegmentStart) -> Self {
+        let progress = parts.appenders.progress(&parts.dataset(), &at.lane);
+        let slot = usize::try_from(at.lane.partition()).unwrap_or(0) % parts.options.connections.max(1);
+        Self {
+            parts,
+            defaults,
+            slot,
+            memory: at.memory,
+            workspace: Workspace::default(),
+            tables: Vec::new(),
+            by_route: Vec::new(),
+            ready: VecDeque::new(),
+            ledger: Arc::new(Ledger::new(progress)),
+            encoded_bytes: 0,
+            published: None,
+        }
+    }
+
+    /// The target of a route that is new to the segment; nothing is kept of it yet.
+    fn resolve(&self, path: &str) -> Result<Target, Poison> {
+        let refuse = |problem: String| Poison::new(PoisonReason::InvalidRoute, problem);
+        let name = if path.is_empty() {
+            self.defaults.table.clone()
+        } else {
+            let resolved = self.parts.destinations.of_route(path);
+            resolved.map_err(|error| refuse(format!("the route is no table: {error}")))?
+        };
+        let plan = self.parts.plan_of(&name);
+        let plan = plan.ok_or_else(|| refuse(format!("no columns are declared for table {name}")))?;
+        let changes = self.parts.changes_of(&name);
+        Ok(Target::new(name, plan, changes))
+    }
+
+    /// Everything that was appended is ready to be handed over, in requests of their size.
+    fn close_chunks(&mut self) {
+        for (place, rows) in self.tables.iter_mut().enumerate() {
+            if !rows.chunk.is_empty() {
+                self.ready.push_back((place, std::mem::take(&mut rows.chunk)));
+            }
+        }
+    }
+
+    /// Takes memory, unless something goes wrong meanwhile.
+    async fn paid(&self, bytes: u64) -> Result<Permit, StageError> {
+        let mut acquiring = std::pin::pin!(self.memory.acquire(bytes));
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut acquiring => return Ok(permit),
+                () = self.ledger.changed() => self.ledger.look()?,
+            };
+        }
+    }
+
+    async fn hand_over(&mut self) -> Result<(), StageError> {
+        self.close_chunks();
+        while let Some((_, chunk)) = self.ready.front() {
+            self.ledger.look()?;
+            let permit = self.paid(chunk.memory()).await?;
+            // Only now, so that a dropped future loses no row.
+            let Some((place, chunk)) = self.ready.pop_front() else { break };
+            let Some(rows) = self.tables.get(place) else { continue };
+            let piece = Piece::new(chunk, rows.number, Arc::clone(&self.ledger), permit);
+            self.parts.appenders.hand_over(&self.parts, &rows.target, self.slot, piece);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for StreamWriter {
+    fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
+        let route = envelope.route;
+        let mut fresh = None;
+        let place = if let Some(place) = self.by_route.get(route.index()) {
+            *place
+        } else {
+            let target = self.resolve(envelope.path.as_str())?;
+            let known = self.tables.iter().position(|rows| rows.target.table == target.table);
+            known.unwrap_or_else(|| {
+                let target = Arc::new(target);
+                fresh = Some(Rows { target, chunk: Chunk::default(), number: self.tables.len() });
+                self.tables.len()
+            })
+        };
+        let Some(rows) = fresh.as_mut().or_else(|| self.tables.get_mut(place)) else {
+            return Err(Poison::new(PoisonReason::InvalidRoute, "the route has no table"));
+        };
+        let before = rows.chunk.bytes();
+        let (target, workspace) = (&rows.target, &mut self.workspace);
+        rows.chunk.push(envelope.record.offset().get(), |out| target.encode(&envelope, workspace, out))?;
+        self.encoded_bytes += rows.chunk.bytes() - before;
+        if rows.chunk.len() > 1 && rows.chunk.cost() > self.parts.options.append_bytes {
+            let last = rows.chunk.split_last();
+            self.ready.push_back((place, std::mem::replace(&mut rows.chunk, last)));
+        }
+        if let Some(mut rows) = fresh {
+            rows.number = self.ledger.add_table(rows.target.table.clone());
+            self.tables.push(rows);
+        }
+        // A route whose first record was refused comes again with its number.
+        if self.by_route.len() == route.index() {
+            self.by_route.push(place);
+        }
+        Ok(())
+    }
+
+    async fn spill(&mut self) -> Result<Vec<Rejected>, StageError> {
+        self.hand_over().await?;
+        self.ledger.look()?;
+        // What is refused is known only later, and then told by `publish`.
+        Ok(Vec::new())
+    }
+
+    async fn tick(&mut self) -> Result<(), StageError> {
+        self.ledger.look().map(drop)
+    }
+
+    async fn stage(&mut self, _: OffsetRange) -> Result<Staged, StageError> {
+        self.hand_over().await?;
+        Ok(Staged::default())
+    }
+
+    async fn publish(&mut self) -> Result<Published, StageError> {
+        if let Some(published) = &self.published {
+            return Ok(published.clone());
+        }
+        self.hand_over().await?;
+        while !self.ledger.look()? {
+            self.ledger.changed().await;
+        }
+        let published = self.ledger.published();
+        self.published = Some(published.clone());
+        Ok(published)
+    }
+
+    async fn abandon(&mut self) {
+        // What is under way may be written: at least once allows that.
+        self.ready.clear();
+        self.ledger.abandon();
+    }
+
+    fn encoded_bytes(&self) -> u64 {
+        self.encoded_bytes
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        self.ledger.abandon();
+    }
+}
