@@ -96,9 +96,9 @@ impl Changes {
 
     /// The columns that values have to fill: the key's, and those declared so.
     pub(crate) fn of_values(schema: &TableSchema, key: &[String]) -> TableSchema {
-        let required = |field: &Field| match is_key(field, key) {
-            true => Field { mode: Mode::Required, ..field.clone() },
-            false => field.clone(),
+        let required = |field: &Field| {
+            let mode = if is_key(field, key) { Mode::Required } else { field.mode };
+            Field { mode, ..field.clone() }
         };
         TableSchema { fields: schema.fields.iter().map(required).collect() }
     }

@@ -49,6 +49,10 @@ async fn limits_are_the_last_that_pass() {
         .grpc_endpoint("http://localhost:1")
         .allow_plaintext(true);
     at_limits.clone().build().await.unwrap();
+    let streaming = at_limits.clone().delivery(Delivery::AtLeastOnce);
+    streaming.clone().routes_max(BigQuerySinkBuilder::STREAM_ROUTES_MAX).build().await.unwrap();
+    let past = streaming.routes_max(BigQuerySinkBuilder::STREAM_ROUTES_MAX + 1);
+    assert_eq!(past.build().await.unwrap_err().0.len(), 1);
     let past = at_limits.append_bytes(BigQuerySinkBuilder::APPEND_BYTES_MAX + 1);
     assert_eq!(past.build().await.unwrap_err().0.len(), 1);
 }
@@ -64,6 +68,8 @@ async fn what_decides_rows_is_in_the_fingerprint_and_nothing_else_is() {
     }
     let typed = TableSchema::new([Field::nullable("a", FieldType::Int64)]);
     let columns = MetadataColumns { offset: "_o".into(), ..MetadataColumns::default() };
+    let keyed = TableOptions::new().primary_key(["a"]);
+    let changing = sound().delivery(Delivery::AtLeastOnce).tables(keyed).changes(Changes::new());
     check_fingerprints_differ([
         ("plain", of(sound()).await),
         ("project", of(sound().project("q")).await),
@@ -74,6 +80,9 @@ async fn what_decides_rows_is_in_the_fingerprint_and_nothing_else_is() {
         ("unknown fields", of(sound().unknown_fields(UnknownFields::Refuse)).await),
         ("timestamps", of(sound().timestamps(TimeUnit::Millis)).await),
         ("metadata", of(sound().metadata_columns(columns)).await),
+        ("delivery", of(sound().delivery(Delivery::AtLeastOnce)).await),
+        ("changes", of(changing.clone()).await),
+        ("epoch", of(changing.changes(Changes::new().epoch(1))).await),
     ]);
     let described = TableSchema::new([Field::nullable("a", FieldType::String).with_description("an a")]);
     let same = of(sound().schema(described).append_bytes(1).in_flight(1).routes_max(1)).await;

@@ -36,6 +36,8 @@ use crate::transport::{AppendAnswer, Duplex, Received, WriteTransport};
 const CONNECTION_IDLE: Duration = Duration::from_secs(30);
 /// A task that had nothing to do for this long ends.
 const TASK_IDLE: Duration = Duration::from_mins(5);
+/// How long a connection that takes no more requests may take to say why.
+const CLOSING: Duration = Duration::from_secs(5);
 /// How often in a row an error is tried again that nobody has classified, or that says who we are is not known: seconds in all.
 const UNKNOWN_MAX: u32 = 6;
 /// The longest delay the service may ask for.
@@ -170,6 +172,8 @@ impl Appender {
         let mut failed = None;
         // The table's columns are others by now, and a connection may keep those it began with.
         let mut is_stale = false;
+        // It takes no more requests. Why, and which of them got through, is still to be read.
+        let mut closing = None;
         loop {
             let is_quiet = self.backlog.is_quiet();
             if is_quiet && let Some(error) = failed {
@@ -178,8 +182,9 @@ impl Appender {
             if is_quiet && is_stale {
                 return Ok(Ended::Closed);
             }
-            let sends = failed.is_none() && !is_stale && self.backlog.may_send(&self.window);
-            let is_idle = is_quiet && !sends;
+            let is_open = failed.is_none() && !is_stale && closing.is_none();
+            let sends = is_open && self.backlog.may_send(&self.window);
+            let is_idle = is_quiet && is_open && !sends;
             let deadline = self.backlog.oldest().unwrap_or_else(Instant::now) + self.timeout;
             tokio::select! {
                 biased;
@@ -193,16 +198,19 @@ impl Appender {
                             Ok(answer) => failed = failed.or(self.answered(&answer).err()),
                             Err(error) => {
                                 self.backlog.failed();
-                                failed = failed.or_else(|| Some(self.of_stream(error)));
+                                failed = failed.or_else(|| Some(of_stream(error)));
                             }
                         }
                     }
                     // Idle connections are closed by the service.
                     Err(_) if is_idle => return Ok(Ended::Closed),
-                    Err(error) => return Err(failed.unwrap_or_else(|| self.of_stream(error))),
+                    Err(error) => return Err(failed.unwrap_or_else(|| of_stream(error))),
                 },
                 ready = requests.ready(), if sends => {
-                    ready.map_err(|error| self.of_stream(error))?;
+                    if let Err(error) = ready {
+                        closing = Some(error);
+                        continue;
+                    }
                     let rows = self.backlog.send(&self.window);
                     if !rows.is_empty() {
                         requests.send(rows)?;
@@ -214,6 +222,9 @@ impl Appender {
                 },
                 () = tokio::time::sleep_until(deadline), if !is_quiet => {
                     return Err(self.timed_out("append rows to the default stream"));
+                }
+                () = tokio::time::sleep(CLOSING), if is_quiet && closing.is_some() => {
+                    return closing.map_or(Ok(Ended::Closed), Err);
                 }
                 () = self.transport.crowded(), if is_idle => return Ok(Ended::Closed),
                 () = tokio::time::sleep(CONNECTION_IDLE), if is_idle => return Ok(Ended::Closed),
@@ -241,17 +252,6 @@ impl Appender {
         self.window.widen();
         self.trouble = Trouble::new();
         Ok(())
-    }
-
-    /// A stream that does not exist is a table that does not.
-    fn of_stream(&self, error: BigQueryError) -> BigQueryError {
-        match error {
-            // Made a moment ago, or deleted: what is known of the table is not true any more, and it may be made again.
-            BigQueryError::NoSuchTable { at, answer } | BigQueryError::Stream { at, answer, .. } => {
-                BigQueryError::TableBusy { at, answer }
-            }
-            error => error,
-        }
     }
 
     fn forget_table(&self) {
@@ -297,5 +297,16 @@ impl Appender {
         }
         self.backlog.fail(&error);
         self.trouble = Trouble::new();
+    }
+}
+
+/// A stream that does not exist is a table that does not: made a moment ago, or deleted. What is known of it is not true any more,
+/// and it may be made again.
+fn of_stream(error: BigQueryError) -> BigQueryError {
+    match error {
+        BigQueryError::NoSuchTable { at, answer } | BigQueryError::Stream { at, answer, .. } => {
+            BigQueryError::TableBusy { at, answer }
+        }
+        error => error,
     }
 }

@@ -60,8 +60,11 @@ struct Key {
 }
 
 impl Appenders {
-    /// Hands a piece over to the connection, whose task is started if there is none. What it holds is paid for, so the queue
-    /// needs no bound of its own.
+    /// Hands a piece over to the connection, whose task is started if there is none.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "every piece holds a KiB of the publish pool at least, which is the bound"
+    )]
     fn hand_over(&self, parts: &Arc<Parts>, target: &Arc<Target>, slot: usize, piece: Piece) {
         let key = Key { target: target.identity(), slot };
         let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);

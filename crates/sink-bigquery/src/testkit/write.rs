@@ -33,6 +33,8 @@ use super::stream::Connection;
 const MESSAGE_MAX: usize = 64 << 20;
 /// Answers of one connection that wait to be read.
 const ANSWERS: usize = 16;
+/// Answers of one connection that are held back; more requests are not read.
+const DECIDED: usize = 4096;
 
 /// Serves until the task is aborted; a GOAWAY ends connections, not the listener.
 pub(super) async fn serve(listener: std::net::TcpListener, state: Arc<State>, go_away: Arc<Notify>) {
@@ -175,7 +177,7 @@ async fn append(
     mut requests: Streaming<AppendRowsRequest>,
     answers: mpsc::Sender<Result<AppendRowsResponse, Status>>,
 ) {
-    let (decided, receiver) = mpsc::unbounded_channel();
+    let (decided, receiver) = mpsc::channel(DECIDED);
     let unanswered = Arc::new(Mutex::new((0, 0)));
     tokio::spawn(answer(Arc::clone(&state), Arc::clone(&unanswered), receiver, answers));
     let mut connection = Connection::default();
@@ -184,7 +186,7 @@ async fn append(
         let request = tokio::select! {
             request = requests.message() => request,
             _ = away.changed() => {
-                decided.send((Err(Status::unavailable("the server goes away")), 0)).ok();
+                decided.send((Err(Status::unavailable("the server goes away")), 0)).await.ok();
                 return;
             }
         };
@@ -205,22 +207,22 @@ async fn append(
             Ok(fault) => fault,
             Err(status) => {
                 // An error of the call itself ends the connection.
-                decided.send((Err(status), bytes)).ok();
+                decided.send((Err(status), bytes)).await.ok();
                 return;
             }
         };
         let answer = match fault {
             Some(FakeFault::UnavailableInside) => {
-                inside(connection.stream(&request), Status::unavailable("injected"))
+                inside(connection.stream(&request), &Status::unavailable("injected"))
             }
-            Some(FakeFault::ExhaustedInside) => inside(connection.stream(&request), exhausted()),
+            Some(FakeFault::ExhaustedInside) => inside(connection.stream(&request), &exhausted()),
             _ => state.lock().append(&mut connection, &request),
         };
         if let Err(status) = leave(fault).await {
-            decided.send((Err(status), bytes)).ok();
+            decided.send((Err(status), bytes)).await.ok();
             return;
         }
-        if decided.send((Ok(answer), bytes)).is_err() {
+        if decided.send((Ok(answer), bytes)).await.is_err() {
             return;
         }
     }
@@ -232,7 +234,7 @@ type Decided = (Result<AppendRowsResponse, Status>, usize);
 async fn answer(
     state: Arc<State>,
     unanswered: Arc<Mutex<(usize, usize)>>,
-    mut decided: mpsc::UnboundedReceiver<Decided>,
+    mut decided: mpsc::Receiver<Decided>,
     answers: mpsc::Sender<Result<AppendRowsResponse, Status>>,
 ) {
     while let Some((answer, bytes)) = decided.recv().await {
@@ -248,7 +250,7 @@ async fn answer(
 }
 
 /// An error that leaves the connection as it is.
-fn inside(stream: &str, status: Status) -> AppendRowsResponse {
+fn inside(stream: &str, status: &Status) -> AppendRowsResponse {
     let details = rpc::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
     let error = rpc::Status { code: status.code().into(), message: status.message().to_owned(), details };
     AppendRowsResponse {

@@ -12,6 +12,7 @@ use aqueduct_core::{
 };
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault, FakeLimits};
 use aqueduct_sink_bigquery::{BigQuerySinkBuilder, Delivery, Field, FieldType, TableOptions, TableSchema};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -447,6 +448,57 @@ async fn a_lane_without_records_shows_what_is_wrong() {
     })
     .await;
     running.abort();
+}
+
+/// A runtime of one thread, because the recorder is a thread's.
+#[tokio::test]
+async fn appends_are_measured() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let snapshot = || {
+        let mut values = BTreeMap::new();
+        for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+            let labels: Vec<_> =
+                key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+            let value = match value {
+                DebugValue::Counter(count) => count as f64,
+                DebugValue::Gauge(value) => value.into_inner(),
+                DebugValue::Histogram(values) => values.len() as f64,
+            };
+            values.insert(format!("{} {}", key.key().name(), labels.join(" ")), value);
+        }
+        values
+    };
+    let lane = "dataset=p.d topic=orders partition=3";
+    let fake = fake().await;
+    fake.refuse_rows(|row| row["n"] == 4);
+    fake.inject(FakeCall::AppendRows, FakeFault::Unavailable, 1);
+    let process = Process::start(patient(&fake)).await;
+    let mut first = process.fill(0, 10, None, one_table).await;
+    publish(&mut first).await;
+    let after = snapshot();
+    assert_eq!(after[&format!("aqueduct_bigquery_rows_appended_total {lane}")], 9.0);
+    assert_eq!(after[&format!("aqueduct_bigquery_rows_refused_total {lane}")], 1.0);
+    assert_eq!(after[&format!("aqueduct_bigquery_in_flight_bytes {lane}")], 0.0);
+    assert_eq!(after[&format!("aqueduct_bigquery_last_ack_age_seconds {lane}")], 0.0);
+    assert_eq!(after["aqueduct_bigquery_append_retries_total dataset=p.d reason=unavailable"], 1.0);
+    assert!(after["aqueduct_bigquery_append_seconds dataset=p.d"] >= 1.0);
+    let reference: BTreeSet<_> =
+        aqueduct_sink_bigquery::metrics_reference().iter().map(|metric| metric.name).collect();
+    let emitted: BTreeSet<_> = after.keys().map(|name| name.split(' ').next().unwrap()).collect();
+    assert_eq!(emitted, reference);
+    // A service that takes rows and never says so.
+    fake.hold_answers(true);
+    let mut second = process.fill(10, 20, None, one_table).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    second.writer.tick().await.unwrap();
+    let stalled = snapshot();
+    assert!(stalled[&format!("aqueduct_bigquery_last_ack_age_seconds {lane}")] >= 0.3);
+    assert!(stalled[&format!("aqueduct_bigquery_in_flight_bytes {lane}")] > 0.0);
+    fake.hold_answers(false);
+    publish(&mut second).await;
+    assert_eq!(snapshot()[&format!("aqueduct_bigquery_last_ack_age_seconds {lane}")], 0.0);
 }
 
 /// One life of a process.

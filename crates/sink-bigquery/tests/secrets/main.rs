@@ -15,7 +15,7 @@ mod tests {
         RouteTable, SegmentStart, Sink, Spool, StageError, Timestamp, TopicPartition,
     };
     use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault, FakeLimits};
-    use aqueduct_sink_bigquery::{BigQuerySink, Credentials, Field, FieldType, TableSchema};
+    use aqueduct_sink_bigquery::{BigQuerySink, Credentials, Delivery, Field, FieldType, TableSchema};
 
     static TOKEN: Canary = Canary::new("access token", "canary/one+two=three.token");
     static KEY: Canary = Canary::new("private key", "canary/four+five=six.key");
@@ -28,12 +28,13 @@ mod tests {
         )
     }
 
-    async fn sink(fake: &FakeBigQuery) -> BigQuerySink {
+    async fn sink(fake: &FakeBigQuery, delivery: Delivery) -> BigQuerySink {
         let columns = [Field::nullable("text", FieldType::String), Field::nullable("n", FieldType::Int64)];
         BigQuerySink::builder()
             .project("p")
             .dataset("d")
             .schema(TableSchema::new(columns))
+            .delivery(delivery)
             .credentials(Credentials::Token(TOKEN.secret().into()))
             .rest_endpoint(fake.rest_endpoint())
             .grpc_endpoint(fake.grpc_endpoint())
@@ -102,6 +103,23 @@ mod tests {
         fn flush(&self) {}
     }
 
+    /// What is said where a call meets faults.
+    async fn one_way(delivery: Delivery, call: FakeCall, fault: FakeFault) -> (String, String) {
+        let fake = FakeBigQuery::start().await;
+        fake.create_dataset("p", "d");
+        fake.set_limits(FakeLimits::default().without_quotas());
+        fake.require_token(TOKEN.secret());
+        fake.refuse_rows(|row| row["n"] == 13);
+        fake.inject(call, fault, 9);
+        let sink = sink(&fake, delivery).await;
+        let directory = tempfile::tempdir().unwrap();
+        let words = match write(&sink, directory.path()).await {
+            Ok(words) => words.join(" "),
+            Err(error) => format!("{} {error:?}", ErrorChain(&error)),
+        };
+        (format!("{delivery:?} {call:?} {fault:?}"), format!("{words} {sink:?}"))
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_secret_is_said_on_any_way() {
         let log = LogCapture::install().unwrap();
@@ -117,24 +135,13 @@ mod tests {
             .await;
         said.push(("a key that is none".into(), format!("{built:?} {}", built.as_ref().unwrap_err())));
 
-        for call in FakeCall::ALL {
-            for fault in
-                [FakeFault::Pass, FakeFault::Denied, FakeFault::Unauthenticated, FakeFault::LoseAnswer]
-            {
-                let fake = FakeBigQuery::start().await;
-                fake.create_dataset("p", "d");
-                fake.set_limits(FakeLimits::default().without_quotas());
-                fake.require_token(TOKEN.secret());
-                fake.refuse_rows(|row| row["n"] == 13);
-                fake.inject(call, fault, 9);
-                let sink = sink(&fake).await;
-                let directory = tempfile::tempdir().unwrap();
-                let way = format!("{call:?} {fault:?}");
-                let words = match write(&sink, directory.path()).await {
-                    Ok(words) => words.join(" "),
-                    Err(error) => format!("{} {error:?}", ErrorChain(&error)),
-                };
-                said.push((way, format!("{words} {sink:?}")));
+        for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+            for call in FakeCall::ALL {
+                for fault in
+                    [FakeFault::Pass, FakeFault::Denied, FakeFault::Unauthenticated, FakeFault::LoseAnswer]
+                {
+                    said.push(one_way(delivery, call, fault).await);
+                }
             }
         }
         let lines = log.take();

@@ -24,7 +24,11 @@ impl World {
         let mut chunk = Chunk::default();
         for _ in 0..rows {
             let row = u8::try_from(self.next % 256).unwrap();
-            chunk.push(self.next, |out| -> Result<(), ()> { Ok(out.push(row)) }).unwrap();
+            let add = |out: &mut Vec<u8>| -> Result<(), ()> {
+                out.push(row);
+                Ok(())
+            };
+            chunk.push(self.next, add).unwrap();
             self.next += 1;
         }
         Piece::new(chunk, self.table, Arc::clone(&self.ledger), Permit::unlimited())
