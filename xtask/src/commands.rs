@@ -13,11 +13,11 @@ use xtask::load::audit::{self, audit, scan};
 use xtask::load::generate::{Compression, Encoding, Load, RecordTime};
 use xtask::load::{Ledger, Spec, Spread};
 use xtask::process::Process;
-use xtask::services::{self, Cache, Endpoint, Running, Topics};
+use xtask::services::{self, BigQuery, Cache, Endpoint, Running, Topics};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServicesCommand {
-    /// Start both on free ports; fetches their programs on the first run
+    /// Start them on free ports; fetches their programs on the first run
     Start {
         /// Directory for their data, such as /dev/shm [default: where they were, or the cache directory]
         #[arg(long)]
@@ -25,14 +25,17 @@ pub(crate) enum ServicesCommand {
         /// The broker's heap in MiB
         #[arg(long, default_value_t = 1024)]
         kafka_heap_mib: u32,
+        /// An emulator of BigQuery as well, which keeps its tables in memory
+        #[arg(long)]
+        bigquery: bool,
     },
-    /// Stop both; their data stays
+    /// Stop them; their data stays
     Stop {
         /// Remove their data too
         #[arg(long)]
         wipe: bool,
     },
-    /// Say where they are and what they use; fails unless both are up
+    /// Say where they are and what they use; fails unless all are up
     Status {
         /// Print the state as JSON
         #[arg(long)]
@@ -44,8 +47,8 @@ impl ServicesCommand {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let cache = Cache::from_env()?;
         match self {
-            Self::Start { data, kafka_heap_mib } => {
-                let running = services::start(&cache, data, kafka_heap_mib).await?;
+            Self::Start { data, kafka_heap_mib, bigquery } => {
+                let running = services::start(&cache, data, kafka_heap_mib, bigquery).await?;
                 Ok(print_status(&running))
             }
             Self::Stop { wipe } => {
@@ -65,7 +68,8 @@ impl ServicesCommand {
                 }
                 Some(running) if json => {
                     say(format_args!("{}", serde_json::to_string_pretty(&running)?));
-                    Ok(exit_code(running.kafka.is_alive() && running.s3.is_alive()))
+                    let bigquery = running.bigquery.as_ref().is_none_or(BigQuery::is_alive);
+                    Ok(exit_code(running.kafka.is_alive() && running.s3.is_alive() && bigquery))
                 }
                 Some(running) => Ok(print_status(&running)),
             },
@@ -272,7 +276,16 @@ fn print_status(running: &Running) -> ExitCode {
         "       access key {}, secret key {}, region {}",
         endpoint.access_key, endpoint.secret_key, endpoint.region
     ));
-    exit_code(kafka.is_ok() && s3.is_ok())
+    let Some(bigquery) = &running.bigquery else { return exit_code(kafka.is_ok() && s3.is_ok()) };
+    let process = bigquery.process();
+    say(format_args!(
+        "bigquery  {}  gRPC {}  {}  log {}",
+        bigquery.rest_endpoint(),
+        bigquery.grpc_endpoint(),
+        usage(&process),
+        bigquery.log().display()
+    ));
+    exit_code(kafka.is_ok() && s3.is_ok() && process.is_ok())
 }
 
 fn usage(process: &Result<Process>) -> String {

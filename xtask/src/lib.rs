@@ -5,3 +5,4 @@ pub mod load;
 pub mod process;
 pub mod readers;
 pub mod services;
+pub mod tables;

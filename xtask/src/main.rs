@@ -36,7 +36,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Bring up or take down Apache Kafka and an S3 server on loopback
+    /// Bring up or take down Apache Kafka, an S3 server and an emulator of BigQuery on loopback
     #[command(subcommand)]
     Services(ServicesCommand),
     /// Produce generated events to a topic

@@ -1,4 +1,4 @@
-//! Kafka topics into S3: **source → converter → partitioner → sink**, disk-buffered, memory-bounded, exactly once.
+//! Kafka topics into S3 and BigQuery: **source → converter → partitioner → sink**, disk-buffered, memory-bounded, exactly once.
 //!
 //! ```no_run
 //! # #[cfg(all(feature = "kafka", feature = "s3"))]
@@ -48,7 +48,7 @@
 //! | source | what is read, and where marks are kept | [`kafka`] | [`Source`] |
 //! | converter | how bytes become a value | [`convert`] | [`Converter`] |
 //! | partitioner | under which route a value is stored | [`partition`] | [`Partitioner`], or a closure |
-//! | sink | how values are stored | [`s3`], [`files`] for other stores | [`BatchSink`], [`Sink`] |
+//! | sink | how values are stored | [`s3`], [`bigquery`], [`files`] for other stores | [`BatchSink`], [`Sink`] |
 //! | rotation | when a segment ends | [`any`] of [`MaxRecords`], [`MaxBytes`], [`MaxAge`], [`RecordTime`], [`Schedule`], [`Idle`] | [`RotationPolicy`] |
 //! | dead letters | what becomes of a bad record | [`OnPoison`] | [`DeadLetterSink`] |
 //!
@@ -70,6 +70,7 @@
 //! | `kafka` | [`kafka`], with TLS and SASL; builds librdkafka, needs a C toolchain and OpenSSL's headers |
 //! | `kafka-oauthbearer` | [`kafka`] with SASL/OAUTHBEARER: tokens of your own making |
 //! | `s3` | [`s3`] and [`files`] |
+//! | `bigquery` | [`bigquery`]: rows in BigQuery tables; with `testkit`, a BigQuery in this process to test against |
 //! | `schema-registry` | [`schema_registry`]: the client that converters ask for the schemas of records |
 //! | `files` | [`files`]: formats, compression, keys, for any store of objects |
 //! | `parquet`, `csv` | [`files`] with Parquet and CSV files: `Parquet`, `Csv` |
@@ -125,6 +126,9 @@ pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn,
 #[cfg(feature = "schema-registry")]
 #[doc(no_inline)]
 pub use aqueduct_schema_registry::RegistryClient;
+#[cfg(feature = "bigquery")]
+#[doc(no_inline)]
+pub use aqueduct_sink_bigquery::BigQuerySink;
 #[cfg(feature = "s3")]
 #[doc(no_inline)]
 pub use aqueduct_sink_s3::S3Sink;
@@ -139,6 +143,8 @@ pub use aqueduct_kafka_source as kafka;
 pub use aqueduct_partitioners as partition;
 #[cfg(feature = "schema-registry")]
 pub use aqueduct_schema_registry as schema_registry;
+#[cfg(feature = "bigquery")]
+pub use aqueduct_sink_bigquery as bigquery;
 #[cfg(feature = "s3")]
 pub use aqueduct_sink_s3 as s3;
 
@@ -183,6 +189,8 @@ pub mod prelude {
     pub use aqueduct_partitioners::{ByField, ByKafkaPartition, ByKey, ByTime, by_fn, chain};
     #[cfg(feature = "schema-registry")]
     pub use aqueduct_schema_registry::RegistryClient;
+    #[cfg(feature = "bigquery")]
+    pub use aqueduct_sink_bigquery::BigQuerySink;
     #[cfg(feature = "s3")]
     pub use aqueduct_sink_s3::S3Sink;
 }

@@ -58,6 +58,26 @@ impl Batch {
         self.entries.iter().map(|&entry| Record { lane: &self.lane, arena: &self.arena, entry })
     }
 
+    /// The same records with their headers in the value's place, one for each header, in order: what a converter of headers is
+    /// prepared with, where [`Record::headers_as_values`](crate::Record::headers_as_values) is what it converts. So offsets may
+    /// repeat or be left out. Nothing of the arena is copied, and this batch has to outlive the other one, as it pays for both.
+    #[must_use]
+    pub fn headers_as_values(&self) -> Self {
+        self.view(self.iter().flat_map(|record| record.headers_as_values().map(|(_, view)| view.entry)))
+    }
+
+    /// The same with the last header of that name of each record that has one, as
+    /// [`Record::header_as_value`](crate::Record::header_as_value) gives it.
+    #[must_use]
+    pub fn header_as_value(&self, name: &str) -> Self {
+        self.view(self.iter().filter_map(|record| record.header_as_value(name).map(|view| view.entry)))
+    }
+
+    fn view(&self, entries: impl Iterator<Item = RecordEntry>) -> Self {
+        let (lane, arena) = (self.lane.clone(), self.arena.clone());
+        Self { lane, arena, entries: entries.collect(), permit: Permit::unlimited(), arenas: None }
+    }
+
     /// The permit that pays for the batch.
     pub fn permit(&self) -> &Permit {
         &self.permit
@@ -139,6 +159,12 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// The `len` bytes in front of `end`.
+    pub(crate) fn before(end: usize, len: usize) -> Option<Self> {
+        let start = u32::try_from(end.checked_sub(len)?).ok()?;
+        Some(Self { start, len: u32::try_from(len).ok()? })
+    }
+
     pub(crate) fn len(self) -> usize {
         self.len as usize
     }

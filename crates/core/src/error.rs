@@ -290,7 +290,7 @@ impl Poison {
     }
 
     /// Says in which part of the record it was found, so that its letter does: [`KeyedConverter`](crate::KeyedConverter) does
-    /// for keys, a converter of yours that reads headers may.
+    /// for keys, a converter of yours that reads headers should, and name the header.
     #[must_use]
     pub fn in_part(mut self, part: PoisonPart) -> Self {
         self.part = part;

@@ -21,7 +21,9 @@ pub use pipeline::{
     BuildErrors, Builder, Guarantee, Handle, Limits, OnLaneFailure, Pipeline, PipelineError,
     PublishedSegment, Unset,
 };
-pub use record::{Headers, Offset, OffsetRange, OwnedRecord, Record, Timestamp, TopicPartition};
+pub use record::{
+    Headers, Offset, OffsetRange, OwnedRecord, Record, SharedHeaders, Timestamp, TopicPartition,
+};
 pub use redrive::{
     LetterFilter, LetterSource, Redrive, RedriveError, RedriveReport, RepairBatch, RepairRow, RepairSink,
     Repaired, StillPoison, UnfinishedRepair, UnreadableLetter,
@@ -33,8 +35,8 @@ pub use rotate::{
 pub use row::{BytesRow, JsonRow};
 pub use schema::{Compatibility, DataType, Field, Incompatible, Literal, Schema};
 pub use sink::{
-    Begun, CommitStyle, Envelope, Published, PublishedObject, SegmentStart, SegmentWriter, Sink,
-    SinkCapabilities, Staged,
+    Begun, CommitStyle, Envelope, PipelinePlan, Published, PublishedObject, SegmentStart, SegmentWriter,
+    Sink, SinkCapabilities, Staged,
 };
 pub use source::{Assignment, MarkOrigin, Reply, Source, SourceContext, SourceControl, SourceEvent};
 pub use spool::{Disk, DiskFile, LocalDisk, Offload, Scratch, ScratchFile, Spool, SpoolError};

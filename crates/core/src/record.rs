@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::batch::RecordEntry;
+use crate::batch::{RecordEntry, Span};
 
 /// One partition of one topic: the name of a [lane](crate::Pipeline#lanes).
 ///
@@ -192,6 +192,50 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// The record's headers, owned: a slice of the batch's arena; nothing is copied.
+    pub fn shared_headers(&self) -> SharedHeaders {
+        let encoded = self.entry.headers.map(Span::range);
+        SharedHeaders { encoded: encoded.map(|range| self.arena.slice(range)).unwrap_or_default() }
+    }
+
+    /// The same record with its last header of that name in the value's place, so that any converter can read headers; `None` if
+    /// it has none of that name. Of several the last counts, as for Kafka's own clients (`Headers.lastHeader`).
+    ///
+    /// ```
+    /// use aqueduct_core::{BatchBuilder, Offset, Permit, Timestamp, TopicPartition};
+    ///
+    /// let mut batch = BatchBuilder::new(TopicPartition::new("orders", 0), 64);
+    /// let headers = [("trace", Some(&b"1"[..])), ("trace", Some(b"2")), ("user", None)];
+    /// batch.push(Offset::ZERO, Timestamp::None, None, Some(b"{}"), headers);
+    /// let batch = batch.build(Permit::unlimited());
+    /// let record = batch.get(0).unwrap();
+    ///
+    /// assert_eq!(record.header_as_value("trace").unwrap().value(), Some(&b"2"[..]));
+    /// assert_eq!(record.header_as_value("user").unwrap().value(), None);
+    /// assert!(record.header_as_value("other").is_none());
+    /// ```
+    pub fn header_as_value(&self, name: &str) -> Option<Self> {
+        self.headers_as_values().filter(|(header, _)| *header == name).last().map(|(_, record)| record)
+    }
+
+    /// For each header its name, and the same record with the header's value in the value's place; a header without a value is a
+    /// tombstone.
+    ///
+    /// Such a record has no headers: those of the record say nothing about its headers, and one that names the schema of the value
+    /// (`__value_schema_id`) would be taken for the header's.
+    pub fn headers_as_values(&self) -> impl Iterator<Item = (&'a str, Self)> + use<'a> {
+        let (record, end) = (*self, self.entry.headers.map_or(0, |span| span.range().end));
+        let mut headers = self.headers();
+        std::iter::from_fn(move || {
+            let (name, value) = headers.next()?;
+            let mut view = record;
+            // A header's value is the last of its bytes.
+            view.entry.value = value.and_then(|value| Span::before(end - headers.rest.len(), value.len()));
+            view.entry.headers = None;
+            Some((name, view))
+        })
+    }
+
     /// Bytes of key, value and headers together, as held in the arena.
     pub fn size(&self) -> usize {
         [self.entry.key, self.entry.value, self.entry.headers].iter().flatten().map(|span| span.len()).sum()
@@ -256,6 +300,35 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
+/// A record's headers that keep the batch's arena alive, as [`Record::value_bytes`] does. Cloning bumps a reference count.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SharedHeaders {
+    encoded: Bytes,
+}
+
+impl SharedHeaders {
+    /// The headers, in the order the producer gave them.
+    pub fn iter(&self) -> Headers<'_> {
+        Headers { rest: &self.encoded }
+    }
+}
+
+impl<'a> IntoIterator for &'a SharedHeaders {
+    type Item = (&'a str, Option<&'a [u8]>);
+    type IntoIter = Headers<'a>;
+
+    fn into_iter(self) -> Headers<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for SharedHeaders {
+    /// Never prints a payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().fmt(f)
+    }
+}
+
 /// Appends one header in the arena's encoding: name length, name, presence byte, value length, value.
 pub(crate) fn encode_header(out: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -309,7 +382,11 @@ impl fmt::Debug for OwnedRecord {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::batch::BatchBuilder;
+    use crate::budget::Permit;
 
     #[test]
     fn a_range_is_never_empty() {
@@ -335,5 +412,49 @@ mod tests {
         encode_header(&mut encoded, "trace", Some(b"abc"));
         encoded.truncate(encoded.len() - 1);
         assert_eq!(Headers { rest: &encoded }.count(), 0);
+    }
+
+    type Named = (String, Option<Vec<u8>>);
+
+    fn named() -> impl Strategy<Value = Vec<Named>> {
+        let name = prop_oneof![Just("a".to_owned()), Just("b".to_owned()), any::<String>()];
+        prop::collection::vec((name, any::<Option<Vec<u8>>>()), 0..8)
+    }
+
+    proptest! {
+        /// Records beside each other: an offset that is wrong would show a neighbour's bytes.
+        #[test]
+        fn headers_stand_in_the_value_s_place(records in prop::collection::vec(named(), 1..4)) {
+            let mut builder = BatchBuilder::new(TopicPartition::new("t", 0), 0);
+            for (offset, headers) in (0..).zip(&records) {
+                let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+                builder.push(Offset::new(offset), Timestamp::None, Some(b"key"), Some(b"value"), headers);
+            }
+            let batch = builder.build(Permit::unlimited());
+            let mut all = Vec::new();
+            for (record, headers) in batch.iter().zip(&records) {
+                let views: Vec<_> = record.headers_as_values().collect();
+                prop_assert_eq!(views.len(), headers.len());
+                for ((name, view), (header, value)) in views.iter().zip(headers) {
+                    prop_assert_eq!((name, view.value()), (&header.as_str(), value.as_deref()));
+                    let bytes = view.value_bytes();
+                    prop_assert_eq!(bytes.as_deref(), value.as_deref());
+                    prop_assert_eq!((view.key(), view.offset()), (Some(&b"key"[..]), record.offset()));
+                    prop_assert_eq!(view.headers().count(), 0);
+                    all.push((record.offset(), header.as_str(), value.as_deref()));
+                }
+                let last = headers.iter().rfind(|(name, _)| name == "a").map(|(_, value)| value.as_deref());
+                prop_assert_eq!(record.header_as_value("a").map(|view| view.value()), last);
+                prop_assert!(record.shared_headers().iter().eq(record.headers()));
+            }
+            // What a converter is prepared with is what it is given.
+            let views = batch.headers_as_values();
+            let seen: Vec<_> = views.iter().map(|view| (view.offset(), view.value())).collect();
+            prop_assert_eq!(seen, all.iter().map(|(offset, _, value)| (*offset, *value)).collect::<Vec<_>>());
+            let views = batch.header_as_value("a");
+            let seen: Vec<_> = views.iter().map(|view| (view.offset(), view.value())).collect();
+            let given = batch.iter().filter_map(|record| record.header_as_value("a"));
+            prop_assert_eq!(seen, given.map(|view| (view.offset(), view.value())).collect::<Vec<_>>());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Where records go: write, stage, publish.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,6 +25,9 @@ use crate::spool::Scratch;
 ///                 any time: abandon
 /// ```
 ///
+/// A sink that [has to ask](SinkCapabilities::opens_routes) before it can encode rows of a route is told of each route before
+/// its first record: [`open_route`](SegmentWriter::open_route).
+///
 /// - **Ordering.** One lane's segments follow each other; two may be open at once (one publishing, the next filling).
 ///   Lanes are independent and run at the same time.
 /// - **Durability.** Nothing may be visible before [`publish`](SegmentWriter::publish). When it has returned `Ok`,
@@ -33,8 +37,8 @@ use crate::spool::Scratch;
 ///   redoes answers [`Begun::Fill`]: the lane replays exactly the range, and `publish` finds what is already there. A
 ///   sink that rolls forward finishes what the intent's token names and answers [`Begun::AlreadyPublished`]. It is not
 ///   told of an intent without a token: that segment is read again.
-/// - **Cancellation.** The lane may drop a future of `spill`, `stage` or `publish` at any await; the writer is then
-///   only abandoned.
+/// - **Cancellation.** The lane may drop a future of `open_route`, `spill`, `stage` or `publish` at any await; the writer is
+///   then only abandoned.
 ///
 /// # Errors
 /// [`StageError`] with its class: an outage is `Retry`, wrong credentials or a missing bucket are `Fatal`.
@@ -67,6 +71,14 @@ pub trait Sink<T: Send + 'static>: Send + Sync + 'static {
 
     /// Adds what decides names and contents to the layout's identity.
     fn fingerprint(&self, parts: &mut Fingerprint);
+
+    /// What the target cannot carry of what the pipeline is going to ask of it, in words, each with its remedy; reported by
+    /// `build()` together with all other problems. For limits on how often something is done, which only the pipeline knows. The
+    /// default finds none.
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        let _ = plan;
+        Vec::new()
+    }
 }
 
 macro_rules! forward_sink {
@@ -90,10 +102,32 @@ macro_rules! forward_sink {
             fn fingerprint(&self, parts: &mut Fingerprint) {
                 (**self).fingerprint(parts);
             }
+
+            fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+                (**self).plan_problems(plan)
+            }
         }
     )* };
 }
 forward_sink!(Arc Box);
+
+/// What a pipeline is going to ask of its sink, as far as its configuration says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PipelinePlan {
+    /// After about how long the rotation ends the segment of a lane that always has records, if nothing else ends it earlier;
+    /// `None` if only records or bytes do. See [`RotationPolicy::interval`](crate::RotationPolicy::interval).
+    pub segment_interval: Option<Duration>,
+}
+
+impl PipelinePlan {
+    /// With [`segment_interval`](Self::segment_interval).
+    #[must_use]
+    pub fn with_segment_interval(mut self, interval: Option<Duration>) -> Self {
+        self.segment_interval = interval;
+        self
+    }
+}
 
 /// Where a segment starts and what its writer may use.
 #[derive(Debug)]
@@ -135,6 +169,21 @@ impl<T: Send + 'static> std::fmt::Debug for Begun<T> {
 /// Writes one segment. See [`Sink`] for the order of calls.
 #[async_trait]
 pub trait SegmentWriter<T: Send + 'static>: Send {
+    /// Per route that is new to the segment, before its first record is [appended](Self::append): the place to ask the target
+    /// what encoding needs to know, such as the columns of a table that exists. Only for a sink that
+    /// [`opens_routes`](SinkCapabilities::opens_routes); never per record. The default does nothing.
+    ///
+    /// What comes first of a route may be refused, so a route that was opened may be without rows, or be opened once more. May
+    /// be called again after an error.
+    ///
+    /// # Errors
+    /// As for every operation: while it is `Retry`, the lane waits at this record and takes nothing in. A route that is none for
+    /// this target is no error here but the [`Poison`] of the record, when it is appended.
+    async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
+        let _ = path;
+        Ok(())
+    }
+
     /// Per record: encodes it into the writer's buffer. No I/O, never blocks. On `Err` the writer is as if the call
     /// had not happened: no half row, no new route.
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison>;
@@ -214,6 +263,10 @@ pub struct PublishedObject {
 /// What a sink can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any combination may be one sink's"
+)]
 pub struct SinkCapabilities {
     /// When the lane commits.
     pub commit: CommitStyle,
@@ -224,6 +277,9 @@ pub struct SinkCapabilities {
     pub rejects_late: bool,
     /// Most routes a segment may have; more cut it.
     pub routes_max: usize,
+    /// Whether [`open_route`](SegmentWriter::open_route) is to be called. The record at which a route begins is then converted
+    /// a second time, once the route is open.
+    pub opens_routes: bool,
     /// Whether writing the same record again changes nothing in the target, as it knows topic, partition and offset.
     pub idempotent: bool,
     /// Why the target cannot be written exactly once, if so.
@@ -238,6 +294,7 @@ impl SinkCapabilities {
             redoes: true,
             rejects_late: false,
             routes_max: Self::ROUTES_MAX,
+            opens_routes: false,
             idempotent: false,
             weakness: None,
         }
@@ -251,6 +308,7 @@ impl SinkCapabilities {
             redoes: true,
             rejects_late: false,
             routes_max: Self::ROUTES_MAX,
+            opens_routes: false,
             idempotent: false,
             weakness: None,
         }

@@ -6,7 +6,7 @@ use prost_types::{DescriptorProto, FieldDescriptorProto};
 use aqueduct_core::{Poison, StructuredValue};
 
 use crate::row::{Identity, RowPlan, Tag, WireType, Workspace, begin_delimited, end_delimited, put_bytes};
-use crate::schema::{Field, Mode, TableSchema};
+use crate::schema::{Field, Mode, TableSchema, descriptor};
 
 /// Records change rows instead of adding some: change data capture
 /// (<https://cloud.google.com/bigquery/docs/change-data-capture>).
@@ -14,9 +14,9 @@ use crate::schema::{Field, Mode, TableSchema};
 /// A record with a value puts its row in the place of the one with the same primary key; a record without one, a tombstone,
 /// deletes that. So a compacted topic and its table say the same.
 ///
-/// Needs [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), as BigQuery takes changes by the default stream only, and
-/// [`TableOptions::primary_key`](crate::TableOptions::primary_key), whose columns every record must fill, tombstones too. A table
-/// that exists must have that key.
+/// Needs [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), as BigQuery takes changes by the default stream only, columns that
+/// are declared, as a tombstone brings no schema, and [`TableOptions::primary_key`](crate::TableOptions::primary_key), whose columns
+/// every record must fill, tombstones too. A table that exists must have that key.
 ///
 /// # The key
 /// A tombstone has no value, so the columns of the key come from the record's key: with `Columns::key` of the converters as one
@@ -135,7 +135,7 @@ pub(crate) struct ChangePlan {
 impl ChangePlan {
     /// `deletes` encodes the [columns of the table](Changes::of_table); their numbers are those of values.
     pub(crate) fn new(changes: &Changes, deletes: RowPlan) -> Self {
-        let mut descriptor = deletes.descriptor().clone();
+        let mut descriptor = descriptor("Row", deletes.columns());
         let [change, sequence] = ["_CHANGE_TYPE", "_CHANGE_SEQUENCE_NUMBER"].map(|name| {
             let number = descriptor.field.len() + 1;
             let mut field = FieldDescriptorProto {
@@ -149,6 +149,11 @@ impl ChangePlan {
             Tag::new(u32::try_from(number).unwrap_or(u32::MAX), WireType::Delimited)
         });
         Self { epoch: changes.epoch, deletes, descriptor, change, sequence }
+    }
+
+    /// The columns of the table, ours included.
+    pub(crate) fn columns(&self) -> &[Field] {
+        self.deletes.columns()
     }
 
     /// The protobuf type of the rows.

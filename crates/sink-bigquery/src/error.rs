@@ -15,6 +15,7 @@ use aqueduct_core::{BoxError, Class, Classify};
 /// | [`NoCredentials`](BigQueryError::NoCredentials) | nothing where credentials were looked for, or not readable | fatal | give a key, or set `GOOGLE_APPLICATION_CREDENTIALS` |
 /// | [`Refused`](BigQueryError::Refused) | `INVALID_ARGUMENT`, 400, a wrong CMEK, other failed preconditions | fatal | see the service's words |
 /// | [`Schema`](BigQueryError::Schema) | the table and the declared columns do not go together | fatal | see the message; `evolve_tables(true)` adds columns |
+/// | [`TopicsMeet`](BigQueryError::TopicsMeet) | two topics become one table by [`TopicNames::Connect`](crate::TopicNames::Connect) | fatal | give one of them a name with `topic_table()` |
 /// | [`PartlyThere`](BigQueryError::PartlyThere) | a segment whose stream is gone has left some of its rows | fatal | see [recovery](crate::BigQuerySink#recovery) |
 /// | [`StreamLost`](BigQueryError::StreamLost) | a stream was gone when it was to be committed | fatal | restart: recovery asks the table and writes the rows again if they are not there |
 /// | [`Diverged`](BigQueryError::Diverged) | a replay gave other rows than the intent says | fatal | as for `ReplayDiverged` of the lane |
@@ -25,6 +26,7 @@ use aqueduct_core::{BoxError, Class, Classify};
 /// | [`Timeout`](BigQueryError::Timeout) | no answer in time | retry | nothing; raise the timeout on slow links |
 /// | [`Unavailable`](BigQueryError::Unavailable) | `UNAVAILABLE`, `INTERNAL`, `ABORTED`, `CANCELLED`, `DEADLINE_EXCEEDED`, 5xx, `KMS_SERVICE_ERROR` | retry | nothing; the source slows down |
 /// | [`Throttled`](BigQueryError::Throttled) | `RESOURCE_EXHAUSTED`, 429, 403 `quotaExceeded` and `rateLimitExceeded` | retry, not before what the service asks for or a while | ask for quota, or make segments larger |
+/// | [`CreateQuota`](BigQueryError::CreateQuota) | one write stream more would be too many for this hour | retry | let segments live longer, or raise `create_quota()` with Google's |
 /// | [`TableBusy`](BigQueryError::TableBusy) | 409, 412: somebody else has changed the table; a change has not reached everybody | retry | nothing |
 /// | [`Stream`](BigQueryError::Stream) | a stream is finalized, committed, gone or of another length | retry, on a new stream | nothing |
 /// | [`SchemaMismatch`](BigQueryError::SchemaMismatch) | `SCHEMA_MISMATCH_EXTRA_FIELDS` after the table was brought up to date | retry | nothing for minutes; then look at the table |
@@ -56,6 +58,9 @@ pub enum BigQueryError {
     /// The table is not as it has to be.
     #[error("table {table} does not fit: {problem}")]
     Schema { table: String, problem: String },
+    /// Two topics become one table.
+    #[error("{one:?} and {other:?} both become table {table}")]
+    TopicsMeet { table: String, one: String, other: String },
     /// Some rows of a segment are there and some are not, and nothing under way can change that.
     #[error(
         "of the {expected} rows of offsets {range} table {table} has {found}, and the stream that held them is gone"
@@ -88,6 +93,11 @@ pub enum BigQueryError {
     /// Too much, or too often.
     #[error("a quota is used up: {at} ({answer})")]
     Throttled { at: At, answer: Answer },
+    /// The service would refuse to create another stream; it was not asked.
+    #[error(
+        "{created} write streams of project {project} were created within an hour, as many as there may be"
+    )]
+    CreateQuota { project: String, created: u64, after: Duration },
     /// The table is being changed.
     #[error("the table is being changed: {at} ({answer})")]
     TableBusy { at: At, answer: Answer },
@@ -223,6 +233,8 @@ impl BigQueryError {
             Self::TableBusy { .. } => "table-busy",
             Self::Stream { .. } => "stream",
             Self::SchemaMismatch { .. } => "schema-mismatch",
+            Self::TopicsMeet { .. } => "topics-meet",
+            Self::CreateQuota { .. } => "create-quota",
             Self::Unknown { .. } => "unknown",
         }
     }
@@ -245,6 +257,7 @@ impl Classify for BigQueryError {
             | Self::NoCredentials { .. }
             | Self::Refused { .. }
             | Self::Schema { .. }
+            | Self::TopicsMeet { .. }
             | Self::PartlyThere { .. }
             | Self::StreamLost { .. }
             | Self::Diverged { .. }
@@ -255,6 +268,7 @@ impl Classify for BigQueryError {
             | Self::TableBusy { .. }
             | Self::Stream { .. }
             | Self::SchemaMismatch { .. } => Class::RETRY,
+            Self::CreateQuota { after, .. } => Class::Retry { after: Some(*after) },
             Self::Unavailable { answer, .. } => Class::Retry { after: answer.retry_after },
             Self::Throttled { answer, .. } => {
                 Class::Retry { after: Some(answer.retry_after.unwrap_or(Self::THROTTLED_MIN)) }
@@ -273,11 +287,17 @@ impl Classify for BigQueryError {
             Self::NoCredentials { .. } | Self::Unauthenticated { .. } => {
                 "give a service account's key, or set GOOGLE_APPLICATION_CREDENTIALS"
             }
+            Self::TopicsMeet { .. } => {
+                "give one of the topics a table with topic_table(), or leave the names to TopicNames::Distinct"
+            }
             Self::PartlyThere { .. } => {
                 "delete the rows of these offsets from the table and restart: they are written again as a whole"
             }
             Self::StreamLost { .. } => {
                 "restart the lane: recovery asks the table, and writes the rows again if they are not there"
+            }
+            Self::CreateQuota { .. } => {
+                "let segments live longer or have fewer tables; create_quota() says how many are allowed"
             }
             Self::Throttled { .. } => {
                 "ask for more quota, or let segments grow larger so that there are fewer"

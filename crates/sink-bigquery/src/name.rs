@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::destination::{Part, is_legal};
+
 /// A table: `project.dataset.table`.
 ///
 /// ```
@@ -99,16 +101,11 @@ pub(crate) fn check_project(text: &str) -> Result<(), TableNameError> {
 }
 
 pub(crate) fn check_dataset(text: &str) -> Result<(), TableNameError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    check("dataset", text, TableName::PART_MAX, text.bytes().all(plain))
+    check("dataset", text, TableName::PART_MAX, is_legal(Part::Dataset, text))
 }
 
 fn check_table(text: &str) -> Result<(), TableNameError> {
-    // Letters, marks, numbers, connectors, dashes and spaces of any script; what lies outside of ASCII is left to
-    // the service to refuse.
-    let allowed =
-        |c: char| !c.is_ascii() && !c.is_control() || c.is_ascii_alphanumeric() || "_- ".contains(c);
-    check("table", text, TableName::PART_MAX, text.chars().all(allowed))
+    check("table", text, TableName::PART_MAX, is_legal(Part::Table, text))
 }
 
 fn check(part: &'static str, text: &str, max: usize, allowed: bool) -> Result<(), TableNameError> {

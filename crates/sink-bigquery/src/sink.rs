@@ -1,25 +1,24 @@
 //! The sink.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_core::{
-    Begun, Fingerprint, Published, SegmentStart, Sink, SinkCapabilities, StageError, StructuredValue,
-    TopicPartition,
+    Begun, Fingerprint, PipelinePlan, Published, SegmentStart, Sink, SinkCapabilities, StageError,
+    StructuredValue, TopicPartition,
 };
 use async_trait::async_trait;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::changes::{ChangePlan, Changes};
+use crate::changes::Changes;
+use crate::columns::{ColumnSources, Source};
 use crate::config::BigQuerySinkBuilder;
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
-use crate::name::TableName;
-use crate::row::{MetadataColumns, RowPlan};
-use crate::schema::{Field, TableSchema};
+use crate::quota::{CreateQuota, Expected};
+use crate::row::MetadataColumns;
 use crate::streaming::{Appenders, StreamWriter};
 use crate::table::Tables;
 use crate::transport::WriteTransport;
@@ -51,14 +50,28 @@ use crate::writer::{Defaults, Recovered, TableWriter, recover};
 /// ```
 ///
 /// # Destinations
-/// A record without a route goes to the table configured, or to one that is called like its topic (dots become `_`). A route of one
-/// level is a table: `table`, `dataset.table` or `project.dataset.table`. A record whose route is none is a letter. A segment
-/// may have as many tables as its token can name: see [`routes_max`](BigQuerySinkBuilder::routes_max).
+/// The first of these that says something decides where a record goes:
+/// 1. its route. One of one level is a table: `table`, `dataset.table` or `project.dataset.table`; a record whose route is anything
+///    else (`name=value`, two levels) is a letter. [`ByTable`](crate::ByTable) makes such routes of fields, and
+///    [`by_table_fn`](crate::by_table_fn) by a function of yours, with names that are legal and never meet;
+/// 2. [`topic_table`](BigQuerySinkBuilder::topic_table), for its topic;
+/// 3. [`topic_pattern`](BigQuerySinkBuilder::topic_pattern), the first that its topic matches;
+/// 4. [`table`](BigQuerySinkBuilder::table), for all;
+/// 5. its topic's name, as [`TopicNames`](crate::TopicNames) says.
+///
+/// Datasets are not made, and must be where the sink's own is if queries are to join them. A segment may have as many tables as its
+/// token can name: see [`routes_max`](BigQuerySinkBuilder::routes_max).
 ///
 /// # Rows
-/// The columns are declared, and rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What
-/// does not fit is a letter and costs no other row anything. The table is made or, if that is allowed, brought up to date when the
-/// first segment is staged. Three more columns ([`MetadataColumns`]) say which record a row is of.
+/// The columns are declared, taken from the table, or made of the schemas that values come with: see [`Columns`](crate::Columns).
+/// Rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What does not fit is a letter and
+/// costs no other row anything. The table is made or, if that is allowed, brought up to date when a segment that needs it is
+/// staged. Three more columns, or up to six ([`MetadataColumns`]),
+/// say which record a row is of.
+///
+/// A table is changed by nobody but one lane of a process at a time, no more than five times in ten seconds, and only if it still
+/// is what was looked at: processes that change it at the same time see each other's changes. One that knows fewer columns goes on
+/// writing those. A change takes minutes to reach the Storage Write interface; rows that are refused for that wait.
 ///
 /// A row that only the service refuses is a letter as well: none of its request's rows is written then, and the others are sent
 /// again without it.
@@ -83,24 +96,9 @@ pub(crate) struct Parts {
     pub(crate) appenders: Appenders,
     pub(crate) tables: Tables,
     pub(crate) destinations: Destinations,
-    pub(crate) columns: Columns,
+    pub(crate) columns: ColumnSources,
+    pub(crate) quota: CreateQuota,
     pub(crate) options: Options,
-}
-
-/// Declared columns: for all tables, and for some.
-#[derive(Debug, Default)]
-pub(crate) struct Columns {
-    pub(crate) general: Option<Declared>,
-    pub(crate) of: HashMap<TableName, Declared>,
-}
-
-/// Columns and what is made of them.
-#[derive(Clone, Debug)]
-pub(crate) struct Declared {
-    pub(crate) schema: TableSchema,
-    pub(crate) plan: Arc<RowPlan>,
-    /// If records change rows.
-    pub(crate) changes: Option<Arc<ChangePlan>>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +111,7 @@ pub(crate) struct Options {
     pub(crate) connections: usize,
     pub(crate) routes_max: usize,
     pub(crate) metadata: MetadataColumns,
+    pub(crate) expected: Expected,
     /// Who pays for queries.
     pub(crate) query_project: String,
     /// What else decides rows, for the fingerprint.
@@ -120,39 +119,14 @@ pub(crate) struct Options {
 }
 
 impl Parts {
-    fn declared(&self, table: &TableName) -> Option<&Declared> {
-        self.columns.of.get(table).or(self.columns.general.as_ref())
-    }
-
-    pub(crate) fn plan_of(&self, table: &TableName) -> Option<Arc<RowPlan>> {
-        self.declared(table).map(|declared| Arc::clone(&declared.plan))
-    }
-
-    pub(crate) fn changes_of(&self, table: &TableName) -> Option<Arc<ChangePlan>> {
-        self.declared(table)?.changes.clone()
-    }
-
     /// Where tables are by default, for metrics.
     pub(crate) fn dataset(&self) -> String {
         format!("{}.{}", self.destinations.project, self.destinations.dataset)
     }
 
-    /// The columns a table needs, ours included.
-    pub(crate) fn fields_of(&self, table: &TableName) -> Vec<Field> {
-        let declared =
-            self.declared(table).map(|declared| declared.schema.fields.clone()).unwrap_or_default();
-        declared.into_iter().chain(self.options.metadata.fields()).collect()
-    }
-
     fn defaults(&self, lane: &TopicPartition) -> Result<Defaults, BigQueryError> {
-        let Destinations { project, dataset, .. } = self.destinations.clone();
-        let table = self.destinations.of_topic(lane.topic()).map_err(|error| BigQueryError::Schema {
-            table: lane.topic().to_owned(),
-            problem: format!(
-                "the topic's name is none for a table ({error}); name one with table() or by a route"
-            ),
-        })?;
-        Ok(Defaults { project, dataset, table })
+        let (project, dataset) = (self.destinations.project.clone(), self.destinations.dataset.clone());
+        Ok(Defaults { project, dataset, table: self.destinations.of_topic(lane.topic())? })
     }
 }
 
@@ -164,6 +138,15 @@ impl BigQuerySink {
 
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// How many write streams this sink has created within about an hour, for a metric or an alert: a project may create 10,000.
+    pub fn streams_created(&self) -> u64 {
+        self.0.quota.created()
     }
 
     /// A writer of pending streams, unless a former owner's are visible or can be made so.
@@ -201,16 +184,23 @@ impl fmt::Debug for BigQuerySink {
 
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
-    /// The dataset is there and lets us in; so is the table, if all records go to one.
+    /// The datasets that are named are there and let us in; so is the table, if all records go to one.
     async fn check(&self) -> Result<(), StageError> {
         let parts = &self.0;
         let failed = |error| StageError::new("check", error);
-        let Destinations { project, dataset, table } = &parts.destinations;
-        parts.tables.rest().check_dataset(project, dataset).await.map_err(failed)?;
-        if let Some(Ok(table)) = table.as_ref().map(|table| parts.destinations.of_topic(table))
-            && parts.declared(&table).is_some()
-        {
-            parts.tables.ensure(&table, &parts.fields_of(&table)).await.map_err(failed)?;
+        for (project, dataset) in parts.destinations.datasets() {
+            parts.tables.rest().check_dataset(&project, &dataset).await.map_err(failed)?;
+        }
+        if let Some(table) = parts.destinations.single() {
+            match parts.columns.source(&table) {
+                Some(Source::Declared(declared)) => {
+                    parts.tables.ensure(&table, declared.columns()).await.map_err(failed)?;
+                }
+                Some(Source::Existing | Source::FromValues(_)) => {
+                    parts.columns.ask(&parts.tables, &table).await.map_err(failed)?;
+                }
+                None => {}
+            }
         }
         Ok(())
     }
@@ -244,23 +234,32 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
         // Rows are refused by the service long after they were encoded.
         capabilities.rejects_late = true;
         capabilities.routes_max = self.0.options.routes_max;
+        capabilities.opens_routes = self.0.columns.asks();
         capabilities
     }
 
+    /// Whether the rotation leaves enough of the quota of write streams.
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        match self.0.options.delivery {
+            Delivery::ExactlyOnce => {
+                self.0.quota.problem(plan, self.0.options.expected).into_iter().collect()
+            }
+            Delivery::AtLeastOnce => Vec::new(),
+        }
+    }
+
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        let Destinations { project, dataset, table } = &self.0.destinations;
-        let table = table.as_deref().unwrap_or("{topic}");
         parts.put("bigquery", LAYOUT_VERSION);
-        parts.put("tables", format_args!("{project}.{dataset}.{table}"));
+        parts.put("tables", self.0.destinations.identity());
         let mut columns = self.0.options.rows.clone();
-        let mut declared: Vec<_> = self.0.columns.of.iter().collect();
-        declared.sort_by_key(|(name, _)| *name);
-        for (name, declared) in declared {
+        let mut sources: Vec<_> = self.0.columns.of.iter().collect();
+        sources.sort_by_key(|(name, _)| *name);
+        for (name, source) in sources {
             columns.push_str(&name.to_string());
-            columns.push_str(&declared.schema.identity());
+            columns.push_str(&source.identity());
         }
         if let Some(general) = &self.0.columns.general {
-            columns.push_str(&general.schema.identity());
+            columns.push_str(&general.identity());
         }
         parts.put("columns", format_args!("{:016x}", xxh3_64(columns.as_bytes())));
         // Intents of exactly once are older than the choice and have to stay readable.

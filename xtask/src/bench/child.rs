@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
@@ -119,7 +120,7 @@ impl Child {
         loop {
             match self.next().await? {
                 Line::Progress { read, .. } if read >= records => return Ok(read),
-                Line::Progress { .. } => {}
+                Line::Progress { .. } | Line::Serving { .. } => {}
                 Line::Done(_) => bail!("a worker ended early"),
             }
         }
@@ -139,12 +140,20 @@ impl Child {
         Ok(took)
     }
 
+    /// Asks it to end.
+    pub(super) fn ask(&self) -> Result<()> {
+        let pid = self.process.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        kill_process(pid.context("a worker that has ended")?, Signal::TERM)
+            .context("cannot ask a worker to end")
+    }
+
     /// Kills it where it stands.
     pub(super) async fn kill(mut self) -> Result<()> {
         self.process.kill().await.context("cannot kill a worker")
     }
 
-    async fn next(&mut self) -> Result<Line> {
+    /// What it says next.
+    pub(super) async fn next(&mut self) -> Result<Line> {
         let line = timeout(SILENCE, self.lines.next_line()).await.context("a worker is silent")??;
         let Some(line) = line else {
             let status = self.process.wait().await?;

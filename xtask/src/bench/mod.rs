@@ -7,6 +7,7 @@
 //! Where there are many objects, what the SDK needs for as many bare requests of that size is measured too, and taken off to
 //! see what the *paths* cost. Where there are few, the pipeline is taken apart: it is run with an early end, step by step.
 
+mod bigquery;
 mod child;
 mod formats;
 mod table;
@@ -24,6 +25,7 @@ use xtask::load::generate::Load;
 use xtask::load::{Ledger, Spec, Spread};
 use xtask::services::{Cache, Options, Running};
 
+use self::bigquery::BigQueryArguments;
 use self::child::{Child, Worker};
 use self::formats::FormatsArguments;
 use self::table::{Breakdown, Row};
@@ -35,6 +37,9 @@ pub(crate) enum BenchCommand {
     S3(S3Arguments),
     /// From format to format: CPU a record over reading it and over a bare loop that converts it, peak memory, losses
     Formats(FormatsArguments),
+    /// Kafka to a BigQuery table: CPU a record over the floor, peak memory, and the encoder alone
+    #[command(name = "bigquery")]
+    BigQuery(BigQueryArguments),
     #[command(hide = true, subcommand)]
     Worker(worker::WorkerCommand),
 }
@@ -64,6 +69,7 @@ impl BenchCommand {
         match self {
             Self::S3(arguments) => arguments.run().await,
             Self::Formats(arguments) => arguments.run().await,
+            Self::BigQuery(arguments) => arguments.run().await,
             Self::Worker(worker) => worker.run().await,
         }
     }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use xtask::process::Process;
 
 use super::host::SmallDisk;
-use crate::worker::{Event, Options, Summary};
+use crate::worker::{Event, Options, Redriven, Summary};
 
 /// A worker. Killed when this value is dropped, frozen or not.
 #[derive(Debug)]
@@ -50,16 +50,30 @@ pub(crate) struct Seen {
     pub(crate) retrying: Option<String>,
     /// What its lanes have waited for, and how often it has said so.
     pub(crate) waits: BTreeMap<String, u64>,
+    /// Those segments.
+    pub(crate) segments: Vec<Segment>,
     /// The offset behind the last one published, and when, for each lane.
     pub(crate) reached: BTreeMap<String, (i64, Instant)>,
     /// How often it has come to each failpoint, by name; known at its end.
     pub(crate) hits: BTreeMap<String, u64>,
     /// Its summary, when it has ended well.
     pub(crate) done: Option<Summary>,
+    /// What it did with letters, when it has driven them again to their end.
+    redriven: Option<Redriven>,
     /// Its error, when it has not.
     pub(crate) failed: Option<String>,
     /// Its output is closed.
     ended: bool,
+}
+
+/// A segment that is visible and committed.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) lane: String,
+    /// Its first offset.
+    pub(crate) start: i64,
+    /// The offset behind its last.
+    pub(crate) end: i64,
 }
 
 impl Member {
@@ -107,6 +121,11 @@ impl Member {
     pub(crate) fn sees(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.process.pid()));
         root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// How it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it has said so far.
@@ -174,6 +193,21 @@ impl Member {
         Ok(())
     }
 
+    /// Kills it, and answers with all that it has said.
+    pub(crate) async fn kill_told(mut self) -> Result<Seen> {
+        ensure!(self.process.is_alive(), self.trouble("ended before it was killed"));
+        self.process.kill().await?;
+        self.ended(STOP_LIMIT).await?;
+        Ok(self.seen())
+    }
+
+    /// Kills it unless it has ended, and answers whether it was this that it died of.
+    pub(crate) async fn kill_if_alive(&mut self) -> Result<bool> {
+        self.process.kill().await?;
+        let status = self.ended(STOP_LIMIT).await?;
+        Ok(status.signal() == Some(Signal::KILL.as_raw()))
+    }
+
     /// Waits until it has ended: `true` if it has aborted at a failpoint of that name, `false` if it has ended well.
     ///
     /// # Errors
@@ -210,6 +244,13 @@ impl Member {
         self.finish(Duration::from_secs(5)).await
     }
 
+    /// As [`terminate`](Self::terminate), and answers with all that it has said.
+    pub(crate) async fn terminate_told(mut self) -> Result<Seen> {
+        self.ask().await?;
+        self.finish(Duration::from_secs(5)).await?;
+        Ok(self.seen())
+    }
+
     /// Asks it to end by SIGTERM, frozen or not; it has to end well. What it could not publish any more may be left pending.
     pub(crate) async fn terminate_in_trouble(mut self) -> Result<Summary> {
         self.ask().await?;
@@ -222,6 +263,16 @@ impl Member {
         let pending = summary.pending_intents;
         ensure!(pending == 0, self.trouble(&format!("left {pending} intents pending")));
         Ok(summary)
+    }
+
+    /// Waits until it has driven its letters again.
+    ///
+    /// # Errors
+    /// What it failed with, or no end in time.
+    pub(crate) async fn redriven(&mut self, limit: Duration) -> Result<Redriven> {
+        let status = self.ended(limit).await?;
+        let redriven = self.seen().redriven.filter(|_| status.success());
+        redriven.ok_or_else(|| self.trouble(&format!("did not drive letters to their end ({status})")))
     }
 
     async fn ask(&self) -> Result<()> {
@@ -307,12 +358,14 @@ impl Seen {
             }
             Event::Retrying { error } => self.retrying = error,
             Event::Waiting { reason } => *self.waits.entry(reason).or_default() += 1,
-            Event::Published { lane, end, .. } => {
+            Event::Published { lane, start, end, .. } => {
                 self.published += 1;
+                self.segments.push(Segment { lane: lane.clone(), start, end });
                 self.reached.insert(lane, (end, Instant::now()));
             }
             Event::Failpoints { hits } => self.hits = hits,
             Event::Done(summary) => self.done = Some(summary),
+            Event::Redriven(redriven) => self.redriven = Some(redriven),
             Event::Failed { message } => self.failed = Some(message),
         }
     }

@@ -1,16 +1,20 @@
 //! `cargo xtask integration`: pipelines in processes of their own against a real broker and a real S3 server, in all kinds of
 //! trouble. Every scenario ends with an audit of what is in the bucket against what is in the topic.
 
+mod bigquery;
 mod data;
+mod formats;
 mod gate;
 mod host;
 mod kafka;
 mod marks;
 mod matrix;
 mod member;
+mod objects;
 mod processes;
 mod proof;
 mod prove;
+mod redrive;
 mod scenario;
 mod store;
 mod table;
@@ -27,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use xtask::services::{self, Cache, Running};
 
 use self::data::{mistakes, poison, quiet, tail, timestamps, volume};
+use self::formats::{change, registry};
 use self::host::{bits, clock, disk, files, removed};
 use self::kafka::{
     broker, commit, compacted, coordinator, recreated, reset, retention, secured, static_member,
@@ -139,8 +144,17 @@ enum Scenario {
     Clock,
     /// Few open files, many routes
     Fds,
+    /// Versions of a schema record by record, while those who store them are killed
+    SchemaChange,
+    /// The schema registry is killed, frozen and fails, and does not know a schema
+    Registry,
+    /// SIGKILL of processes that drive letters again, two at a time, beside the pipeline
+    Redrive,
     /// Every converter with every format, compression and layout; in the slice, every two of them
     Matrix,
+    /// SIGKILL, time and again, of a pipeline into tables of an emulator of BigQuery
+    #[value(name = "bigquery")]
+    BigQuery,
 }
 
 impl Scenario {
@@ -155,6 +169,8 @@ impl Scenario {
         match self {
             // A whole run has more than a thousand pipelines.
             Self::Matrix => Duration::from_mins(30),
+            // The emulator copies a table whenever rows are added to it.
+            Self::BigQuery => Duration::from_mins(15),
             _ => Duration::from_mins(8),
         }
     }
@@ -202,7 +218,11 @@ impl Scenario {
             Self::BitFlip => Box::pin(bits::run(site)).await,
             Self::Clock => Box::pin(clock::run(site)).await,
             Self::Fds => Box::pin(files::run(site)).await,
+            Self::SchemaChange => Box::pin(change::run(site)).await,
+            Self::Registry => Box::pin(registry::run(site)).await,
+            Self::Redrive => Box::pin(redrive::run(site)).await,
             Self::Matrix => Box::pin(matrix::run(site)).await,
+            Self::BigQuery => Box::pin(bigquery::run(site)).await,
         }
     }
 }
@@ -235,9 +255,12 @@ impl IntegrationCommand {
         let scenarios = if self.only.is_empty() { Scenario::all(self.ci) } else { self.only.clone() };
         let first = self.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
         let dir = self.directory()?;
-        let servers = Running::start(&Cache::from_env()?, &services::Options::at(dir.path())).await;
+        let options = services::Options::at(dir.path());
+        let options = options.with_bigquery(scenarios.contains(&Scenario::BigQuery));
+        let servers = Running::start(&Cache::from_env()?, &options).await;
         let mut site = Site {
             servers: servers.context("the servers cannot be started")?,
+            registry: None,
             spools: dir.path().join("spools"),
             logs: dir.path().join("logs"),
             seed: first,
@@ -260,6 +283,9 @@ impl IntegrationCommand {
                     site.repair().await?;
                 }
             }
+        }
+        if let Some(registry) = &mut site.registry {
+            registry.stop().await?;
         }
         let stopped = site.servers.stop().await;
         if self.keep || !table.is_clean() {

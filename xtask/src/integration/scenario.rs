@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use xtask::load::audit::{self, Audit, audit, scan};
 use xtask::load::generate::{Load, RecordTime};
 use xtask::load::{Ledger, Spec, Spread};
-use xtask::services::{Bucket, Endpoint, Running, Topics};
+use xtask::services::{Bucket, Cache, Endpoint, Registry, Running, Topics};
 
 use super::host::SmallDisk;
 use super::marks::{self, Place};
@@ -27,6 +27,8 @@ use crate::worker::{
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) servers: Running,
+    /// Started by the first who asks for it.
+    pub(crate) registry: Option<Registry>,
     /// Scratch of the workers.
     pub(crate) spools: PathBuf,
     /// What the workers log.
@@ -39,6 +41,19 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// The schema registry, whether it is up or not.
+    pub(crate) async fn registry(&mut self) -> Result<&mut Registry> {
+        let registry = match self.registry.take() {
+            Some(registry) => registry,
+            None => {
+                let home = self.logs.with_file_name("registry");
+                let launched = Registry::launch(&Cache::from_env()?, &home).await;
+                launched.context("the schema registry cannot be started")?
+            }
+        };
+        Ok(self.registry.insert(registry))
+    }
+
     /// Brings the servers back that a scenario has left in trouble when it failed.
     pub(crate) async fn repair(&mut self) -> Result<()> {
         let (kafka, s3) = (&mut self.servers.kafka, &mut self.servers.s3);
@@ -51,6 +66,12 @@ impl Site {
             s3.process()?.resume()?;
         } else {
             s3.start().await.context("the S3 server does not come back")?;
+        }
+        if let Some(registry) = &mut self.registry {
+            if let Ok(process) = registry.process() {
+                process.resume()?;
+            }
+            registry.start().await.context("the schema registry does not come back")?;
         }
         Ok(())
     }
@@ -175,6 +196,9 @@ impl Case {
             skip: Skip::default(),
             host: Host::default(),
             s3: SinkOptions::default(),
+            tables: None,
+            registry: None,
+            redrive: None,
         }
     }
 
@@ -231,14 +255,24 @@ impl Case {
 
     /// What stands in Kafka.
     pub(crate) async fn marks(&self) -> Result<Vec<Place>> {
-        marks::read(&self.brokers, &self.group(), &self.topic, self.partitions()).await
+        self.marks_of(&self.group()).await
+    }
+
+    /// What stands in Kafka for another group.
+    pub(crate) async fn marks_of(&self, group: &str) -> Result<Vec<Place>> {
+        marks::read(&self.brokers, group, &self.topic, self.partitions()).await
     }
 
     /// Waits until everything in the topic is published and committed, while `members` work on it.
     pub(crate) async fn drained(&self, members: &[&Member], limit: Duration) -> Result<()> {
+        self.drained_of(&self.group(), members, limit).await
+    }
+
+    /// The same for another group.
+    pub(crate) async fn drained_of(&self, group: &str, members: &[&Member], limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         loop {
-            let places = self.marks().await?;
+            let places = self.marks_of(group).await?;
             if places.iter().all(Place::is_drained) {
                 return Ok(());
             }

@@ -1,8 +1,8 @@
 //! The servers' programs: where they are kept, and how they get there on a fresh machine.
 //!
 //! Apache Kafka's jars come from Maven Central through `services/kafka/pom.xml`, and Apicurio Registry as the archive it is
-//! distributed in; `MinIO` is built by `go install` through the Go module proxy; the readers of object files are Python packages
-//! from `PyPI` (`readers/requirements.txt`) in an environment of their own. A program counts as present only when it is whole:
+//! distributed in; `MinIO` is built by `go install` through the Go module proxy; the readers of object files and the emulator of
+//! BigQuery are Python packages from `PyPI` (`{readers,bigquery}/requirements.txt`) in environments of their own. A program counts as present only when it is whole:
 //! jars are copied aside and moved into place in one step, a `minio` must hold the wanted version and run, and an environment
 //! says last of what it was made.
 
@@ -32,7 +32,9 @@ const MINIO_PACKAGE: &str = "github.com/minio/minio";
 const KAFKA_POM: &str = include_str!("../../services/kafka/pom.xml");
 const KAFKA_LOGGING: &str = include_str!("../../services/kafka/log4j2.xml");
 
-const REQUIREMENTS: &str = include_str!("../../readers/requirements.txt");
+const READERS: &str = include_str!("../../readers/requirements.txt");
+const BIGQUERY: &str = include_str!("../../bigquery/requirements.txt");
+const DUCKDB_EXTENSIONS: &str = include_str!("../../bigquery/extensions.py");
 
 const JAVA: Tool = Tool {
     name: "java",
@@ -41,7 +43,7 @@ const JAVA: Tool = Tool {
 const MAVEN: Tool = Tool { name: "mvn", install: "Apache Maven (Debian: `apt-get install maven`)" };
 const PYTHON: Tool = Tool {
     name: "python3",
-    install: "Python 3.10 or newer with venv (Debian: `apt-get install python3-venv`)",
+    install: "Python 3.11 or newer with venv (Debian: `apt-get install python3-venv`)",
 };
 const GO: Tool = Tool { name: "go", install: "Go 1.24 or newer (https://go.dev/dl)" };
 
@@ -56,6 +58,14 @@ pub struct Cache {
 pub(super) struct RegistryProgram {
     pub(super) java: PathBuf,
     pub(super) jar: PathBuf,
+}
+
+/// What it takes to run an emulator of BigQuery.
+#[derive(Clone, Debug)]
+pub(super) struct BigQueryProgram {
+    pub(super) python: PathBuf,
+    /// The home directory that it is to have.
+    pub(super) home: PathBuf,
 }
 
 /// What it takes to run a broker.
@@ -171,22 +181,44 @@ impl Cache {
 
     /// Makes sure that there is a Python with the readers' packages; fetches them if they are not here (about 80 MB).
     pub(crate) fn python(&self) -> Result<PathBuf> {
+        self.environment("readers", READERS, "the readers of object files", |_| Ok(()))
+    }
+
+    /// Makes sure that an emulator of BigQuery and Google's client can be run; fetches them if they are not here (about 200 MB).
+    pub(super) fn bigquery(&self) -> Result<BigQueryProgram> {
+        let home = self.dir()?.join("bigquery").join("home");
+        let python = self.environment("bigquery", BIGQUERY, "an emulator of BigQuery", |python| {
+            let mut place = Command::new(python);
+            place.args(["-I", "-c", DUCKDB_EXTENSIONS]).arg(&home);
+            run(&mut place, "DuckDB's extensions have moved within their packages").map(drop)
+        })?;
+        Ok(BigQueryProgram { python, home })
+    }
+
+    /// The Python of an environment that has the packages of `requirements`, made with `finish` if it is not here.
+    fn environment(
+        &self,
+        name: &str,
+        requirements: &str,
+        what: &str,
+        finish: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let system = PYTHON.locate()?;
-        let home = self.dir()?.join("readers");
+        let home = self.dir()?.join(name);
         let (python, marker) = (home.join("bin").join("python"), home.join(".ok"));
         let _lock = self.lock("install.lock")?;
         let version = run(Command::new(&system).arg("--version"), PYTHON.install)?.stdout;
         // The environment leans on the Python it was made with: another one makes it again.
-        let wanted = format!("{}{REQUIREMENTS}", String::from_utf8_lossy(&version));
+        let wanted = format!("{}{requirements}", String::from_utf8_lossy(&version));
         if fs::read_to_string(&marker).is_ok_and(|made_of| made_of == wanted) {
-            tracing::debug!(python = %python.display(), "the readers are in the cache");
+            tracing::debug!(python = %python.display(), "{what}: in the cache");
             return Ok(python);
         }
         remove_dir(&home)?;
-        tracing::info!("fetching the readers of object files from PyPI into {}", home.display());
+        tracing::info!("fetching {what} from PyPI into {}", home.display());
         run(Command::new(system).args(["-m", "venv"]).arg(&home), PYTHON.install)?;
-        let requirements = home.join("requirements.txt");
-        write(&requirements, REQUIREMENTS)?;
+        let list = home.join("requirements.txt");
+        write(&list, requirements)?;
         let mut install = Command::new(&python);
         install.args([
             "-m",
@@ -196,8 +228,9 @@ impl Cache {
             "--disable-pip-version-check",
             "--only-binary=:all:",
         ]);
-        install.arg("--requirement").arg(&requirements);
-        run(&mut install, "is PyPI reachable (PIP_INDEX_URL for a mirror)?")?;
+        install.arg("--requirement").arg(&list);
+        run(&mut install, "is PyPI reachable (PIP_INDEX_URL for a mirror), and Python 3.11 or newer?")?;
+        finish(&python)?;
         write(&marker, &wanted)?;
         Ok(python)
     }

@@ -1,8 +1,10 @@
-//! The servers that integration runs and benchmarks need: a real broker and a real S3 server, on loopback, without containers.
+//! The servers that integration runs and benchmarks need: a real broker and a real S3 server, on loopback, without containers; and
+//! an emulator of BigQuery where it is asked for.
 //!
-//! [`Running`] is a pair of them. A run owns its pair and takes it down when it ends, also by an early return; the command
-//! `cargo xtask services start` lets go of its pair and writes it down, so that `stop` and later commands find it.
+//! [`Running`] is these together. A run owns them and takes them down when it ends, also by an early return; the command
+//! `cargo xtask services start` lets go of them and writes them down, so that `stop` and later commands find them.
 
+mod bigquery;
 mod bucket;
 mod certificates;
 mod cluster;
@@ -18,12 +20,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use futures::future::{join, try_join};
+use futures::future::OptionFuture;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::readers::Readers;
 
+pub use self::bigquery::BigQuery;
 pub use self::bucket::{Bucket, Listed, Upload};
 pub use self::certificates::Certificates;
 pub use self::cluster::Cluster;
@@ -40,16 +43,24 @@ pub struct Options {
     pub data: PathBuf,
     /// The broker's heap in MiB.
     pub kafka_heap_mib: u32,
+    /// Whether there is an emulator of BigQuery as well.
+    pub bigquery: bool,
 }
 
 impl Options {
     /// Servers below `data`, with a heap that serves a load of several 100 k records a second.
     pub fn at(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), kafka_heap_mib: 1024 }
+        Self { data: data.into(), kafka_heap_mib: 1024, bigquery: false }
+    }
+
+    /// Whether there is an emulator of BigQuery as well; not by default.
+    #[must_use]
+    pub fn with_bigquery(self, bigquery: bool) -> Self {
+        Self { bigquery, ..self }
     }
 }
 
-/// A broker and an S3 server that are up. Dropping it kills both; their data stays with whoever owns the directory.
+/// Servers that are up. Dropping it kills them; their data stays with whoever owns the directory.
 #[derive(Debug, Serialize, Deserialize)]
 #[expect(
     clippy::unsafe_derive_deserialize,
@@ -60,40 +71,52 @@ pub struct Running {
     pub kafka: Kafka,
     /// The S3 server.
     pub s3: S3,
+    /// The emulator of BigQuery, if it was asked for.
+    #[serde(default)]
+    pub bigquery: Option<BigQuery>,
     home: PathBuf,
 }
 
 impl Running {
-    /// Starts both on free ports and waits until they serve. Programs that are missing are fetched first, which can take
+    /// Starts them on free ports and waits until they serve. Programs that are missing are fetched first, which can take
     /// minutes and is told through `tracing`.
     pub async fn start(cache: &Cache, options: &Options) -> Result<Self> {
         let home = claim(&options.data)?;
         let (kafka_home, s3_home) = (home.join("kafka"), home.join("s3"));
-        let (kafka, s3) = tokio::join!(
+        let (kafka, s3, bigquery) = tokio::join!(
             Kafka::launch(cache, &kafka_home, options.kafka_heap_mib),
             S3::launch(cache, &s3_home),
+            OptionFuture::from(options.bigquery.then(|| BigQuery::launch(cache, &home))),
         );
-        Ok(Self { kafka: kafka?, s3: s3?, home })
+        Ok(Self { kafka: kafka?, s3: s3?, bigquery: bigquery.transpose()?, home })
     }
 
-    /// Shuts both down in an orderly way.
+    /// Shuts them down in an orderly way.
     pub async fn stop(&mut self) -> Result<()> {
-        let (kafka, s3) = join(self.kafka.stop(), self.s3.stop()).await;
+        let bigquery = OptionFuture::from(self.bigquery.as_mut().map(BigQuery::stop));
+        let (kafka, s3, bigquery) = tokio::join!(self.kafka.stop(), self.s3.stop(), bigquery);
         kafka?;
         s3?;
+        bigquery.transpose()?;
         Ok(())
     }
 
-    /// Starts whichever of the two is down again, on its old port and data.
+    /// Starts whichever is down again, on its old port, with its data if it keeps any.
     pub async fn restart(&mut self) -> Result<()> {
-        try_join(self.kafka.start(), self.s3.start()).await?;
+        let bigquery = OptionFuture::from(self.bigquery.as_mut().map(BigQuery::start));
+        tokio::try_join!(self.kafka.start(), self.s3.start(), async { bigquery.await.transpose() })?;
         Ok(())
+    }
+
+    fn is_any_alive(&self) -> bool {
+        let bigquery = self.bigquery.as_ref().is_some_and(BigQuery::is_alive);
+        self.kafka.is_alive() || self.s3.is_alive() || bigquery
     }
 
     /// Removes data, logs and configuration of servers that have been stopped.
     pub fn wipe(&self) -> Result<()> {
         let home = self.home.display();
-        if self.kafka.is_alive() || self.s3.is_alive() {
+        if self.is_any_alive() {
             bail!("{home} is in use: stop first");
         }
         // The directory is named by a file that a hand may have edited; only one of our own is removed.
@@ -108,6 +131,9 @@ impl Running {
         self.write_down(cache)?;
         self.kafka.detach();
         self.s3.detach();
+        if let Some(bigquery) = &mut self.bigquery {
+            bigquery.detach();
+        }
         Ok(())
     }
 
@@ -125,7 +151,7 @@ impl Running {
         state.map(Some).with_context(remedy)
     }
 
-    /// Where both keep their files.
+    /// Where they keep their files.
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -141,14 +167,23 @@ impl Running {
     }
 }
 
-/// `services start`: brings up the detached pair, or whichever of the two is down, and returns it. Servers that were stopped
-/// begin again on their data, on other ports; without such servers and without `data`, it is kept in the cache.
-pub async fn start(cache: &Cache, data: Option<PathBuf>, kafka_heap_mib: u32) -> Result<Running> {
+/// `services start`: brings up the detached servers, or whichever of them are down, and returns them; with `bigquery`, an emulator
+/// as well. Servers that were stopped begin again on their data, on other ports; without such servers and without `data`, it is
+/// kept in the cache.
+pub async fn start(
+    cache: &Cache,
+    data: Option<PathBuf>,
+    kafka_heap_mib: u32,
+    bigquery: bool,
+) -> Result<Running> {
     let _lock = cache.lock("services.lock")?;
     let of_readers = cache.clone();
     spawn_blocking(move || Readers::install(&of_readers)).await??;
     let running = match Running::find(cache)? {
-        Some(mut running) if running.kafka.is_alive() || running.s3.is_alive() => {
+        Some(mut running) if running.is_any_alive() => {
+            if bigquery && running.bigquery.is_none() {
+                running.bigquery = Some(BigQuery::launch(cache, &running.home).await?);
+            }
             running.restart().await?;
             running
         }
@@ -160,7 +195,7 @@ pub async fn start(cache: &Cache, data: Option<PathBuf>, kafka_heap_mib: u32) ->
                 tracing::warn!("data of the servers before is left in {}", earlier.display());
             }
             let data = data.or(earlier).map_or_else(|| cache.dir().map(Path::to_owned), Ok)?;
-            Running::start(cache, &Options { data, kafka_heap_mib }).await?
+            Running::start(cache, &Options { data, kafka_heap_mib, bigquery }).await?
         }
     };
     running.detach(cache)?;

@@ -1,172 +1,35 @@
 //! From options to a pipeline.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
-use aqueduct::convert::JsonValue;
+use anyhow::{Context as _, Result};
+use aqueduct::convert::{AvroValue, JsonValue};
 use aqueduct::files::{Delimited, FileKind};
 use aqueduct::partition::TimeFormat;
+use aqueduct::s3::S3SinkBuilder;
 use aqueduct::{
-    ByField, ByKafkaPartition, ByTime, Converter, ConverterExt as _, Guarantee, Idle, Json, JsonLines,
-    KafkaDeadLetters, KafkaSource, Limits, MaxAge, MaxBytes, MaxRecords, Partitioner, Pipeline, RawBytes,
-    RecordTime, RotationPolicy, S3Sink, Schedule, Sink, StartAt, Tombstones, any, chain,
+    Avro, ByField, ByKafkaPartition, ByTime, Compatibility, Converter, ConverterExt as _, DeadLetterSink,
+    Guarantee, Idle, Json, JsonLines, KafkaDeadLetters, KafkaSource, Limits, MaxAge, MaxBytes, MaxRecords,
+    Parquet, ParquetCompression, Partitioner, Pipeline, RawBytes, RecordTime, RegistryClient, RotationPolicy,
+    S3Sink, Schedule, Sink, StartAt, Tombstones, any, chain,
 };
 use memchr::memmem;
-use serde::{Deserialize, Serialize};
 use xtask::services::Endpoint;
 
-use super::access::Access;
+use super::bigquery;
 use super::event::Event;
-use super::host::Host;
-
-/// What a worker runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Options {
-    /// The pipeline's name.
-    pub(crate) name: String,
-    /// `bootstrap.servers`.
-    pub(crate) brokers: String,
-    /// What is read.
-    pub(crate) topics: Vec<String>,
-    /// The consumer group.
-    pub(crate) group: String,
-    /// librdkafka's `group.protocol`: `classic` or `consumer`.
-    pub(crate) group_protocol: String,
-    /// More of librdkafka's properties.
-    #[serde(default)]
-    pub(crate) properties: BTreeMap<String, String>,
-    /// Whether offsets that others have committed are taken.
-    #[serde(default)]
-    pub(crate) adopt_foreign_marks: bool,
-    /// Where objects go.
-    pub(crate) endpoint: Endpoint,
-    /// The bucket.
-    pub(crate) bucket: String,
-    /// What all keys begin with.
-    pub(crate) prefix: String,
-    /// The directory for scratch files.
-    pub(crate) spool_dir: PathBuf,
-    /// What values are taken for.
-    pub(crate) format: Format,
-    /// How objects are compressed.
-    pub(crate) compression: Compression,
-    /// The levels of the layout, outermost first.
-    pub(crate) layout: Vec<Layout>,
-    /// When segments end: whichever comes first.
-    pub(crate) rotation: Vec<Rotation>,
-    /// What becomes of bad records.
-    pub(crate) on_poison: OnPoison,
-    /// End where the topic ends now.
-    pub(crate) until_end: bool,
-    /// The memory budget in bytes; the library's default if none.
-    pub(crate) memory: Option<u64>,
-    /// The disk budget in bytes; the library's default if none.
-    pub(crate) disk: Option<u64>,
-    /// What is left out.
-    #[serde(default)]
-    pub(crate) skip: Skip,
-    /// How it is known to the broker.
-    #[serde(default)]
-    pub(crate) access: Access,
-    /// What the machine does to it.
-    #[serde(default)]
-    pub(crate) host: Host,
-    /// Options of the sink.
-    pub(crate) s3: SinkOptions,
-}
-
-/// Records that are left out by intention.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Skip {
-    /// Those without a value; else they are bad records.
-    #[serde(default)]
-    pub(crate) tombstones: bool,
-    /// Those whose value holds this text.
-    #[serde(default)]
-    pub(crate) holding: Option<String>,
-}
-
-/// Options of the sink; the library's default where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SinkOptions {
-    /// Bytes of a part.
-    pub(crate) part_bytes: Option<usize>,
-    /// Attempts of a request before the lane tries again.
-    pub(crate) attempts: Option<u32>,
-    /// Milliseconds an attempt may take.
-    pub(crate) attempt_timeout_ms: Option<u64>,
-    /// Whether uploads that others have left behind are aborted.
-    pub(crate) abort_stale_uploads: bool,
-}
-
-/// What values are taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Format {
-    /// JSON, stored as JSON lines.
-    Json,
-    /// Bytes, stored with a newline after each value.
-    Bytes,
-}
-
-/// How objects are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-/// One level of the layout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Layout {
-    /// The Kafka partition.
-    Partition,
-    /// A field of the JSON value, by its path.
-    Field(String),
-    /// The hour of the record's timestamp, in a zone.
-    Hourly(String),
-    /// The hour of a time in a field of the JSON value, by its path; in UTC.
-    HourlyBy(String),
-    /// The minute in which the segment was opened, in UTC.
-    MinuteOpened,
-}
-
-/// When a segment ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Rotation {
-    /// After so many records.
-    Records(u64),
-    /// After so many bytes.
-    Bytes(u64),
-    /// So many milliseconds after it was opened.
-    AgeMs(u64),
-    /// At every multiple of so many milliseconds since midnight in UTC.
-    ScheduleMs(u64),
-    /// When the records' own timestamps have advanced by so many milliseconds.
-    RecordTimeMs(u64),
-    /// So many milliseconds after the last record.
-    IdleMs(u64),
-}
-
-/// What becomes of bad records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OnPoison {
-    Stop,
-    Skip,
-    /// To a topic.
-    DeadLetter(String),
-}
+use super::options::{
+    Compression, Format, Layout, Letters, OnPoison, Options, Rotation, Sharing, SinkOptions,
+};
+use super::tickets;
 
 /// Checks everything and connects to nothing.
 pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
+    if let Some(tables) = &options.tables {
+        let by_service = Arc::new(bigquery::by_service()?);
+        return assemble(options, Json::new(), vec![by_service], tables.sink().await?).await;
+    }
     match options.format {
         Format::Json => {
             let layout = levels(options, |layout| match layout {
@@ -177,21 +40,49 @@ pub(super) async fn pipeline(options: &Options) -> Result<Pipeline> {
             let tombstones = if options.skip.tombstones { Tombstones::Skip } else { Tombstones::Poison };
             let (json, sink) = (Json::new().tombstones(tombstones), sink(options, JsonLines::new()).await?);
             let Some(text) = options.skip.holding.clone() else {
-                return assemble(options, json, layout, sink);
+                return assemble(options, json, layout, sink).await;
             };
             let keeps = move |value: &JsonValue| memmem::find(value.as_bytes(), text.as_bytes()).is_none();
-            assemble(options, json.filter("holding", keeps), layout, sink)
+            assemble(options, json.filter("holding", keeps), layout, sink).await
         }
         Format::Bytes => {
             let no_field =
                 |layout: &Layout| anyhow::bail!("{layout:?}: bytes have no fields, choose format json");
             let layout = levels(options, no_field)?;
-            assemble(options, RawBytes::new(), layout, sink(options, Delimited::lines()).await?)
+            assemble(options, RawBytes::new(), layout, sink(options, Delimited::lines()).await?).await
+        }
+        Format::Orders(sharing) => orders(options, sharing).await,
+        Format::Tickets => {
+            let (converter, layout) = (tickets::converter()?, tickets::layout()?);
+            assemble(options, converter, layout, sink(options, tickets::format()).await?).await
         }
     }
 }
 
-type Level<T> = Arc<dyn Partitioner<T>>;
+async fn orders(options: &Options, sharing: Sharing) -> Result<Pipeline> {
+    let registry = options.registry.as_deref().context("orders need a registry")?;
+    // Soon told when the registry is in trouble, so that a lane says what it waits for while a scenario looks.
+    let registry = RegistryClient::builder(registry)
+        .versions(true)
+        .attempts(1)
+        .request_timeout(Duration::from_secs(2))
+        .total_timeout(Duration::from_secs(5));
+    let layout = levels(options, |layout| match layout {
+        Layout::Field(path) => Ok(Arc::new(ByField::new(path)?) as Level<AvroValue>),
+        other => anyhow::bail!("{other:?} is no field of an order"),
+    })?;
+    let compatibility = match sharing {
+        Sharing::None => Compatibility::None,
+        Sharing::Backward => Compatibility::Backward,
+    };
+    let format = Parquet::new()
+        .with_compression(ParquetCompression::Zstd { level: 1 })
+        .with_compatibility(compatibility);
+    let converter = Avro::with_registry(registry.build()?).build()?;
+    assemble(options, converter, layout, sink(options, format).await?).await
+}
+
+pub(super) type Level<T> = Arc<dyn Partitioner<T>>;
 
 fn hourly_by(path: &str) -> Result<impl Partitioner<JsonValue>> {
     Ok(ByTime::hourly("UTC")?.field(path, TimeFormat::Iso8601)?)
@@ -213,6 +104,11 @@ fn levels<T: 'static>(
 }
 
 async fn sink<F: FileKind + Clone>(options: &Options, format: F) -> Result<S3Sink<F>> {
+    Ok(store(options, format).build().await?)
+}
+
+/// What everything in the bucket is made with.
+pub(super) fn store<F: FileKind>(options: &Options, format: F) -> S3SinkBuilder<F> {
     let Endpoint { url, region, access_key, secret_key } = &options.endpoint;
     let SinkOptions { part_bytes, attempts, attempt_timeout_ms, abort_stale_uploads } = options.s3;
     let mut sink = S3Sink::builder()
@@ -234,7 +130,7 @@ async fn sink<F: FileKind + Clone>(options: &Options, format: F) -> Result<S3Sin
     if let Some(ms) = attempt_timeout_ms {
         sink = sink.attempt_timeout(Duration::from_millis(ms));
     }
-    Ok(sink.build().await?)
+    sink
 }
 
 fn source(options: &Options) -> Result<KafkaSource> {
@@ -258,7 +154,29 @@ fn source(options: &Options) -> Result<KafkaSource> {
     Ok(source.build()?)
 }
 
-fn assemble<C, K>(options: &Options, converter: C, layout: Vec<Level<C::Output>>, sink: K) -> Result<Pipeline>
+async fn letters(options: &Options, letters: &Letters) -> Result<Arc<dyn DeadLetterSink>> {
+    Ok(match letters {
+        Letters::Topic(topic) => {
+            let mut letters =
+                KafkaDeadLetters::builder().brokers(&options.brokers).topic(topic).pipeline(&options.name);
+            if let Some(security) = options.access.security() {
+                letters = letters.security(security);
+            }
+            Arc::new(letters.build()?)
+        }
+        Letters::Prefix(prefix) => {
+            let letters = store(options, JsonLines::new()).prefix(prefix).build_dead_letters().await?;
+            Arc::new(letters.with_pipeline(&options.name))
+        }
+    })
+}
+
+async fn assemble<C, K>(
+    options: &Options,
+    converter: C,
+    layout: Vec<Level<C::Output>>,
+    sink: K,
+) -> Result<Pipeline>
 where
     C: Converter,
     K: Sink<C::Output>,
@@ -274,14 +192,7 @@ where
     let on_poison = match &options.on_poison {
         OnPoison::Stop => aqueduct::OnPoison::Stop,
         OnPoison::Skip => aqueduct::OnPoison::Skip,
-        OnPoison::DeadLetter(topic) => {
-            let mut letters =
-                KafkaDeadLetters::builder().brokers(&options.brokers).topic(topic).pipeline(&options.name);
-            if let Some(security) = options.access.security() {
-                letters = letters.security(security);
-            }
-            aqueduct::OnPoison::DeadLetter(Arc::new(letters.build()?))
-        }
+        OnPoison::DeadLetter(at) => aqueduct::OnPoison::DeadLetter(letters(options, at).await?),
     };
     let pipeline = Pipeline::from(source(options)?)
         .convert(converter)
@@ -331,7 +242,12 @@ impl From<Compression> for aqueduct::Compression {
 
 #[cfg(test)]
 mod tests {
-    use super::super::host::Shift;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::super::access::Access;
+    use super::super::host::{Host, Shift};
+    use super::super::options::Skip;
     use super::*;
 
     fn options() -> Options {
@@ -356,7 +272,7 @@ mod tests {
             compression: Compression::Zstd,
             layout: vec![Layout::Field("a.b".to_owned()), Layout::Hourly("Asia/Seoul".to_owned())],
             rotation: vec![Rotation::AgeMs(700), Rotation::ScheduleMs(1_000)],
-            on_poison: OnPoison::DeadLetter("letters".to_owned()),
+            on_poison: OnPoison::DeadLetter(Letters::Topic("letters".to_owned())),
             until_end: true,
             memory: Some(24 << 20),
             disk: Some(32 << 20),
@@ -368,6 +284,9 @@ mod tests {
                 failpoints: Some("part.sent=off".to_owned()),
             },
             s3: SinkOptions { part_bytes: Some(5 << 20), attempts: Some(2), ..SinkOptions::default() },
+            tables: None,
+            registry: Some("http://127.0.0.1:1".to_owned()),
+            redrive: Some(Letters::Prefix("letters".to_owned())),
         }
     }
 
@@ -385,6 +304,18 @@ mod tests {
             let bytes = Options { format: Format::Bytes, layout: vec![Layout::Partition], ..json };
             assert_eq!(pipeline(&bytes).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
         }
+    }
+
+    #[tokio::test]
+    async fn tables_take_the_place_of_objects() {
+        let tables = bigquery::Tables {
+            rest: "http://127.0.0.1:1".to_owned(),
+            grpc: "http://127.0.0.1:2".to_owned(),
+            project: "p".to_owned(),
+            dataset: "d".to_owned(),
+        };
+        let options = Options { tables: Some(tables), ..options() };
+        assert_eq!(pipeline(&options).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
     }
 
     #[tokio::test]

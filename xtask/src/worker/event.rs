@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
-use aqueduct::{Failpoint, PublishedSegment, Report};
+use aqueduct::{Failpoint, PublishedSegment, RedriveReport, Report};
 use serde::{Deserialize, Serialize};
 
 /// One line of a worker's standard output.
@@ -55,6 +55,8 @@ pub(crate) enum Event {
     },
     /// The pipeline has ended as it should; the last line.
     Done(Summary),
+    /// Letters were driven again to their end; the last line.
+    Redriven(Redriven),
     /// The pipeline has ended with an error, or could not be built; the last line.
     Failed {
         /// The error and its causes.
@@ -76,6 +78,36 @@ pub(crate) struct Summary {
     pub(crate) retries: u64,
     pub(crate) pending_intents: u64,
     pub(crate) peak_rss_bytes: u64,
+}
+
+/// What a re-drive has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Redriven {
+    pub(crate) read: u64,
+    pub(crate) repeated: u64,
+    pub(crate) selected: u64,
+    pub(crate) repaired: u64,
+    pub(crate) before: u64,
+    pub(crate) under_way: u64,
+    pub(crate) finished: u64,
+    pub(crate) poisoned: u64,
+    pub(crate) unreadable: u64,
+}
+
+impl Redriven {
+    pub(super) fn of(report: &RedriveReport) -> Self {
+        Self {
+            read: report.read,
+            repeated: report.repeated,
+            selected: report.selected,
+            repaired: report.repaired,
+            before: report.before,
+            under_way: report.under_way,
+            finished: report.finished,
+            poisoned: report.poisoned(),
+            unreadable: report.unreadable,
+        }
+    }
 }
 
 impl Event {

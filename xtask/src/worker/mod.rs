@@ -2,9 +2,12 @@
 //! scenarios. It takes its [`Options`] as one JSON argument and says what happens to it in [`Event`]s, one JSON line each.
 
 mod access;
+mod bigquery;
 mod compose;
 mod event;
 mod host;
+mod options;
+mod tickets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -18,9 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use xtask::process::Process;
 
 pub(crate) use self::access::{Access, Certificate, Login, TOKEN_MADE};
-pub(crate) use self::compose::{Compression, Format, Layout, OnPoison, Options, Rotation, SinkOptions, Skip};
-pub(crate) use self::event::{Event, Summary};
+pub(crate) use self::bigquery::{TABLE_PREFIX, Tables};
+pub(crate) use self::event::{Event, Redriven, Summary};
 pub(crate) use self::host::{Host, Shift};
+pub(crate) use self::options::{
+    Compression, Format, Layout, Letters, OnPoison, Options, Rotation, Sharing, SinkOptions, Skip,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerCommand {
@@ -40,6 +46,9 @@ impl WorkerCommand {
             terminate.recv().await;
         };
         options.host.limit()?;
+        if let Some(letters) = &options.redrive {
+            return redrive(&options, letters).await;
+        }
         let outcome = match compose::pipeline(&options).await {
             Ok(pipeline) => {
                 Event::Started { guarantee: pipeline.guarantee().to_string() }.say()?;
@@ -61,6 +70,20 @@ impl WorkerCommand {
                 Event::Failed { message }.say()?;
                 Ok(ExitCode::FAILURE)
             }
+        }
+    }
+}
+
+/// Drives letters again in place of running a pipeline. SIGTERM has no effect: it is over soon, or killed.
+async fn redrive(options: &Options, letters: &Letters) -> Result<ExitCode> {
+    match tickets::redrive(options, letters).await {
+        Ok(redriven) => {
+            Event::Redriven(redriven).say()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            Event::Failed { message: format!("{error:#}") }.say()?;
+            Ok(ExitCode::FAILURE)
         }
     }
 }

@@ -143,6 +143,7 @@ impl AvroBuilder {
         if let Some(reader) = &reader {
             add(format_args!(" reader={:016x}", reader.declared.digest()));
         }
+        let declared = reader.as_ref().map(|reader| Arc::clone(&reader.declared));
         let schemas = match self.from {
             Origin::Registry(source) => {
                 add(format_args!(" registry={} subject={:?}", self.framing, self.subject));
@@ -190,7 +191,8 @@ impl AvroBuilder {
         };
         match schemas {
             Some(schemas) if problems.is_empty() => {
-                Ok(Avro { schemas, tombstones: self.tombstones, unfold_max: self.unfold_max, identity })
+                let (tombstones, unfold_max) = (self.tombstones, self.unfold_max);
+                Ok(Avro { schemas, tombstones, unfold_max, identity, declared })
             }
             _ => Err(AvroConfigError { problems }),
         }
@@ -231,17 +233,9 @@ fn registered(
     if schema.kind != SchemaKind::Avro {
         return Err(AvroSchemaError::new(format!("it is {}, not {}", schema.kind, SchemaKind::Avro)));
     }
-    let version = match subject {
-        Some(subject) => schema.version_in(subject),
-        None => schema
-            .versions
-            .first()
-            .map(|at| at.version)
-            .filter(|version| schema.versions.iter().all(|at| at.version == *version)),
-    };
     let references = schema.references.iter().map(|reference| reference.text.as_str());
     let writer = AvroSchema::parse(&schema.text, references)?;
-    compile(&writer, version, reader).map(Arc::new)
+    compile(&writer, schema.version_told(subject), reader).map(Arc::new)
 }
 
 fn single(text: &str, reader: Option<&Reader>) -> Result<(u64, Arc<Plan>), AvroSchemaError> {

@@ -211,20 +211,35 @@ impl<'s> Compiler<'s> {
         }
     }
 
-    /// The branch that is the same type, or else the first that can show the value.
+    /// The branch that is the same type, or else the first that can show the value. A branch that has the type's full name, or it
+    /// for an alias, is the only one: the specification lets names match without their namespaces, and a union may have several
+    /// such, but what is the same type and cannot be resolved is an error and not another type (Java's `Resolver` has it so, too).
     fn reader_union(&mut self, w: TypeId, ids: &[TypeId], level: usize) -> Result<OpId, AvroSchemaError> {
         let (written, reader) = (self.writer.get(w), self.side(Side::Reader));
         let mut candidates: Vec<(usize, TypeId)> = ids.iter().copied().enumerate().collect();
         candidates.sort_by_key(|(_, id)| likeness(written, reader.get(*id)));
+        let is_named =
+            candidates.first().is_some_and(|(_, id)| likeness(written, reader.get(*id)) <= SAME_TYPE);
+        if is_named {
+            candidates.truncate(1);
+        }
+        let mut refusal = None;
         let mut found = None;
         for (index, id) in candidates {
-            if let Ok(of) = self.resolved(w, id, level + 1) {
-                found = Some((index, of));
-                break;
+            match self.resolved(w, id, level + 1) {
+                Ok(of) => {
+                    found = Some((index, of));
+                    break;
+                }
+                Err(error) => refusal = Some(error),
             }
         }
         let Some((index, of)) = found else {
-            return Err(refused(format!("no branch of the reader's union takes {}", written.label())));
+            let why = match refusal {
+                Some(error) if is_named => format!(": {error}"),
+                _ => String::new(),
+            };
+            return Err(refused(format!("no branch of the reader's union takes {}{why}", written.label())));
         };
         let is_null = |id: &&TypeId| matches!(reader.get(**id), Type::Null);
         let nulls_before = ids.iter().take(index).filter(is_null).count();
@@ -358,7 +373,7 @@ fn likeness(written: &Type, shown: &Type) -> u8 {
     }
     match (written.name(), shown.name()) {
         (Some(wrote), Some(reads)) if wrote.full == reads.full => 0,
-        (Some(wrote), Some(reads)) if reads.aliases.contains(&wrote.full) => 1,
+        (Some(wrote), Some(reads)) if reads.aliases.contains(&wrote.full) => SAME_TYPE,
         (Some(wrote), Some(reads)) if !same_name(wrote, reads) => 3,
         _ => 2,
     }
@@ -445,5 +460,7 @@ pub(super) fn scalar(of: &Type) -> Scalar {
     Scalar { wire: wire(of), show: show(of) }
 }
 
+/// The likeness of one type under one name.
+const SAME_TYPE: u8 = 1;
 /// Steps of one plan.
 const OPS_MAX: usize = 500_000;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use aqueduct_core::{Batch, Converted, Converter, Fingerprint, Poison, PoisonReason, Record, StageError};
+use aqueduct_core::{
+    Batch, Converted, Converter, Fingerprint, Poison, PoisonReason, Record, Schema, StageError,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -84,6 +86,8 @@ pub struct Avro {
     tombstones: Tombstones,
     unfold_max: u64,
     identity: String,
+    /// What the reader's schema declares.
+    declared: Option<Arc<Schema>>,
 }
 
 /// Where a record's schema comes from.
@@ -98,6 +102,15 @@ enum Schemas {
 }
 
 impl Avro {
+    /// The schema of all values, if they have one.
+    pub(crate) fn known_schema(&self) -> Option<&Schema> {
+        match (&self.schemas, &self.declared) {
+            (_, Some(declared)) => Some(declared),
+            (Schemas::Fixed(plan), None) => Some(&plan.schema),
+            (Schemas::Registry { .. } | Schemas::SingleObject(_), None) => None,
+        }
+    }
+
     fn value(&self, plan: &Arc<Plan>, bytes: &Bytes, payload: usize) -> Result<AvroValue, Poison> {
         let datum = bytes.slice(bytes.len().saturating_sub(payload)..);
         check(plan, &datum, self.unfold_max)?;

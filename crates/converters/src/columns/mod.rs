@@ -1,6 +1,6 @@
 //! What a record is besides its value, as columns beside the value's own.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use aqueduct_core::{
@@ -10,9 +10,12 @@ use aqueduct_core::{
 use async_trait::async_trait;
 
 use crate::any::{AnyValue, DynamicExt as _};
+pub use headers::HeaderValues;
+use headers::{HeaderConverters, Reads, digest};
 use schema::Schemas;
 pub use value::WithColumns;
 
+mod headers;
 mod schema;
 mod value;
 
@@ -27,7 +30,11 @@ mod value;
 /// | partition, offset | whole numbers of 32 and 64 bits |
 /// | timestamp | a timestamp in milliseconds, UTC; null if the record has none |
 /// | key | what the key's converter makes of it; null if the record has none |
-/// | headers | a list of structs of `key` and `value`, in the order of the producer |
+/// | headers | a list of structs of `key` and `value`, in the order of the producer; the value is what the headers' converter makes of it |
+/// | a single header | what its own converter makes of the last header of that name; null if the record has none |
+///
+/// Converters of keys and headers are not asked about what is absent: that is null. What they cannot read makes the record a poison
+/// that says so, in its letter as `convert-key` or `convert-header`, and what they skip skips it.
 ///
 /// A column whose name a member of the value has is a poison that names it; two columns of one name are an error of
 /// [`build`](ColumnsBuilder::build). With [`Tombstones::Null`](crate::Tombstones::Null) a deletion is a row of its columns, without
@@ -57,6 +64,7 @@ mod value;
 pub struct Columns<C> {
     value: C,
     key: Option<Arc<dyn Converter<Output = AnyValue>>>,
+    headers: HeaderConverters,
     layout: Arc<Layout>,
     schemas: Arc<Schemas>,
 }
@@ -66,6 +74,7 @@ pub struct Columns<C> {
 pub struct ColumnsBuilder<C> {
     value: C,
     key: Option<Arc<dyn Converter<Output = AnyValue>>>,
+    headers: HeaderConverters,
     layout: Layout,
 }
 
@@ -74,18 +83,6 @@ pub struct ColumnsBuilder<C> {
 #[error("the columns do not make a row: {}", problems.join("; "))]
 pub struct ColumnsError {
     problems: Vec<String>,
-}
-
-/// What the value of a header is read as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HeaderValues {
-    /// Bytes.
-    Bytes,
-    /// Text; what is not UTF-8 is a poison.
-    Text,
-    /// JSON where it is some, text where it is not, bytes where it is not UTF-8: about what Connect's `SimpleHeaderConverter`
-    /// makes of it. The column's kind is JSON.
-    Simple,
 }
 
 /// Names of the columns.
@@ -98,7 +95,10 @@ pub(super) struct Layout {
     key: Option<String>,
     /// The column's kind where the record has no key, or one without a schema.
     key_kind: DataType,
-    headers: Option<(String, HeaderValues)>,
+    /// The column of all headers, and the kind of their values.
+    headers: Option<(String, DataType)>,
+    /// Those of single headers, and their kinds where the header is absent, or without a schema.
+    named: Vec<(String, DataType)>,
     /// The column that holds the whole value.
     nested: Option<String>,
 }
@@ -113,6 +113,7 @@ impl Layout {
             key: None,
             key_kind: DataType::Null,
             headers: None,
+            named: Vec::new(),
             nested: None,
         }
     }
@@ -123,6 +124,7 @@ impl Layout {
             .into_iter()
             .flatten()
             .chain(headers)
+            .chain(self.named.iter().map(|(name, _)| name))
     }
 
     fn is_column(&self, name: &str) -> bool {
@@ -138,7 +140,7 @@ impl Layout {
 impl<C> Columns<C> {
     /// No columns yet but those of the value.
     pub fn around(value: C) -> ColumnsBuilder<C> {
-        ColumnsBuilder { value, key: None, layout: Layout::new() }
+        ColumnsBuilder { value, key: None, headers: HeaderConverters::default(), layout: Layout::new() }
     }
 }
 
@@ -179,15 +181,66 @@ impl<C> ColumnsBuilder<C> {
         K: Converter<Output: Into<AnyValue>>,
     {
         self.layout.key = Some(column.into());
-        self.layout.key_kind = schema::key_kind(&converter);
+        self.layout.key_kind = schema::kind(&converter);
         self.key = Some(Arc::new(converter.dynamic()));
         self
     }
 
-    /// The headers.
+    /// All headers, their values read as `values`.
     #[must_use]
     pub fn headers(mut self, column: impl Into<String>, values: HeaderValues) -> Self {
-        self.layout.headers = Some((column.into(), values));
+        self.layout.headers = Some((column.into(), values.kind()));
+        self.headers.all = Some(Reads::As(values));
+        self
+    }
+
+    /// All headers, each value read with `converter` as it would read a record's value, schema ids in front included: one with a
+    /// registry is told nothing about headers.
+    ///
+    /// Headers of one record may differ and the elements of a list do not. So the column's values are of a kind that the converter
+    /// knows beforehand (text, bytes, primitives, one Avro schema or Protobuf type for all), and JSON with any other.
+    #[must_use]
+    pub fn headers_with<H>(mut self, column: impl Into<String>, converter: H) -> Self
+    where
+        H: Converter<Output: Into<AnyValue>>,
+    {
+        self.layout.headers = Some((column.into(), schema::kind(&converter)));
+        self.headers.all = Some(Reads::With(Arc::new(converter.dynamic())));
+        self
+    }
+
+    /// The header called `name` as a column of its own, read with `converter` as [`headers_with`](Self::headers_with) does. Of
+    /// several headers of that name the last counts, as for Kafka's own clients; without one the column is null.
+    ///
+    /// The column is of the kind of the value's schema. Where there is no value it is of the kind the converter knows beforehand,
+    /// or else JSON: then records with the header and without have different schemas, and objects of their own. Avro with a
+    /// [reader's schema](crate::AvroBuilder::reader_schema) keeps them together.
+    ///
+    /// ```
+    /// use aqueduct_converters::{Columns, Json, Primitive, Utf8};
+    /// use aqueduct_core::{BatchBuilder, Converted, Converter, JsonRow, Offset, Permit, Timestamp, TopicPartition};
+    ///
+    /// let converter = Columns::around(Json::new())
+    ///     .header("trace", "trace_id", Utf8::new())
+    ///     .header("retries", "retries", Primitive::integer())
+    ///     .build()?;
+    ///
+    /// let mut batch = BatchBuilder::new(TopicPartition::new("orders", 0), 64);
+    /// batch.push(Offset::new(7), Timestamp::None, None, Some(br#"{"total": 12}"#), [("trace", Some(&b"ab"[..]))]);
+    /// let batch = batch.build(Permit::unlimited());
+    /// let Ok(Converted::Emit(value)) = converter.convert(&batch.get(0).unwrap()) else { panic!("valid JSON") };
+    /// let mut row = Vec::new();
+    /// value.write_json(&mut row)?;
+    /// assert_eq!(row, br#"{"total":12,"trace_id":"ab","retries":null}"#);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn header<H>(mut self, name: impl Into<String>, column: impl Into<String>, converter: H) -> Self
+    where
+        H: Converter<Output: Into<AnyValue>>,
+    {
+        self.layout.named.push((column.into(), schema::kind(&converter)));
+        self.headers.named.push((name.into(), Arc::new(converter.dynamic())));
         self
     }
 
@@ -223,6 +276,7 @@ impl<C> ColumnsBuilder<C> {
         Ok(Columns {
             value: self.value,
             key: self.key,
+            headers: self.headers,
             layout: Arc::new(self.layout),
             schemas: Arc::default(),
         })
@@ -240,6 +294,7 @@ where
         if let Some(key) = &self.key {
             key.prepare(batch).await?;
         }
+        self.headers.prepare(batch).await?;
         self.value.prepare(batch).await
     }
 
@@ -257,22 +312,42 @@ where
             }
             _ => None,
         };
-        let schema = self.schemas.of(&self.layout, &value, key.as_ref())?;
-        WithColumns::new(Arc::clone(&self.layout), schema, record, value, key).map(Converted::Emit)
+        let headers = match self.headers.convert(record)? {
+            Converted::Emit(headers) => headers,
+            Converted::Skip(reason) => return Ok(Converted::Skip(reason)),
+        };
+        let schema = self.schemas.of(&self.layout, &value, key.as_ref(), &headers.named)?;
+        let layout = Arc::clone(&self.layout);
+        Ok(Converted::Emit(WithColumns::new(layout, schema, record, value, key, headers)))
     }
 
     fn replay(&self) -> Replay {
-        self.key.iter().fold(self.value.replay(), |replay, key| replay.and(key.replay()))
+        let replay = self.value.replay().and(self.headers.replay());
+        self.key.iter().fold(replay, |replay, key| replay.and(key.replay()))
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
         self.value.fingerprint(parts);
-        let mut key = Fingerprint::new();
-        if let Some(converter) = &self.key {
-            converter.fingerprint(&mut key);
+        let Layout { topic, partition, offset, timestamp, key, key_kind, headers, named, nested } =
+            &*self.layout;
+        // The debug forms keep names apart, whatever they hold.
+        let headers = match (headers, &self.headers.all) {
+            (Some((name, _)), Some(reads)) => format!("Some(({name:?}, {}))", reads.identity()),
+            _ => "None".to_owned(),
+        };
+        let key_digest = match &self.key {
+            Some(converter) => digest(converter),
+            None => format!("{:016x}", Fingerprint::new().digest()),
+        };
+        let mut identity = format!(
+            "columns/1 Layout {{ topic: {topic:?}, partition: {partition:?}, offset: {offset:?}, timestamp: {timestamp:?}, \
+             key: {key:?}, key_kind: {key_kind:?}, headers: {headers}, nested: {nested:?} }} key:{key_digest}"
+        );
+        for ((column, kind), (name, converter)) in named.iter().zip(&self.headers.named) {
+            // Writing to a string cannot fail.
+            write!(identity, " header:{name:?} {column:?} {kind:?} {}", digest(converter)).ok();
         }
-        // The debug form keeps names apart, whatever they hold.
-        parts.put("converter", format_args!("columns/1 {:?} key:{:016x}", self.layout, key.digest()));
+        parts.put("converter", identity);
     }
 }
 

@@ -7,12 +7,12 @@ use aqueduct_core::{Converter, DataType, Field, Poison, Schema, StructuredValue,
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::{HeaderValues, Layout, collision};
+use super::{Layout, collision};
 use crate::any::AnyValue;
 use crate::primitive::Primitive;
 use crate::utf8::Text;
 
-/// Schemas that were put together, by those of value and key. Reading takes no lock.
+/// Schemas that were put together, by those of value, key and headers. Reading takes no lock.
 #[derive(Debug, Default)]
 pub(super) struct Schemas {
     made: ArcSwap<Vec<Made>>,
@@ -22,7 +22,8 @@ pub(super) struct Schemas {
 struct Made {
     /// Held, so that no other schema can come to stand at its address.
     value: Arc<Schema>,
-    key: Option<Arc<Schema>>,
+    /// Of the key, and then of each header with a column of its own.
+    others: Box<[Option<Arc<Schema>>]>,
     outcome: Result<Arc<Schema>, Poison>,
 }
 
@@ -36,22 +37,27 @@ impl Schemas {
         layout: &Layout,
         value: &impl StructuredValue,
         key: Option<&AnyValue>,
+        headers: &[Option<AnyValue>],
     ) -> Result<Option<Arc<Schema>>, Poison> {
         let Some(value) = value.schema() else { return Ok(None) };
-        let key = key.and_then(StructuredValue::schema);
+        let others = || {
+            let headers = headers.iter().map(Option::as_ref);
+            std::iter::once(key).chain(headers).map(|it| it.and_then(StructuredValue::schema))
+        };
         let is_it = |made: &&Made| {
-            let same_key = match (&made.key, key) {
+            let same = |(one, other): (&Option<Arc<Schema>>, Option<&Arc<Schema>>)| match (one, other) {
                 (None, None) => true,
                 (Some(one), Some(other)) => Arc::ptr_eq(one, other),
                 _ => false,
             };
-            same_key && Arc::ptr_eq(&made.value, value)
+            Arc::ptr_eq(&made.value, value) && made.others.iter().zip(others()).all(same)
         };
         if let Some(known) = self.made.load().iter().find(is_it) {
             return known.outcome.clone().map(Some);
         }
-        let outcome = put_together(layout, value, key).map(Arc::new);
-        let fresh = Made { value: Arc::clone(value), key: key.cloned(), outcome: outcome.clone() };
+        let others: Box<[_]> = others().map(Option::<&Arc<Schema>>::cloned).collect();
+        let outcome = put_together(layout, value, &others).map(Arc::new);
+        let fresh = Made { value: Arc::clone(value), others, outcome: outcome.clone() };
         self.made.rcu(|made| {
             let mut made = if made.len() < Self::MADE_MAX { Vec::clone(made) } else { Vec::new() };
             // Another lane may have been faster; what is found first counts.
@@ -62,7 +68,7 @@ impl Schemas {
     }
 }
 
-fn put_together(layout: &Layout, value: &Schema, key: Option<&Arc<Schema>>) -> Result<Schema, Poison> {
+fn put_together(layout: &Layout, value: &Schema, others: &[Option<Arc<Schema>>]) -> Result<Schema, Poison> {
     let mut fields = Vec::new();
     match value.root().data_type() {
         DataType::Struct(members) if layout.nested.is_none() => {
@@ -94,21 +100,20 @@ fn put_together(layout: &Layout, value: &Schema, key: Option<&Arc<Schema>>) -> R
     column(&layout.partition, DataType::Int32, false);
     column(&layout.offset, DataType::Int64, false);
     column(&layout.timestamp, DataType::Timestamp { unit: TimeUnit::Millis, utc: true }, true);
-    let key_kind = key.map_or_else(|| layout.key_kind.clone(), |schema| schema.root().data_type().clone());
-    column(&layout.key, key_kind, true);
-    if let Some((name, values)) = &layout.headers {
-        let kind = match values {
-            HeaderValues::Bytes => DataType::Bytes,
-            HeaderValues::Text => DataType::String,
-            HeaderValues::Simple => DataType::Json,
-        };
+    let mut others = others.iter();
+    let mut kind_of = |known: &DataType| match others.next() {
+        Some(Some(schema)) => schema.root().data_type().clone(),
+        _ => known.clone(),
+    };
+    column(&layout.key, kind_of(&layout.key_kind), true);
+    if let Some((name, kind)) = &layout.headers {
         let header =
-            vec![Field::new(HEADER_KEY, DataType::String), Field::new(HEADER_VALUE, kind).nullable()];
-        column(
-            &Some(name.clone()),
-            DataType::List(Box::new(Field::new("", DataType::Struct(header)))),
-            false,
-        );
+            vec![Field::new(HEADER_KEY, DataType::String), Field::new(HEADER_VALUE, kind.clone()).nullable()];
+        let element = Field::new("", DataType::Struct(header));
+        column(&Some(name.clone()), DataType::List(Box::new(element)), false);
+    }
+    for (name, kind) in &layout.named {
+        column(&Some(name.clone()), kind_of(kind), true);
     }
     let mut schema = Schema::new(DataType::Struct(fields));
     if let Some(name) = value.name() {
@@ -120,17 +125,33 @@ fn put_together(layout: &Layout, value: &Schema, key: Option<&Arc<Schema>>) -> R
     Ok(schema)
 }
 
-/// What the column of the key is where a record has none, or one without a schema: known by the converter, so that it does not
-/// depend on which records came before.
-pub(super) fn key_kind<K: Converter>(converter: &K) -> DataType {
-    if let Some(primitive) = (converter as &dyn Any).downcast_ref::<Primitive>() {
-        return primitive.schema().root().data_type().clone();
+/// What the column of a key or header is where a record has none, or one without a schema: known by the converter, so that it does
+/// not depend on which records came before.
+pub(super) fn kind<K: Converter>(converter: &K) -> DataType {
+    if let Some(schema) = known(converter) {
+        return schema.root().data_type().clone();
     }
     match TypeId::of::<K::Output>() {
         id if id == TypeId::of::<Text>() => DataType::String,
         id if id == TypeId::of::<Bytes>() => DataType::Bytes,
         _ => DataType::Json,
     }
+}
+
+/// The schema of all values of a converter, if it is one that knows.
+fn known(converter: &dyn Any) -> Option<&Schema> {
+    if let Some(primitive) = converter.downcast_ref::<Primitive>() {
+        return Some(primitive.schema());
+    }
+    #[cfg(feature = "avro")]
+    if let Some(avro) = converter.downcast_ref::<crate::Avro>() {
+        return avro.known_schema();
+    }
+    #[cfg(feature = "protobuf")]
+    if let Some(protobuf) = converter.downcast_ref::<crate::Protobuf>() {
+        return protobuf.known_schema();
+    }
+    None
 }
 
 pub(super) const HEADER_KEY: &str = "key";

@@ -4,15 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Composite, DataType, FieldPath, FieldValue, Fields, JsonRow, NESTING_MAX, Offset, Poison, PoisonPart,
-    PoisonReason, Record, Schema, StructuredValue, TimeUnit, Timestamp, TopicPartition, ValueVisitor,
-    write_json,
+    Composite, DataType, FieldPath, FieldValue, Fields, JsonRow, NESTING_MAX, Offset, Poison, PoisonReason,
+    Record, Schema, StructuredValue, TimeUnit, Timestamp, TopicPartition, ValueVisitor, write_json,
 };
 
+use super::headers::HeaderColumns;
 use super::schema::{HEADER_KEY, HEADER_VALUE};
-use super::{HeaderValues, Layout, behind_first, collision};
+use super::{Layout, behind_first, collision};
 use crate::any::AnyValue;
-use crate::json;
 
 /// What [`Columns`](crate::Columns) makes of a record: its value, and what it is besides.
 #[derive(Clone, Debug)]
@@ -24,7 +23,7 @@ pub struct WithColumns<V> {
     offset: Offset,
     timestamp: Timestamp,
     key: Option<AnyValue>,
-    headers: Vec<(String, Option<Vec<u8>>)>,
+    headers: HeaderColumns,
 }
 
 impl<V> WithColumns<V> {
@@ -34,21 +33,10 @@ impl<V> WithColumns<V> {
         record: &Record<'_>,
         value: V,
         key: Option<AnyValue>,
-    ) -> Result<Self, Poison> {
-        let mut headers = Vec::new();
-        if let Some((_, values)) = &layout.headers {
-            for (index, (name, value)) in record.headers().enumerate() {
-                if *values == HeaderValues::Text
-                    && value.is_some_and(|value| std::str::from_utf8(value).is_err())
-                {
-                    let text = format!("header {index} is not valid utf-8; read headers as bytes");
-                    return Err(Poison::new(PoisonReason::Malformed, text).in_part(PoisonPart::Header));
-                }
-                headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
-            }
-        }
+        headers: HeaderColumns,
+    ) -> Self {
         let (lane, offset, timestamp) = (record.lane().clone(), record.offset(), record.timestamp());
-        Ok(Self { value, layout, schema, lane, offset, timestamp, key, headers })
+        Self { value, layout, schema, lane, offset, timestamp, key, headers }
     }
 
     /// The value beside the columns.
@@ -59,6 +47,13 @@ impl<V> WithColumns<V> {
     /// The key, if the record has one and it was asked for.
     pub fn key(&self) -> Option<&AnyValue> {
         self.key.as_ref()
+    }
+
+    /// The value of a column that [`header`](crate::ColumnsBuilder::header) made; `None` where the record has no such header, and of
+    /// other columns.
+    pub fn header(&self, column: &str) -> Option<&AnyValue> {
+        let index = self.layout.named.iter().position(|(name, _)| name == column)?;
+        self.headers.named.get(index)?.as_ref()
     }
 
     pub(crate) fn map<U>(self, f: impl FnOnce(V) -> U) -> WithColumns<U> {
@@ -94,45 +89,35 @@ impl<V> WithColumns<V> {
         column(&self.layout.timestamp, self.timestamp())?;
         if let Some(name) = &self.layout.key {
             visitor.key(name)?;
-            match &self.key {
-                Some(key) => key.visit(&mut Inner { visitor, depth: 1 })?,
-                None => visitor.scalar(FieldValue::Null)?,
-            }
+            visit_part(self.key.as_ref(), 1, visitor)?;
         }
-        if let Some((name, values)) = &self.layout.headers {
+        if let Some((name, _)) = &self.layout.headers {
             visitor.key(name)?;
             visitor.begin(Composite::List)?;
-            for (name, value) in &self.headers {
+            for (name, value) in self.headers.all() {
                 visitor.begin(Composite::Struct)?;
                 visitor.key(HEADER_KEY)?;
                 visitor.scalar(FieldValue::Str(Cow::Borrowed(name)))?;
                 visitor.key(HEADER_VALUE)?;
-                visit_header(value.as_deref(), *values, visitor)?;
+                // Within the row, the list and the header.
+                visit_part(value, 3, visitor)?;
                 visitor.end()?;
             }
             visitor.end()?;
+        }
+        for ((name, _), value) in self.layout.named.iter().zip(&self.headers.named) {
+            visitor.key(name)?;
+            visit_part(value.as_ref(), 1, visitor)?;
         }
         Ok(())
     }
 }
 
-fn visit_header(
-    value: Option<&[u8]>,
-    values: HeaderValues,
-    visitor: &mut dyn ValueVisitor,
-) -> Result<(), Poison> {
-    let Some(value) = value else { return visitor.scalar(FieldValue::Null) };
-    match (values, std::str::from_utf8(value)) {
-        (HeaderValues::Simple, Ok(text)) => {
-            // Within the row, the list and the header.
-            if json::is_text(value, NESTING_MAX - 3) {
-                json::visit_text(value, NESTING_MAX - 3, visitor)
-            } else {
-                visitor.scalar(FieldValue::Str(Cow::Borrowed(text)))
-            }
-        }
-        (HeaderValues::Text, Ok(text)) => visitor.scalar(FieldValue::Str(Cow::Borrowed(text))),
-        _ => visitor.scalar(FieldValue::Bytes(Cow::Borrowed(value))),
+/// A key or a header, which stands within so many levels.
+fn visit_part(value: Option<&AnyValue>, depth: usize, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+    match value {
+        Some(value) => value.visit(&mut Inner { visitor, depth }),
+        None => visitor.scalar(FieldValue::Null),
     }
 }
 
@@ -263,7 +248,7 @@ fn too_deep() -> Poison {
     Poison::new(PoisonReason::TooLarge, "with its columns the value nests deeper than 128 levels")
 }
 
-/// Columns by their name, a key's members behind the key's name, and the value's fields: beside the columns, or behind the name
+/// Columns by their name, the members of a key or header behind its name, and the value's fields: beside the columns, or behind the name
 /// they are nested under.
 impl<V: Fields> Fields for WithColumns<V> {
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
@@ -271,12 +256,10 @@ impl<V: Fields> Fields for WithColumns<V> {
         let is = |name: &Option<String>| name.as_ref() == Some(first);
         let layout = &self.layout;
         if is(&layout.key) {
-            return match (&self.key, rest) {
-                (None, []) => Some(FieldValue::Null),
-                (None, _) => None,
-                (Some(key), []) => Some(root(key)),
-                (Some(key), _) => key.field(&behind_first(path)?),
-            };
+            return part_field(self.key.as_ref(), path);
+        }
+        if let Some(index) = layout.named.iter().position(|(name, _)| name == first) {
+            return part_field(self.headers.named.get(index)?.as_ref(), path);
         }
         if is(&layout.nested) {
             return if rest.is_empty() {
@@ -304,9 +287,19 @@ impl<V: Fields> Fields for WithColumns<V> {
     }
 }
 
-/// A key as a whole.
-fn root(key: &AnyValue) -> FieldValue<'_> {
-    match key {
+/// A field of a key or a header, whose column is the first of the path.
+fn part_field<'p>(part: Option<&'p AnyValue>, path: &FieldPath) -> Option<FieldValue<'p>> {
+    match (part, path.segments()) {
+        (None, [_]) => Some(FieldValue::Null),
+        (None, _) => None,
+        (Some(part), [_]) => Some(root(part)),
+        (Some(part), _) => part.field(&behind_first(path)?),
+    }
+}
+
+/// A key or a header as a whole.
+fn root(part: &AnyValue) -> FieldValue<'_> {
+    match part {
         AnyValue::Text(text) => FieldValue::Str(Cow::Borrowed(text)),
         AnyValue::Bytes(bytes) => FieldValue::Bytes(Cow::Borrowed(bytes)),
         AnyValue::Primitive(value) => value.scalar().clone(),

@@ -1,11 +1,13 @@
-use aqueduct_core::{BatchBuilder, Offset, Permit, SkipReason, TimeUnit, Timestamp, TopicPartition};
+use aqueduct_core::{
+    BatchBuilder, Offset, Permit, PoisonReason, SkipReason, TimeUnit, Timestamp, TopicPartition,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 
 use super::*;
 use crate::registry::wire::{write_message_indexes, write_prefix};
-use crate::registry::{FixedSchemas, Reference, RegisteredSchema, SchemaKind};
+use crate::registry::{FixedSchemas, Reference, RegisteredSchema, SchemaKind, SubjectVersion};
 use crate::tests::fingerprint;
 
 const EVERYTHING: &str = r#"syntax = "proto3";
@@ -320,6 +322,26 @@ async fn converted(converter: &Protobuf, value: Option<&[u8]>) -> Result<Convert
     let batch = batch.build(Permit::unlimited());
     converter.prepare(&batch).await.unwrap();
     converter.convert(&batch.get(0).unwrap()).map_err(|poison| poison.to_string())
+}
+
+#[tokio::test]
+async fn values_tell_the_version_of_their_schema() {
+    let text = r#"syntax = "proto3"; message M { int32 a = 1; message N {} }"#;
+    let mut schema = RegisteredSchema::new(1, SchemaKind::Protobuf, text);
+    let at = |subject: &str, version| SubjectVersion { subject: subject.into(), version };
+    schema.versions = vec![at("orders", 3), at("others", 4)];
+    let converter = Protobuf::with_registry(FixedSchemas::new().with_schema(schema));
+    let by_subject = converter.clone().subject("orders");
+    for (converter, version) in [(&by_subject, Some(3)), (&converter, None)] {
+        for indexes in [&[0][..], &[0, 0]] {
+            let mut value = Vec::new();
+            write_prefix(1, &mut value);
+            write_message_indexes(indexes, &mut value);
+            let Ok(Converted::Emit(value)) = converted(converter, Some(&value)).await else { panic!("an M") };
+            assert_eq!(value.schema().unwrap().version(), version);
+        }
+    }
+    assert_ne!(fingerprint(&converter), fingerprint(&by_subject));
 }
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use super::wire::{Framed, KEY_HEADER, VALUE_HEADER, WireError};
 /// whole value is payload, as newer serializers write it.
 ///
 /// A converter for keys has to say so. It is given a record with its key in the value's place
-/// ([`Record::key_as_value`]), but `prepare` is given the batch as it came, and the headers of keys have another name.
+/// ([`Record::key_as_value`]), but `prepare` is given the batch as it came, and the headers of keys have another name. One for
+/// headers says nothing: both are given headers in the value's place ([`Record::header_as_value`], [`Batch::header_as_value`]), and
+/// the id is in front of each.
 ///
 /// ```
 /// use aqueduct_converters::registry::Framing;

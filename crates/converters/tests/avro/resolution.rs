@@ -165,6 +165,33 @@ fn of_branches_with_one_name_the_one_with_the_same_namespace_is_taken() {
 }
 
 #[test]
+fn a_branch_with_the_full_name_is_the_only_one() {
+    let order = |namespace: &str, of: &str| {
+        json!({"type": "record", "name": "Order", "namespace": namespace,
+        "fields": [{"name": "id", "type": of}]})
+    };
+    let writer = order("v2", "string");
+    // Another's Order would take the string, and is another type.
+    let refused = |reader: &Json| reading(&writer, reader).unwrap_err().to_string();
+    for reader in [
+        json!([order("v1", "string"), order("v2", "int")]),
+        json!([order("v2", "int"), order("v1", "bytes")]),
+    ] {
+        let said = refused(&reader);
+        assert!(said.contains("no branch of the reader's union takes v2.Order: field \"id\""), "{said}");
+    }
+    let mut renamed = order("v3", "int");
+    renamed["aliases"] = json!(["v2.Order"]);
+    assert!(refused(&json!([order("v1", "string"), renamed])).contains("field \"id\""));
+    // Without it a name is enough, as before.
+    assert!(reading(&writer, &json!([order("v1", "int"), order("v3", "string")])).is_ok());
+    // The same for enums and fixed.
+    let fixed = |namespace: &str, size: u32| json!({"type": "fixed", "name": "F", "namespace": namespace, "size": size});
+    assert!(reading(&fixed("a", 2), &json!([fixed("b", 2), fixed("a", 3)])).is_err());
+    assert!(reading(&fixed("a", 2), &json!([fixed("b", 3), fixed("c", 2)])).is_ok());
+}
+
+#[test]
 fn a_branch_that_was_refused_once_is_refused_again() {
     let node = |namespace: &str, of: &str| json!({"type": "record", "name": "R", "namespace": namespace, "fields": [{"name": "x", "type": of}]});
     let writer = record(&json!([{"name": "a", "type": node("w", "int")}, {"name": "b", "type": "w.R"}]));

@@ -71,6 +71,8 @@ enum Stopped {
     BatchEnd,
     Cut(CutReason),
     Poisoned(PoisonStage, Poison),
+    /// The next record is the first of its route: the writer has to be told of it.
+    NewRoute,
     /// More poison than the breaker, or the one who cut the segment, let through.
     Tripped(LaneError),
 }
@@ -203,14 +205,17 @@ where
                 return Ok(Flow::Drain);
             }
             let before = index;
-            let stopped = match self.take_in(&batch, &mut index) {
-                // Before anything of the segment is sent anywhere.
-                Stopped::Tripped(error) => return Err(error),
-                stopped => stopped,
+            let stopped = loop {
+                match self.take_in(&batch, &mut index) {
+                    // Before anything of the segment is sent anywhere.
+                    Stopped::Tripped(error) => return Err(error),
+                    Stopped::NewRoute => self.open_route().await?,
+                    stopped => break stopped,
+                }
             };
             self.spill(&batch, (index - before) as u64).await?;
             match stopped {
-                Stopped::BatchEnd | Stopped::Tripped(_) => {}
+                Stopped::BatchEnd | Stopped::NewRoute | Stopped::Tripped(_) => {}
                 Stopped::Cut(reason) => self.cut(reason).await?,
                 Stopped::Poisoned(stage, poison) => {
                     let offset = self.next;
@@ -245,10 +250,15 @@ where
                 }
                 None => open.stats.first_timestamp = record.timestamp(),
             }
-            if open.pinned.is_none() {
-                self.window.pass();
+            let step = Self::step(&self.stages, &self.context, open, &record);
+            match step {
+                // The record comes again.
+                Step::RoutesFull => return Stopped::Cut(CutReason::Routes),
+                Step::NewRoute => return Stopped::NewRoute,
+                _ if open.pinned.is_none() => self.window.pass(),
+                _ => {}
             }
-            match Self::step(&self.stages, &self.context, open, &record) {
+            match step {
                 Step::Stored => {
                     open.stats.rows += 1;
                     open.stats.bytes = open.writer.encoded_bytes();
@@ -258,7 +268,7 @@ where
                     }
                 }
                 Step::Skipped(reason) => open.skips.add(reason),
-                Step::RoutesFull => return Stopped::Cut(CutReason::Routes),
+                Step::RoutesFull | Step::NewRoute => {}
                 Step::Poisoned(stage, poison) => {
                     if let Some(error) = too_much(open, || self.window.poisoned(), offset, (stage, &poison)) {
                         return Stopped::Tripped(error);
@@ -335,6 +345,14 @@ where
                 () = Self::drain_wished(&mut self.wish) => return Ok(Flow::Drain),
                 () = scratch.reserve(need) => return Ok(Flow::Continue),
             }
+        }
+    }
+
+    /// Tells the writer of the route the next record goes to.
+    async fn open_route(&mut self) -> Result<(), LaneError> {
+        match self.open.as_mut() {
+            Some(open) => open.open_route(&self.context).await,
+            None => Ok(()),
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Open<T: Send + 'static> {
     pub(super) opened_at_ms: i64,
     pub(super) stats: SegmentStats,
     pub(super) routes: RouteTable,
+    /// Routes the writer was told of that have no row yet.
+    pub(super) opened: RouteTable,
     pub(super) path: RoutePath,
     pub(super) hash: OffsetsHash,
     pub(super) skips: Skips,
@@ -102,6 +104,7 @@ impl<T: Send + 'static> Open<T> {
             opened_at_ms,
             stats: SegmentStats::opened(from_unix_millis(opened_at_ms)),
             routes: RouteTable::new(),
+            opened: RouteTable::new(),
             path: RoutePath::new(opened_at_ms),
             hash: OffsetsHash::default(),
             skips: Skips::default(),
@@ -111,6 +114,17 @@ impl<T: Send + 'static> Open<T> {
             scratch,
             slot,
         })))
+    }
+
+    /// Tells the writer of the route in `path`, for as long as it takes.
+    pub(super) async fn open_route(&mut self, context: &LaneContext) -> Result<(), LaneError> {
+        persist!(context, self.writer.open_route(&self.path).await)?;
+        if self.opened.len() >= context.capabilities.routes_max {
+            // All of their records were refused. Data decides how many such there are; the writer can be told again.
+            self.opened = RouteTable::new();
+        }
+        self.opened.intern(&self.path);
+        Ok(())
     }
 
     /// Takes rows out again that the sink has refused; in order.

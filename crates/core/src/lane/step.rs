@@ -40,6 +40,8 @@ pub(super) enum Step {
     Skipped(SkipReason),
     /// The segment has no room for another route.
     RoutesFull,
+    /// The writer is to be told of the route first; the record comes again.
+    NewRoute,
     Poisoned(PoisonStage, Poison),
 }
 
@@ -80,6 +82,9 @@ where
         // A pinned segment was cut by its first owner; it has as many routes as it has.
         if known.is_none() && open.pinned.is_none() && open.routes.len() >= context.capabilities.routes_max {
             return Step::RoutesFull;
+        }
+        if known.is_none() && context.capabilities.opens_routes && open.opened.get(&open.path).is_none() {
+            return Step::NewRoute;
         }
         let route = known.unwrap_or_else(|| open.routes.next_id());
         if let Err(poison) = open.writer.append(Envelope { record, route, path: &open.path, value }) {

@@ -18,7 +18,7 @@ use crate::lane::{self, LaneContext, LaneExit, LaneStart, Stages};
 use crate::observe::Totals;
 use crate::partition::Partitioner;
 use crate::rotate::RotationPolicy;
-use crate::sink::{Sink, SinkCapabilities};
+use crate::sink::{PipelinePlan, Sink, SinkCapabilities};
 use crate::source::Source;
 use crate::spool::Disk;
 
@@ -186,6 +186,8 @@ impl<Src, C, P, K> Builder<Src, C, P, K> {
         problems.extend(name_problem(&options.name));
         problems.extend(memory_problem(&options.limits));
         problems.extend(options.poison_breaker.and_then(PoisonBreaker::problem));
+        let plan = PipelinePlan::default().with_segment_interval(options.rotation.interval());
+        problems.extend(sink.plan_problems(&plan));
         if let Some(required) = options.require
             && !guarantee.meets(required)
         {

@@ -50,6 +50,10 @@ impl RotationPolicy for MaxAge {
     fn replay(&self) -> Replay {
         Replay::WallClock
     }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(self.age)
+    }
 }
 
 #[cfg(test)]

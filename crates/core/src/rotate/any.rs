@@ -1,6 +1,6 @@
 //! Several policies at once.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Cut, RotationPolicy, SegmentStats};
 use crate::partition::Replay;
@@ -55,6 +55,10 @@ impl RotationPolicy for Any<Vec<Box<dyn RotationPolicy>>> {
     fn replay(&self) -> Replay {
         self.0.iter().fold(Replay::Deterministic, |all, policy| all.and(policy.replay()))
     }
+
+    fn interval(&self) -> Option<Duration> {
+        self.0.iter().filter_map(RotationPolicy::interval).min()
+    }
 }
 
 fn first_cut(mut cuts: impl Iterator<Item = Cut>) -> Cut {
@@ -97,6 +101,12 @@ macro_rules! any_of_tuple {
             fn replay(&self) -> Replay {
                 let ($($policy,)+) = &self.0;
                 Replay::Deterministic$( .and($policy.replay()) )+
+            }
+
+            #[expect(non_snake_case, reason = "one name for the type and its value")]
+            fn interval(&self) -> Option<Duration> {
+                let ($($policy,)+) = &self.0;
+                [$( $policy.interval() ),+].into_iter().flatten().min()
             }
         }
     };
@@ -150,6 +160,16 @@ mod tests {
         assert_eq!(list.replay(), Replay::WallClock);
         assert_eq!(boxed(Vec::new()).problems().len(), 1);
         assert_eq!(boxed(Vec::new()).after(&full()), Cut::No);
+    }
+
+    #[test]
+    fn the_shortest_clock_is_the_interval() {
+        let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+        assert_eq!(any((MaxRecords(1), MaxAge::minutes(5), RecordTime::minutes(2))).interval(), minutes(4));
+        assert_eq!(any((MaxRecords(1), Idle::minutes(1))).interval(), None, "records keep it open");
+        let list: Vec<Box<dyn RotationPolicy>> =
+            vec![Box::new(MaxBytes::mib(1)), Box::new(MaxAge::minutes(7))];
+        assert_eq!(any(list).interval(), minutes(7));
     }
 
     #[test]

@@ -67,6 +67,12 @@ pub trait RotationPolicy: Send + Sync + std::fmt::Debug + 'static {
     fn replay(&self) -> Replay {
         Replay::Deterministic
     }
+
+    /// After about how long the clock alone ends the segment of a lane that always has records; `None` if the clock alone never
+    /// does. Records and bytes may end it earlier, as often as they come. For [`Sink::plan_problems`](crate::Sink::plan_problems).
+    fn interval(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl RotationPolicy for Box<dyn RotationPolicy> {
@@ -88,6 +94,10 @@ impl RotationPolicy for Box<dyn RotationPolicy> {
 
     fn replay(&self) -> Replay {
         (**self).replay()
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        (**self).interval()
     }
 }
 

@@ -71,6 +71,11 @@ impl RotationPolicy for RecordTime {
     fn replay(&self) -> Replay {
         Replay::WallClock
     }
+
+    /// Records of the present end a segment after one interval, but records may be of any time.
+    fn interval(&self) -> Option<Duration> {
+        Some(self.interval.saturating_mul(2))
+    }
 }
 
 #[cfg(test)]

@@ -125,6 +125,10 @@ impl RotationPolicy for Schedule {
     fn replay(&self) -> Replay {
         Replay::WallClock
     }
+
+    fn interval(&self) -> Option<Duration> {
+        u64::try_from(self.period_ms).ok().map(Duration::from_millis)
+    }
 }
 
 #[cfg(test)]

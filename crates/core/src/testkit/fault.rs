@@ -36,6 +36,8 @@ pub enum Step {
     Check,
     /// [`Sink::begin`](crate::Sink::begin).
     Begin,
+    /// [`SegmentWriter::open_route`](crate::SegmentWriter::open_route).
+    OpenRoute,
     /// [`SegmentWriter::spill`](crate::SegmentWriter::spill).
     Spill,
     /// [`SegmentWriter::stage`](crate::SegmentWriter::stage).
@@ -56,6 +58,7 @@ impl Step {
         match self {
             Self::Check => "check",
             Self::Begin => "begin",
+            Self::OpenRoute => "open_route",
             Self::Spill => "spill",
             Self::Stage => "stage",
             Self::Publish => "publish",

@@ -6,12 +6,15 @@ use super::fault::{Faults, Step};
 use crate::dead_letter::{DeadLetter, DeadLetterSink, Rejected};
 use crate::error::{Poison, StageError};
 use crate::fingerprint::Fingerprint;
+use crate::partition::RoutePath;
 use crate::record::OffsetRange;
-use crate::sink::{Begun, Envelope, Published, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Staged};
+use crate::sink::{
+    Begun, Envelope, PipelinePlan, Published, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Staged,
+};
 
 /// Wraps a [`Sink`] or a [`DeadLetterSink`] and makes its calls fail as [`Faults`] say; otherwise it is the inner one.
 ///
-/// A fault at `begin`, `spill`, `stage`, `publish` and `send` applies to the whole call. To fail *between* the objects
+/// A fault at `begin`, `open_route`, `spill`, `stage`, `publish` and `send` applies to the whole call. To fail *between* the objects
 /// of one publication, script [`MemoryStore::faults`](super::MemoryStore::faults).
 ///
 /// ```
@@ -67,6 +70,10 @@ impl<T: Send + 'static, S: Sink<T>> Sink<T> for Faulty<S> {
     fn fingerprint(&self, parts: &mut Fingerprint) {
         self.inner.fingerprint(parts);
     }
+
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        self.inner.plan_problems(plan)
+    }
 }
 
 struct FaultyWriter<T: Send + 'static> {
@@ -77,6 +84,10 @@ struct FaultyWriter<T: Send + 'static> {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<T: Send + 'static> SegmentWriter<T> for FaultyWriter<T> {
+    async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
+        self.faults.run(Step::OpenRoute, self.inner.open_route(path)).await
+    }
+
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         self.inner.append(envelope)
     }

@@ -14,4 +14,6 @@ mod poison;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod stages;

@@ -13,15 +13,31 @@ pub enum BigQueryConfigError {
     /// A name of a project, dataset or table.
     #[error(transparent)]
     Name(#[from] TableNameError),
-    /// No columns are declared for any table.
-    #[error("no columns are declared: call schema() or schema_of()")]
+    /// A topic's table or a pattern of topics.
+    #[error("{option} {text:?} {problem}")]
+    Topics {
+        /// The option.
+        option: &'static str,
+        /// The topic or the pattern.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No table has columns.
+    #[error("no table has columns: call schema(), schema_of(), columns() or columns_of()")]
     NoSchema,
     /// Columns that cannot be.
     #[error(transparent)]
     Schema(#[from] SchemaProblem),
-    /// One table has two schemas.
-    #[error("schema_of() is called twice for table {table}")]
+    /// One table has its columns from two places.
+    #[error("schema_of() or columns_of() is called twice for table {table}")]
     SchemaTwice {
+        /// The table.
+        table: String,
+    },
+    /// One table has two sets of options.
+    #[error("tables_of() is called twice for table {table}")]
+    TablesTwice {
         /// The table.
         table: String,
     },

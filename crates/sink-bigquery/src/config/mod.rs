@@ -1,24 +1,25 @@
 //! Configuration.
 
+mod columns;
 mod error;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aqueduct_core::TimeUnit;
 
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
-use crate::changes::{ChangePlan, Changes};
+use crate::changes::Changes;
+use crate::columns::{ColumnSources, Columns, Source};
 use crate::credentials::{Credentials, TokenSource};
 use crate::delivery::Delivery;
-use crate::destination::Destinations;
-use crate::name::TableName;
-use crate::row::{MetadataColumns, PlanOptions, RowPlan, UnknownFields};
+use crate::destination::{Destinations, TopicNames, Topics};
+use crate::quota::{CREATES_PER_HOUR, CreateQuota, Expected};
+use crate::row::{MetadataColumns, UnknownFields};
 use crate::schema::TableSchema;
-use crate::sink::{BigQuerySink, Columns, Declared, Options, Parts};
+use crate::sink::{BigQuerySink, Options, Parts};
 use crate::streaming::Appenders;
-use crate::table::{TableOptions, Tables};
+use crate::table::{TableOptions, TableOptionsOf, Tables};
 use crate::transport::{GrpcOptions, GrpcTransport, IN_FLIGHT_MAX, Rest, RestOptions};
 use crate::writer::{ROUTES_MAX, ROW_MAX, name_max};
 
@@ -29,10 +30,14 @@ pub struct BigQuerySinkBuilder {
     project: String,
     dataset: String,
     table: Option<String>,
+    topic_tables: Vec<(String, String)>,
+    topic_patterns: Vec<(String, String)>,
+    topic_names: TopicNames,
     credentials: Credentials,
-    general: Option<TableSchema>,
-    of: Vec<(String, TableSchema)>,
+    general: Option<Columns>,
+    of: Vec<(String, Columns)>,
     tables: TableOptions,
+    tables_of: Vec<(String, TableOptions)>,
     unknown: UnknownFields,
     timestamps: TimeUnit,
     metadata: MetadataColumns,
@@ -41,6 +46,8 @@ pub struct BigQuerySinkBuilder {
     append_bytes: usize,
     in_flight: usize,
     routes_max: Option<usize>,
+    expected: Expected,
+    create_quota: usize,
     connections: usize,
     call_timeout: Duration,
     append_timeout: Duration,
@@ -68,10 +75,14 @@ impl BigQuerySinkBuilder {
             project: String::new(),
             dataset: String::new(),
             table: None,
+            topic_tables: Vec::new(),
+            topic_patterns: Vec::new(),
+            topic_names: TopicNames::default(),
             credentials: Credentials::default(),
             general: None,
             of: Vec::new(),
             tables: TableOptions::default(),
+            tables_of: Vec::new(),
             unknown: UnknownFields::default(),
             timestamps: TimeUnit::Micros,
             metadata: MetadataColumns::default(),
@@ -80,6 +91,8 @@ impl BigQuerySinkBuilder {
             append_bytes: 2 << 20,
             in_flight: 4,
             routes_max: None,
+            expected: Expected { lanes: 1, tables: 1, interval: None },
+            create_quota: CREATES_PER_HOUR,
             connections: 4,
             call_timeout: Duration::from_mins(1),
             append_timeout: Duration::from_mins(2),
@@ -102,33 +115,44 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// The table of all records without a route; without it, each topic has a table that is called like it.
+    /// The table of all records without a route whose topic has none of its own; without it, each topic has a table that is called
+    /// like it.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
+        self
+    }
+
+    /// The table of one topic: `table`, `dataset.table` or `project.dataset.table`. Topics may share one.
+    pub fn topic_table(mut self, topic: impl Into<String>, table: impl Into<String>) -> Self {
+        self.topic_tables.push((topic.into(), table.into()));
+        self
+    }
+
+    /// The table of the topics that `pattern` matches, in the syntax of the [`regex`](https://docs.rs/regex/latest/regex/#syntax)
+    /// crate and from end to end. In `table`, as in [`topic_table`](Self::topic_table), `$name`, `${name}` and `$1` stand for
+    /// what groups have matched and `$$` for a `$`. Patterns are tried in the order they are given in, behind
+    /// [`topic_table`](Self::topic_table) and before [`table`](Self::table).
+    ///
+    /// ```
+    /// # use aqueduct_sink_bigquery::BigQuerySink;
+    /// // logs.web goes to dataset logs, table web; logs.web.front to logs.web_front_x… with an ending of its own.
+    /// let builder = BigQuerySink::builder().topic_pattern(r"logs\.(?<app>.+)", "logs.$app");
+    /// # drop(builder);
+    /// ```
+    pub fn topic_pattern(mut self, pattern: impl Into<String>, table: impl Into<String>) -> Self {
+        self.topic_patterns.push((pattern.into(), table.into()));
+        self
+    }
+
+    /// How topics' names become names of tables; so that no two meet, by default.
+    pub fn topic_names(mut self, names: TopicNames) -> Self {
+        self.topic_names = names;
         self
     }
 
     /// Who we are; [`Credentials::ApplicationDefault`] without it.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = credentials;
-        self
-    }
-
-    /// The columns of every table that has none of its own.
-    pub fn schema(mut self, schema: TableSchema) -> Self {
-        self.general = Some(schema);
-        self
-    }
-
-    /// The columns of one table: `table`, `dataset.table` or `project.dataset.table`.
-    pub fn schema_of(mut self, table: impl Into<String>, schema: TableSchema) -> Self {
-        self.of.push((table.into(), schema));
-        self
-    }
-
-    /// How tables are made and changed.
-    pub fn tables(mut self, options: TableOptions) -> Self {
-        self.tables = options;
         self
     }
 
@@ -157,8 +181,8 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`] and
-    /// [a primary key](TableOptions::primary_key).
+    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`], [a primary key](TableOptions::primary_key)
+    /// and declared columns.
     pub fn changes(mut self, changes: Changes) -> Self {
         self.changes = Some(changes);
         self
@@ -186,6 +210,35 @@ impl BigQuerySinkBuilder {
     /// With [`Delivery::AtLeastOnce`] nothing is named: 100 by default, 1,000 at most.
     pub fn routes_max(mut self, routes: usize) -> Self {
         self.routes_max = Some(routes);
+        self
+    }
+
+    /// How many partitions all processes of the pipeline read together; 1 by default. With
+    /// [`expected_tables`](Self::expected_tables) and the rotation it says how many write streams an hour takes, and a pipeline that
+    /// would take more than half of [`create_quota`](Self::create_quota) is not built.
+    pub fn expected_lanes(mut self, lanes: usize) -> Self {
+        self.expected.lanes = lanes;
+        self
+    }
+
+    /// How many tables the rows of one segment go to, mostly; 1 by default, [`routes_max`](Self::routes_max) at most.
+    pub fn expected_tables(mut self, tables: usize) -> Self {
+        self.expected.tables = tables;
+        self
+    }
+
+    /// How long the segments of a lane live, on average and at the least, whatever ends them. Without it the rotation's clock counts,
+    /// and a rotation by records or bytes alone is not looked at before it runs: only the pipeline's traffic would tell.
+    pub fn expected_segment_interval(mut self, interval: Duration) -> Self {
+        self.expected.interval = Some(interval);
+        self
+    }
+
+    /// How many write streams may be created in an hour, 10,000 by default
+    /// (<https://cloud.google.com/bigquery/quotas#createwritestream>). Where other processes create them in the same project and region,
+    /// what they leave: a lane of this one waits before it creates one too many.
+    pub fn create_quota(mut self, streams_per_hour: usize) -> Self {
+        self.create_quota = streams_per_hour;
         self
     }
 
@@ -238,15 +291,21 @@ impl BigQuerySinkBuilder {
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub async fn build(self) -> Result<BigQuerySink, BigQueryConfigErrors> {
+    pub async fn build(mut self) -> Result<BigQuerySink, BigQueryConfigErrors> {
+        if self.changes.is_some() {
+            self.tables.demand_key();
+            self.tables_of.iter_mut().for_each(|(_, options)| options.demand_key());
+        }
         let mut problems = self.problems();
         let destinations = Destinations {
             project: self.project.clone(),
             dataset: self.dataset.clone(),
             table: self.table.clone(),
+            topics: self.topics(&mut problems),
         };
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
-        let columns = self.columns(&destinations, &mut problems);
+        let tables_of = self.options_of_tables(&destinations, &mut problems);
+        let columns = self.sources(&destinations, &tables_of, &mut problems);
         let tokens = match self.credentials.open().await {
             Ok(tokens) => Some(tokens),
             Err(error) => {
@@ -257,13 +316,21 @@ impl BigQuerySinkBuilder {
         let (Some(tokens), true) = (tokens, problems.is_empty()) else {
             return Err(BigQueryConfigErrors(problems));
         };
-        self.connect(destinations, columns, tokens.into())
+        let evolves = |source: &Source| matches!(source, Source::FromValues(_));
+        let tables = TableOptionsOf {
+            general: self.tables.clone(),
+            of: tables_of,
+            evolves: columns.general.as_ref().is_some_and(evolves),
+            evolves_of: columns.of.iter().map(|(table, source)| (table.clone(), evolves(source))).collect(),
+        };
+        self.connect(destinations, columns, tables, tokens.into())
     }
 
     fn connect(
-        mut self,
+        self,
         destinations: Destinations,
-        columns: Columns,
+        columns: ColumnSources,
+        tables: TableOptionsOf,
         tokens: Arc<dyn TokenSource>,
     ) -> Result<BigQuerySink, BigQueryConfigErrors> {
         let client = |problem: String| BigQueryConfigErrors(vec![BigQueryConfigError::Client { problem }]);
@@ -278,16 +345,14 @@ impl BigQuerySinkBuilder {
         let endpoint = self.rest_endpoint.trim_end_matches('/').to_owned();
         let rest = Rest::new(RestOptions { endpoint, timeout: self.call_timeout }, tokens);
         let rest = rest.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
-        if self.changes.is_some() {
-            self.tables.demand_key();
-        }
         let routes_max = self.routes_most();
         Ok(BigQuerySink::new(Parts {
             transport: Arc::new(transport),
             appenders: Appenders::default(),
-            tables: Tables::new(rest, self.tables),
+            tables: Tables::new(rest, tables),
             destinations,
             columns,
+            quota: CreateQuota::new(self.create_quota),
             options: Options {
                 delivery: self.delivery,
                 changes: self.changes,
@@ -296,6 +361,7 @@ impl BigQuerySinkBuilder {
                 in_flight: self.in_flight,
                 connections: self.connections,
                 routes_max,
+                expected: self.expected,
                 rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
                 metadata: self.metadata,
                 query_project: self.query_project.unwrap_or(self.project),
@@ -303,52 +369,20 @@ impl BigQuerySinkBuilder {
         }))
     }
 
-    fn columns(&self, destinations: &Destinations, problems: &mut Vec<BigQueryConfigError>) -> Columns {
-        let mut declare = |schema: &TableSchema| {
-            problems.extend(schema.problems().into_iter().map(BigQueryConfigError::Schema));
-            problems.extend(self.tables.problems(schema).into_iter().map(BigQueryConfigError::Tables));
-            for ours in self.metadata.fields() {
-                if schema.fields().iter().any(|field| field.name.eq_ignore_ascii_case(&ours.name)) {
-                    problems.push(BigQueryConfigError::MetadataColumn {
-                        name: ours.name,
-                        problem: "is declared as well",
-                    });
-                }
-            }
-            let options = PlanOptions {
-                unknown: self.unknown,
-                timestamps: self.timestamps,
-                metadata: self.metadata.clone(),
-            };
-            let Some(changes) = &self.changes else {
-                let plan = Arc::new(RowPlan::new(schema, options));
-                return Declared { schema: schema.clone(), plan, changes: None };
-            };
-            let (values, table) =
-                (Changes::of_values(schema, self.tables.key()), Changes::of_table(schema, self.tables.key()));
-            let plan = Arc::new(RowPlan::new(&values, options.clone()));
-            let changes = ChangePlan::new(changes, RowPlan::new(&table, options));
-            Declared { schema: table, plan, changes: Some(Arc::new(changes)) }
+    fn topics(&self, problems: &mut Vec<BigQueryConfigError>) -> Topics {
+        let mut topics = Topics::named_by(self.topic_names);
+        let mut note = |option, text: &str, problem| {
+            problems.push(BigQueryConfigError::Topics { option, text: text.to_owned(), problem });
         };
-        let general = self.general.as_ref().map(&mut declare);
-        let declared: Vec<_> = self.of.iter().map(|(table, schema)| (table, declare(schema))).collect();
-        let mut of: HashMap<TableName, Declared> = HashMap::new();
-        for (table, declared) in declared {
-            match destinations.of_route(table) {
-                Ok(name) if of.contains_key(&name) => {
-                    problems.push(BigQueryConfigError::SchemaTwice { table: name.to_string() });
-                }
-                Ok(name) => {
-                    of.insert(name, declared);
-                }
-                // A project or dataset that is wrong is named once.
-                Err(error) if destinations.problems().is_empty() => {
-                    problems.push(BigQueryConfigError::Name(error));
-                }
-                Err(_) => {}
+        for (topic, table) in &self.topic_tables {
+            topics.add(topic, table).unwrap_or_else(|problem| note("topic_table", topic, problem));
+        }
+        for (pattern, table) in &self.topic_patterns {
+            for problem in topics.add_pattern(pattern, table).err().into_iter().flatten() {
+                note("topic_pattern", pattern, problem);
             }
         }
-        Columns { general, of }
+        topics
     }
 
     fn routes_most(&self) -> usize {
@@ -371,12 +405,20 @@ impl BigQuerySinkBuilder {
                 "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
             );
         }
-        if self.tables.key().is_empty() {
-            return Some("needs a primary key: TableOptions::primary_key() names it");
+        let tables = std::iter::once(&self.tables).chain(self.tables_of.iter().map(|(_, options)| options));
+        if tables.into_iter().any(|options| options.key().is_empty()) {
+            return Some("needs a primary key for every table: TableOptions::primary_key() names it");
         }
-        let columns = self.general.iter().chain(self.of.iter().map(|(_, schema)| schema));
-        let most = columns.map(|schema| schema.fields().len() + self.metadata.fields().len()).max();
-        (most > Some(Changes::COLUMNS_MAX)).then_some("takes tables of at most 2,000 columns")
+        for columns in self.general.iter().chain(self.of.iter().map(|(_, columns)| columns)) {
+            // A deletion has no value, and so brings no schema.
+            let Columns::Declared(schema) = columns else {
+                return Some("needs columns that are declared: schema() or schema_of()");
+            };
+            if schema.fields().len() + self.metadata.fields().len() > Changes::COLUMNS_MAX {
+                return Some("takes tables of at most 2,000 columns");
+            }
+        }
+        None
     }
 
     fn problems(&self) -> Vec<BigQueryConfigError> {
@@ -391,6 +433,9 @@ impl BigQuerySinkBuilder {
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
             ("routes_max", self.routes_most(), 1, self.routes_limit()),
             ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
+            ("expected_lanes", self.expected.lanes, 1, usize::MAX),
+            ("expected_tables", self.expected.tables, 1, self.routes_most().max(1)),
+            ("create_quota", self.create_quota, 1, usize::MAX),
         ];
         for (option, value, min, max) in ranges {
             if !(min..=max).contains(&value) {

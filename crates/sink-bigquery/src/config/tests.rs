@@ -1,4 +1,5 @@
 use super::*;
+use crate::KeyAs;
 use crate::schema::{Field, FieldType};
 
 fn schema() -> TableSchema {
@@ -19,13 +20,16 @@ async fn every_problem_is_named_at_once() {
         .in_flight(IN_FLIGHT_MAX + 1)
         .routes_max(ROUTES_MAX + 1)
         .connections(BigQuerySinkBuilder::CONNECTIONS_MAX + 1)
+        .expected_lanes(0)
+        .expected_tables(99)
+        .create_quota(0)
         .call_timeout(Duration::ZERO)
         .rest_endpoint("http://localhost:1")
         .grpc_endpoint("localhost")
         .build()
         .await;
     let BigQueryConfigErrors(problems) = built.unwrap_err();
-    assert_eq!(problems.len(), 11, "{}", BigQueryConfigErrors(problems));
+    assert_eq!(problems.len(), 14, "{}", BigQueryConfigErrors(problems));
     let twice = sound()
         .schema_of("t", schema())
         .schema_of("p.d.t", schema())
@@ -33,6 +37,14 @@ async fn every_problem_is_named_at_once() {
         .build()
         .await;
     assert_eq!(twice.unwrap_err().0.len(), 2);
+    let topics = sound()
+        .topic_table("a", "a/b")
+        .topic_table("a", "t")
+        .topic_pattern("(", "$")
+        .topic_pattern("a(.)", "$2.${b}")
+        .build()
+        .await;
+    assert_eq!(topics.unwrap_err().0.len(), 6);
     let nothing =
         BigQuerySink::builder().project("p").dataset("d").credentials(Credentials::Anonymous).build().await;
     assert_eq!(nothing.unwrap_err().0, [BigQueryConfigError::NoSchema]);
@@ -67,22 +79,31 @@ async fn what_decides_rows_is_in_the_fingerprint_and_nothing_else_is() {
         fingerprint_of(|parts| Sink::<aqueduct_converters::JsonValue>::fingerprint(&sink, parts))
     }
     let typed = TableSchema::new([Field::nullable("a", FieldType::Int64)]);
-    let columns = MetadataColumns { offset: "_o".into(), ..MetadataColumns::default() };
     let keyed = TableOptions::new().primary_key(["a"]);
     let changing = sound().delivery(Delivery::AtLeastOnce).tables(keyed).changes(Changes::new());
+    let columns = MetadataColumns::default;
     check_fingerprints_differ([
         ("plain", of(sound()).await),
         ("project", of(sound().project("q")).await),
         ("dataset", of(sound().dataset("e")).await),
         ("table", of(sound().table("t")).await),
+        ("topic_table", of(sound().topic_table("a", "t")).await),
+        ("topic_table of another topic", of(sound().topic_table("b", "t")).await),
+        ("topic_pattern", of(sound().topic_pattern("a", "t")).await),
+        ("topic_pattern to another table", of(sound().topic_pattern("a", "u")).await),
+        ("topic_names", of(sound().topic_names(TopicNames::Connect)).await),
         ("columns", of(sound().schema(typed.clone())).await),
         ("columns of a table", of(sound().schema_of("t", typed)).await),
         ("unknown fields", of(sound().unknown_fields(UnknownFields::Refuse)).await),
         ("timestamps", of(sound().timestamps(TimeUnit::Millis)).await),
-        ("metadata", of(sound().metadata_columns(columns)).await),
         ("delivery", of(sound().delivery(Delivery::AtLeastOnce)).await),
         ("changes", of(changing.clone()).await),
         ("epoch", of(changing.changes(Changes::new().epoch(1))).await),
+        ("metadata", of(sound().metadata_columns(columns().named("_t", "_p", "_o"))).await),
+        ("timestamp", of(sound().metadata_columns(columns().with_timestamp("_at"))).await),
+        ("key", of(sound().metadata_columns(columns().with_key("_k", KeyAs::Bytes))).await),
+        ("key as text", of(sound().metadata_columns(columns().with_key("_k", KeyAs::Text))).await),
+        ("load time", of(sound().metadata_columns(columns().with_load_time("_at"))).await),
     ]);
     let described = TableSchema::new([Field::nullable("a", FieldType::String).with_description("an a")]);
     let same = of(sound().schema(described).append_bytes(1).in_flight(1).routes_max(1)).await;

@@ -2,18 +2,11 @@
 
 use aqueduct_core::{Composite, FieldValue, JsonText, Poison, PoisonReason, StructuredValue, ValueVisitor};
 
-use super::plan::{FieldPlan, Kind, MessagePlan, RowPlan, UnknownFields};
+use super::metadata::Identity;
+use super::plan::{FieldPlan, MessagePlan, RowPlan, UnknownFields};
 use super::scalar::put_scalar;
-use super::wire::{begin_delimited, end_delimited, put_bytes, put_int};
-use crate::schema::Mode;
-
-/// Which record a row is of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Identity<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-}
+use super::wire::{begin_delimited, end_delimited};
+use crate::schema::{FieldType, Mode};
 
 /// What encoding a row needs and the next row can use again.
 #[derive(Debug, Default)]
@@ -71,18 +64,11 @@ impl RowPlan {
         let result = visited.and_then(|()| {
             if done { Ok(()) } else { Err(Poison::new(PoisonReason::Malformed, "the value is no object")) }
         });
+        let result = result.and_then(|()| self.metadata.put(&identity, out));
         if result.is_err() {
             out.truncate(start);
-            return result;
         }
-        let [topic, partition, offset] = self.metadata;
-        topic.put(out);
-        put_bytes(out, identity.topic.as_bytes());
-        partition.put(out);
-        put_int(out, i64::from(identity.partition));
-        offset.put(out);
-        put_int(out, identity.offset);
-        Ok(())
+        result
     }
 }
 
@@ -249,6 +235,28 @@ impl<'p> Encoder<'p, '_, '_> {
         Ok(())
     }
 
+    /// The place of the inner list's elements, if the field's message is there to hold a list in a list.
+    fn element(&self, field: &FieldPlan) -> Option<usize> {
+        // A message that is none has the place of the row itself.
+        self.plan.messages.get(field.message).filter(|_| field.message > 0)?.element
+    }
+
+    /// One element of a list that is a list or a map itself: BigQuery has no lists of lists, so a record around each. Answers the
+    /// place of its elements.
+    fn begin_inner(&mut self, field: &FieldPlan) -> usize {
+        let place = self.element(field).unwrap_or_default();
+        if let Target::Row(out) = &mut self.target {
+            field.tag.put(out);
+        }
+        self.open(field.message);
+        if let Some(frame) = self.workspace.frames.last_mut() {
+            // It ends with its only value, as an entry does.
+            frame.entry = true;
+            frame.next = Next::Field(place);
+        }
+        place
+    }
+
     fn put(&mut self, value: &FieldValue<'_>) -> Result<(), Poison> {
         let Some((field, place)) = self.field() else {
             self.value_done();
@@ -266,8 +274,8 @@ impl<'p> Encoder<'p, '_, '_> {
         } else if let Target::Row(out) = &mut self.target {
             let put = put_scalar(field, value, self.plan.options.timestamps, out);
             if let Err(problem) = put {
-                let reason = match (field.kind, problem) {
-                    (Kind::Timestamp | Kind::Date | Kind::Time | Kind::DateTime, _) => {
+                let reason = match &field.kind {
+                    FieldType::Timestamp | FieldType::Date | FieldType::Time | FieldType::DateTime => {
                         PoisonReason::InvalidTimestamp
                     }
                     _ => PoisonReason::InvalidField,
@@ -328,7 +336,13 @@ impl ValueVisitor for Encoder<'_, '_, '_> {
                     frame.list = true;
                 }
             }
-            _ if field.kind == Kind::Json && !repeated => self.begin_json(field, composite)?,
+            _ if matches!(field.kind, FieldType::Json) && !repeated => self.begin_json(field, composite)?,
+            Composite::List if in_list && self.element(field).is_some() => {
+                self.begin_inner(field);
+                if let Some(frame) = self.workspace.frames.last_mut() {
+                    frame.list = true;
+                }
+            }
             Composite::List => return Err(self.invalid("is a list, and its column holds one value")),
             Composite::Map
                 if repeated && self.plan.messages.get(field.message).is_some_and(|m| m.entry.is_some()) =>
@@ -337,7 +351,13 @@ impl ValueVisitor for Encoder<'_, '_, '_> {
                     frame.next = Next::Map(place);
                 }
             }
-            Composite::Struct | Composite::Map if field.kind == Kind::Message && !repeated => {
+            Composite::Map if in_list && self.element(field).is_some() => {
+                let place = self.begin_inner(field);
+                if let Some(frame) = self.workspace.frames.last_mut() {
+                    frame.next = Next::Map(place);
+                }
+            }
+            Composite::Struct | Composite::Map if field.kind.is_message() && !repeated => {
                 if let Target::Row(out) = &mut self.target {
                     field.tag.put(out);
                 }
@@ -371,6 +391,9 @@ impl ValueVisitor for Encoder<'_, '_, '_> {
             }
             (None, UnknownFields::Refuse) => {
                 frame.next = Next::Nothing;
+                if self.plan.messages.get(frame.message).is_some_and(|message| message.is_empty(name)) {
+                    return Ok(());
+                }
                 let shown: String = name.chars().take(64).collect();
                 let within = self.workspace.frames.len() - 1;
                 let detail =

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! plan.rs      columns → messages, numbers, limits; compiled once
+//! metadata.rs  which record a row is of
 //! encode.rs    events → where each value goes: nesting, names, what is missing or there twice
 //! scalar.rs    one value → the bytes of its column; decimal.rs, calendar.rs read texts
 //! wire.rs      protobuf
@@ -13,12 +14,15 @@
 mod calendar;
 mod decimal;
 mod encode;
+mod metadata;
 mod plan;
 mod scalar;
 mod wire;
 
-pub(crate) use encode::{Identity, Workspace};
-pub use plan::{MetadataColumns, UnknownFields};
+pub(crate) use encode::Workspace;
+pub(crate) use metadata::Identity;
+pub use metadata::{KeyAs, MetadataColumns};
+pub use plan::UnknownFields;
 pub(crate) use plan::{PlanOptions, RowPlan};
 pub(crate) use wire::{Tag, WireType, begin_delimited, end_delimited, put_bytes};
 

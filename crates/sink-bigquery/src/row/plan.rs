@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use aqueduct_core::TimeUnit;
-use prost_types::DescriptorProto;
 
+use super::metadata::{MetadataColumns, MetadataPlan};
 use super::wire::{Tag, WireType};
-use crate::schema::{Field, FieldType, Mode, TableSchema, descriptor, range_fields};
+use crate::schema::{Field, FieldType, Mode, TableSchema, range_fields};
 
 /// What becomes of fields that a value has and the table does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,42 +17,6 @@ pub enum UnknownFields {
     Ignore,
     /// The record is a letter.
     Refuse,
-}
-
-/// The columns that say which record a row is of.
-///
-/// They are what recovery asks for when a stream is gone, what an audit counts, and what a query finds a duplicate by. They
-/// are nullable, so a table that exists can be given them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetadataColumns {
-    /// A `STRING`.
-    pub topic: String,
-    /// An `INTEGER`.
-    pub partition: String,
-    /// An `INTEGER`.
-    pub offset: String,
-}
-
-impl Default for MetadataColumns {
-    /// `_kafka_topic`, `_kafka_partition`, `_kafka_offset`.
-    fn default() -> Self {
-        Self {
-            topic: "_kafka_topic".to_owned(),
-            partition: "_kafka_partition".to_owned(),
-            offset: "_kafka_offset".to_owned(),
-        }
-    }
-}
-
-impl MetadataColumns {
-    /// As columns of a table.
-    pub(crate) fn fields(&self) -> [Field; 3] {
-        [
-            Field::nullable(self.topic.as_str(), FieldType::String),
-            Field::nullable(self.partition.as_str(), FieldType::Int64),
-            Field::nullable(self.offset.as_str(), FieldType::Int64),
-        ]
-    }
 }
 
 /// What decides how values become rows beside the columns.
@@ -70,9 +34,8 @@ pub(crate) struct RowPlan {
     pub(super) options: PlanOptions,
     /// The row itself is the first.
     pub(super) messages: Vec<MessagePlan>,
-    /// Topic, partition, offset.
-    pub(super) metadata: [Tag; 3],
-    descriptor: DescriptorProto,
+    pub(super) metadata: MetadataPlan,
+    columns: Vec<Field>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,15 +43,21 @@ pub(super) struct MessagePlan {
     pub(super) fields: Vec<FieldPlan>,
     /// By names in lower case.
     by_name: HashMap<Box<str>, usize>,
+    /// Fields that are known and of which nothing is stored, as there is nothing in them.
+    empty: Vec<Box<str>>,
     /// The places of `key` and `value`, if these are all it has: what a map is written to.
     pub(super) entry: Option<(usize, usize)>,
+    /// The place of `element`, if that is all it has and is REPEATED: what a list in a list is written to.
+    pub(super) element: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct FieldPlan {
+    /// As values have it.
     pub(super) name: Box<str>,
     pub(super) tag: Tag,
-    pub(super) kind: Kind,
+    /// Without its parts.
+    pub(super) kind: FieldType,
     pub(super) mode: Mode,
     /// The message of a record or a range.
     pub(super) message: usize,
@@ -97,117 +66,69 @@ pub(super) struct FieldPlan {
     pub(super) digits: (u64, u64),
 }
 
-/// [`FieldType`] without what it is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    String,
-    Bytes,
-    Int64,
-    Float64,
-    Bool,
-    Timestamp,
-    Date,
-    Time,
-    DateTime,
-    Numeric,
-    BigNumeric,
-    Json,
-    Geography,
-    Interval,
-    Message,
-}
-
-impl Kind {
-    fn of(kind: &FieldType) -> Self {
-        match kind {
-            FieldType::String => Self::String,
-            FieldType::Bytes => Self::Bytes,
-            FieldType::Int64 => Self::Int64,
-            FieldType::Float64 => Self::Float64,
-            FieldType::Bool => Self::Bool,
-            FieldType::Timestamp => Self::Timestamp,
-            FieldType::Date => Self::Date,
-            FieldType::Time => Self::Time,
-            FieldType::DateTime => Self::DateTime,
-            FieldType::Numeric => Self::Numeric,
-            FieldType::BigNumeric => Self::BigNumeric,
-            FieldType::Json => Self::Json,
-            FieldType::Geography => Self::Geography,
-            FieldType::Interval => Self::Interval,
-            FieldType::Range(_) | FieldType::Record(_) => Self::Message,
-        }
-    }
-
-    fn wire(self) -> WireType {
-        match self {
-            Self::Int64 | Self::Bool | Self::Timestamp | Self::Date => WireType::Varint,
-            Self::Float64 => WireType::Fixed64,
-            _ => WireType::Delimited,
-        }
-    }
-
-    /// In messages to people.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::String => "STRING",
-            Self::Bytes => "BYTES",
-            Self::Int64 => "INTEGER",
-            Self::Float64 => "FLOAT",
-            Self::Bool => "BOOLEAN",
-            Self::Timestamp => "TIMESTAMP",
-            Self::Date => "DATE",
-            Self::Time => "TIME",
-            Self::DateTime => "DATETIME",
-            Self::Numeric => "NUMERIC",
-            Self::BigNumeric => "BIGNUMERIC",
-            Self::Json => "JSON",
-            Self::Geography => "GEOGRAPHY",
-            Self::Interval => "INTERVAL",
-            Self::Message => "RECORD",
-        }
-    }
-}
-
 impl RowPlan {
     /// Compiles columns that have no [problems](TableSchema::problems).
     pub(crate) fn new(schema: &TableSchema, options: PlanOptions) -> Self {
+        let behind = schema.fields.len();
+        Self::of(schema.fields.clone(), behind, options)
+    }
+
+    /// Compiles columns, with ours beside them: their numbers come behind so many.
+    pub(crate) fn of(mut columns: Vec<Field>, behind: usize, options: PlanOptions) -> Self {
         let mut messages = Vec::new();
-        add_message(&schema.fields, &mut messages);
-        let mut fields = schema.fields.clone();
-        let first = u32::try_from(fields.len()).unwrap_or(u32::MAX - 3) + 1;
-        let wires = [WireType::Delimited, WireType::Varint, WireType::Varint];
-        let mut metadata = [Tag::new(1, WireType::Varint); 3];
-        for ((number, wire), tag) in (first..).zip(wires).zip(&mut metadata) {
-            *tag = Tag::new(number, wire);
-        }
-        fields.extend(options.metadata.fields());
-        let descriptor = descriptor("Row", &fields);
-        Self { options, messages, metadata, descriptor }
+        add_message(&columns, &mut messages);
+        let metadata = MetadataPlan::new(&options.metadata, behind);
+        let first = u32::try_from(behind).unwrap_or(u32::MAX / 2) + 1;
+        let ours = (first..).zip(options.metadata.fields());
+        columns.extend(ours.map(|(number, field)| Field { number, ..field }));
+        Self { options, messages, metadata, columns }
+    }
+
+    /// The columns of rows, ours included; empty records among them are none.
+    pub(crate) fn columns(&self) -> &[Field] {
+        &self.columns
     }
 
     /// The protobuf type of the rows.
-    pub(crate) fn descriptor(&self) -> &DescriptorProto {
-        &self.descriptor
+    #[cfg(test)]
+    pub(crate) fn descriptor(&self) -> prost_types::DescriptorProto {
+        crate::schema::descriptor("Row", &self.columns)
     }
 }
 
 /// Adds a message and those inside of it; answers its place.
 fn add_message(fields: &[Field], messages: &mut Vec<MessagePlan>) -> usize {
     let place = messages.len();
-    messages.push(MessagePlan { fields: Vec::new(), by_name: HashMap::new(), entry: None });
+    messages.push(MessagePlan {
+        fields: Vec::new(),
+        by_name: HashMap::new(),
+        empty: Vec::new(),
+        entry: None,
+        element: None,
+    });
     let mut plans = Vec::with_capacity(fields.len());
+    let mut by_name = HashMap::with_capacity(fields.len());
+    let mut empty = Vec::new();
     for (number, field) in (1..).zip(fields) {
-        let kind = Kind::of(&field.kind);
+        let name = field.source.as_deref().unwrap_or(&field.name);
+        if field.is_empty() {
+            empty.push(name.into());
+            continue;
+        }
         let message = match &field.kind {
             FieldType::Record(fields) => add_message(fields, messages),
             FieldType::Range(of) => add_message(&range_fields(of.element()), messages),
             _ => 0,
         };
-        let digits = crate::schema::numeric_limits(&field.kind).unwrap_or_default();
+        let digits = field.kind.digits().unwrap_or_default();
+        by_name.insert(field.name.to_ascii_lowercase().into(), plans.len());
+        if field.source.is_some() {
+            by_name.insert(name.to_ascii_lowercase().into(), plans.len());
+        }
         plans.push(FieldPlan {
-            name: field.name.as_str().into(),
-            tag: Tag::new(number, kind.wire()),
-            kind,
+            name: name.into(),
+            tag: Tag::new(if field.number > 0 { field.number } else { number }, WireType::of(&field.kind)),
+            kind: field.kind.bare(),
             mode: field.mode,
             message,
             max_length: field.max_length,
@@ -217,14 +138,14 @@ fn add_message(fields: &[Field], messages: &mut Vec<MessagePlan>) -> usize {
         });
     }
     if let Some(message) = messages.get_mut(place) {
-        let names = plans.iter().enumerate();
-        message.by_name =
-            names.map(|(place, field)| (field.name.to_ascii_lowercase().into(), place)).collect();
-        message.entry = match (message.by_name.get("key"), message.by_name.get("value")) {
+        message.entry = match (by_name.get("key"), by_name.get("value")) {
             (Some(key), Some(value)) if plans.len() == 2 => Some((*key, *value)),
             _ => None,
         };
-        message.fields = plans;
+        let only = if plans.len() == 1 { by_name.get("element") } else { None };
+        message.element =
+            only.copied().filter(|place| plans.get(*place).is_some_and(|field| field.mode == Mode::Repeated));
+        (message.fields, message.by_name, message.empty) = (plans, by_name, empty);
     }
     place
 }
@@ -243,5 +164,10 @@ impl MessagePlan {
             return None;
         }
         self.by_name.get(name.to_ascii_lowercase().as_str()).copied()
+    }
+
+    /// Whether the field is known, and nothing of it stored.
+    pub(super) fn is_empty(&self, name: &str) -> bool {
+        self.empty.iter().any(|empty| **empty == *name)
     }
 }

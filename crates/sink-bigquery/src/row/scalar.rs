@@ -17,20 +17,22 @@
 
 use std::borrow::Cow;
 
-use aqueduct_core::{FieldValue, JsonText, TimeUnit, ValueVisitor as _};
+use aqueduct_core::{Decimal, FieldValue, JsonText, TimeUnit, ValueVisitor as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::calendar;
 use super::decimal::Plain;
-use super::plan::{FieldPlan, Kind};
+use super::plan::FieldPlan;
 use super::wire::{begin_delimited, end_delimited, put_bytes, put_int};
+use crate::schema::FieldType;
 
 /// Why a value cannot stand in its column.
 pub(super) type Problem = &'static str;
 
 const NOT_WHOLE: Problem = "is no whole number of 64 bits";
 const NOT_OF_TYPE: Problem = "is of another kind than its column";
+const TOO_MANY_DIGITS: Problem = "is no decimal number, or has more digits than its column";
 const OUTSIDE: Problem = "is outside of BigQuery's calendar";
 
 /// Appends the field's tag and `value`, which is not null. On an error, `out` may hold a part.
@@ -41,26 +43,26 @@ pub(super) fn put_scalar(
     out: &mut Vec<u8>,
 ) -> Result<(), Problem> {
     field.tag.put(out);
-    match field.kind {
-        Kind::Int64 => put_int(out, whole(value)?),
-        Kind::Bool => out.push(u8::from(truth(value)?)),
-        Kind::Float64 => out.extend_from_slice(&float(value)?.to_le_bytes()),
-        Kind::Timestamp => put_int(out, timestamp(value, timestamps)?),
-        Kind::Date => put_int(out, date(value)?),
-        Kind::Message => return Err("is no object, and its column is a RECORD"),
-        Kind::Bytes => {
+    match &field.kind {
+        FieldType::Int64 => put_int(out, whole(value)?),
+        FieldType::Bool => out.push(u8::from(truth(value)?)),
+        FieldType::Float64 => out.extend_from_slice(&float(value)?.to_le_bytes()),
+        FieldType::Timestamp => put_int(out, timestamp(value, timestamps)?),
+        FieldType::Date => put_int(out, date(value)?),
+        FieldType::Range(_) | FieldType::Record(_) => return Err("is no object, and its column is a RECORD"),
+        FieldType::Bytes => {
             let bytes = bytes(value)?;
             within(field, bytes.len())?;
             put_bytes(out, &bytes);
         }
-        Kind::String | Kind::Geography => match value {
+        FieldType::String | FieldType::Geography => match value {
             FieldValue::Str(text) => {
                 if field.max_length.is_some() {
                     within(field, text.chars().count())?;
                 }
                 put_bytes(out, text.as_bytes());
             }
-            _ if field.kind == Kind::Geography => return Err(NOT_OF_TYPE),
+            _ if matches!(field.kind, FieldType::Geography) => return Err(NOT_OF_TYPE),
             other => {
                 let start = begin_delimited(out);
                 put_text(other, out)?;
@@ -68,12 +70,16 @@ pub(super) fn put_scalar(
                 end_delimited(out, start);
             }
         },
-        Kind::Json => {
+        FieldType::Json => {
             let start = begin_delimited(out);
             JsonText::new(out).scalar(value.clone()).map_err(|_| OUTSIDE)?;
             end_delimited(out, start);
         }
-        Kind::Time | Kind::DateTime | Kind::Numeric | Kind::BigNumeric | Kind::Interval => {
+        FieldType::Time
+        | FieldType::DateTime
+        | FieldType::Numeric
+        | FieldType::BigNumeric
+        | FieldType::Interval => {
             let start = begin_delimited(out);
             put_literal(field, value, out)?;
             end_delimited(out, start);
@@ -90,27 +96,27 @@ fn within(field: &FieldPlan, length: usize) -> Result<(), Problem> {
 }
 
 fn put_literal(field: &FieldPlan, value: &FieldValue<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
-    match (field.kind, value) {
-        (Kind::Time, FieldValue::Time { count, unit }) => calendar::in_micros(*count, *unit)
+    match (&field.kind, value) {
+        (FieldType::Time, FieldValue::Time { count, unit }) => calendar::in_micros(*count, *unit)
             .and_then(|micros| calendar::put_time(out, micros))
             .ok_or(OUTSIDE),
-        (Kind::Time, FieldValue::Str(text)) => {
+        (FieldType::Time, FieldValue::Str(text)) => {
             let micros = calendar::parse_time(text).ok_or("is no time like 07:30:00.25")?;
             calendar::put_time(out, micros).ok_or(OUTSIDE)
         }
-        (Kind::DateTime, FieldValue::Timestamp { count, unit, .. }) => {
+        (FieldType::DateTime, FieldValue::Timestamp { count, unit, .. }) => {
             calendar::in_micros(*count, *unit).and_then(|at| calendar::put_datetime(out, at)).ok_or(OUTSIDE)
         }
-        (Kind::DateTime, FieldValue::Str(text)) => {
+        (FieldType::DateTime, FieldValue::Str(text)) => {
             let at = calendar::parse_datetime(text)
                 .ok_or("is no date and time like 2021-06-28T07:30:00 without a zone")?;
             calendar::put_datetime(out, at).ok_or(OUTSIDE)
         }
-        (Kind::Interval, FieldValue::Str(text)) => {
+        (FieldType::Interval, FieldValue::Str(text)) => {
             out.extend_from_slice(text.as_bytes());
             Ok(())
         }
-        (Kind::Interval, FieldValue::Duration { months, days, millis }) => {
+        (FieldType::Interval, FieldValue::Duration { months, days, millis }) => {
             let (seconds, rest) = (millis / 1000, millis % 1000);
             let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
             let (years, months) = (months / 12, months % 12);
@@ -118,11 +124,11 @@ fn put_literal(field: &FieldPlan, value: &FieldValue<'_>, out: &mut Vec<u8>) -> 
             out.extend_from_slice(text.as_bytes());
             Ok(())
         }
-        (Kind::Numeric | Kind::BigNumeric, value) => {
+        (FieldType::Numeric | FieldType::BigNumeric, value) => {
             let plain = decimal(value)?;
             let (before, behind) = field.digits;
             // Without a precision of its own a BIGNUMERIC holds a little more than all numbers of 38 digits.
-            let whole_type = field.kind == Kind::BigNumeric && (before, behind) == (38, 38);
+            let whole_type = matches!(field.kind, FieldType::BigNumeric) && (before, behind) == (38, 38);
             if !(plain.fits(before, behind) || whole_type && plain.fits_big()) {
                 return Err("has more digits than its column");
             }
@@ -154,11 +160,17 @@ fn decimal(value: &FieldValue<'_>) -> Result<Plain, Problem> {
         FieldValue::F32(number) if number.is_finite() => number.to_string().into(),
         FieldValue::F64(number) if number.is_finite() => number.to_string().into(),
         FieldValue::Number(text) => (*text).into(),
-        FieldValue::Decimal(number) => number.to_string().into(),
+        FieldValue::Decimal(number) => digits(number)?.into(),
         FieldValue::Str(text) => text.as_ref().into(),
         _ => return Err(NOT_OF_TYPE),
     };
-    Plain::parse(&text).ok_or("is no decimal number, or has more digits than its column")
+    Plain::parse(&text).ok_or(TOO_MANY_DIGITS)
+}
+
+/// A producer's decimal as text; ten bytes may say that it has billions of digits.
+fn digits(number: &Decimal<'_>) -> Result<String, Problem> {
+    number.check_limits().map_err(|_| TOO_MANY_DIGITS)?;
+    Ok(number.to_string())
 }
 
 fn float(value: &FieldValue<'_>) -> Result<f64, Problem> {
@@ -169,7 +181,7 @@ fn float(value: &FieldValue<'_>) -> Result<f64, Problem> {
         FieldValue::I64(number) => *number as f64,
         FieldValue::U64(number) => *number as f64,
         FieldValue::Number(text) => text.parse().map_err(|_| NOT_OF_TYPE)?,
-        FieldValue::Decimal(number) => number.to_string().parse().map_err(|_| NOT_OF_TYPE)?,
+        FieldValue::Decimal(number) => digits(number)?.parse().map_err(|_| NOT_OF_TYPE)?,
         FieldValue::Str(text) => match text.as_ref() {
             "NaN" => f64::NAN,
             "Infinity" => f64::INFINITY,

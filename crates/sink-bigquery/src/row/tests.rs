@@ -51,7 +51,7 @@ fn plan_of(fields: Vec<Field>, unknown: UnknownFields) -> RowPlan {
 fn reader(plan: &RowPlan) -> MessageDescriptor {
     let file = FileDescriptorProto {
         name: Some("row.proto".into()),
-        message_type: vec![plan.descriptor().clone()],
+        message_type: vec![plan.descriptor()],
         syntax: Some("proto2".into()),
         ..FileDescriptorProto::default()
     };
@@ -59,7 +59,20 @@ fn reader(plan: &RowPlan) -> MessageDescriptor {
     pool.get_message_by_name("Row").unwrap()
 }
 
-const IDENTITY: Identity<'_> = Identity { topic: "t", partition: 3, offset: 7 };
+const IDENTITY: Identity<'_> = Identity {
+    topic: "t",
+    partition: 3,
+    offset: 7,
+    timestamp: aqueduct_core::Timestamp::Create(1_000),
+    key: Some(b"k"),
+    opened_at_ms: 2_000,
+};
+
+fn decode(plan: &RowPlan, row: &[u8]) -> Value {
+    let message = DynamicMessage::decode(reader(plan), row).unwrap();
+    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
+}
 
 fn encode(plan: &RowPlan, value: &impl StructuredValue) -> Result<Value, Poison> {
     let mut out = b"before".to_vec();
@@ -68,9 +81,7 @@ fn encode(plan: &RowPlan, value: &impl StructuredValue) -> Result<Value, Poison>
         assert_eq!(out, b"before", "a refused row leaves nothing behind");
         return Err(poison);
     }
-    let message = DynamicMessage::decode(reader(plan), &out[6..]).unwrap();
-    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
-    let mut value = message.serialize_with_options(serde_json::value::Serializer, &options).unwrap();
+    let mut value = decode(plan, &out[6..]);
     let object = value.as_object_mut().unwrap();
     assert_eq!(object.remove("_kafka_topic"), Some("t".into()));
     assert_eq!(object.remove("_kafka_partition"), Some(3.into()));
@@ -192,6 +203,17 @@ fn what_does_not_fit_is_refused_and_never_rounded() {
     let price = Field { precision: Some((4, 2)), ..Field::nullable("x", FieldType::Numeric) };
     assert_eq!(parametrised(price.clone(), "99.99"), Ok(json!("99.99")));
     assert!(parametrised(price.clone(), "100").is_err() && parametrised(price, "0.001").is_err());
+}
+
+/// Four bytes may say that a number has billions of digits: their text would be gigabytes.
+#[test]
+fn decimals_beyond_their_limits_are_refused_before_they_are_text() {
+    let endless = || FieldValue::Decimal(Decimal::from_i128(1, u32::MAX));
+    for kind in [FieldType::Numeric, FieldType::BigNumeric, FieldType::Int64, FieldType::Float64] {
+        let poison = column(kind, endless()).unwrap_err();
+        assert!(poison.detail().contains("is a decimal of more digits than any column has"), "{poison}");
+    }
+    assert!(column(FieldType::String, endless()).is_err() && column(FieldType::Json, endless()).is_err());
 }
 
 fn nested() -> Vec<Field> {
@@ -332,5 +354,42 @@ mod any {
             let expected = present.iter().map(|n| (format!("f{n}"), json!(n))).collect::<serde_json::Map<_, _>>();
             prop_assert_eq!(row, Ok(Value::Object(expected)));
         }
+    }
+}
+
+fn metadata_of(columns: MetadataColumns, identity: Identity<'_>) -> Result<Value, Poison> {
+    let options =
+        PlanOptions { unknown: UnknownFields::Ignore, timestamps: TimeUnit::Micros, metadata: columns };
+    let plan = RowPlan::new(&TableSchema::new([Field::nullable("a", FieldType::String)]), options);
+    let mut out = b"before".to_vec();
+    let value = json_value(r#"{"a": "b"}"#);
+    let encoded = plan.encode(&value, identity, &mut Workspace::default(), &mut out);
+    if encoded.is_err() {
+        assert_eq!(out, b"before", "nothing of a refused row is left");
+    }
+    encoded.map(|()| decode(&plan, &out[6..]))
+}
+
+#[test]
+fn records_are_told_by_the_columns_that_were_asked_for() {
+    let all = |key_as| {
+        MetadataColumns::default().with_timestamp("at").with_key("key", key_as).with_load_time("loaded")
+    };
+    let row = metadata_of(all(KeyAs::Bytes), IDENTITY).unwrap();
+    assert_eq!(
+        (&row["at"], &row["key"], &row["loaded"]),
+        (&json!(1_000_000), &json!("aw=="), &json!(2_000_000))
+    );
+    assert_eq!(metadata_of(all(KeyAs::Text), IDENTITY).unwrap()["key"], json!("k"));
+    let bare = Identity { timestamp: aqueduct_core::Timestamp::None, key: None, ..IDENTITY };
+    let row = metadata_of(all(KeyAs::Text), bare).unwrap();
+    assert_eq!((row.get("at"), row.get("key")), (None, None));
+    let binary = Identity { key: Some(b"\xff"), ..IDENTITY };
+    assert_eq!(metadata_of(all(KeyAs::Bytes), binary).unwrap()["key"], json!("/w=="));
+    assert_eq!(metadata_of(all(KeyAs::Text), binary).unwrap_err().reason(), PoisonReason::InvalidField);
+    for millis in [i64::MIN, i64::MAX, 253_402_300_800_000] {
+        let late = Identity { timestamp: aqueduct_core::Timestamp::Create(millis), ..IDENTITY };
+        assert_eq!(metadata_of(all(KeyAs::Text), late).unwrap_err().reason(), PoisonReason::InvalidTimestamp);
+        assert!(metadata_of(MetadataColumns::default(), late).is_ok(), "nobody asked for it");
     }
 }

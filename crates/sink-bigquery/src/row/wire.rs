@@ -1,5 +1,9 @@
 //! The protobuf wire format, as much of it as rows need.
 
+use prost_types::field_descriptor_proto::Type;
+
+use crate::schema::FieldType;
+
 /// A field's number and wire type, as they stand before its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
@@ -13,6 +17,17 @@ pub(crate) enum WireType {
     Varint = 0,
     Fixed64 = 1,
     Delimited = 2,
+}
+
+impl WireType {
+    /// How values of a column are laid out.
+    pub(crate) fn of(kind: &FieldType) -> Self {
+        match kind.wire_type() {
+            Type::Int64 | Type::Int32 | Type::Bool => Self::Varint,
+            Type::Double => Self::Fixed64,
+            _ => Self::Delimited,
+        }
+    }
 }
 
 impl Tag {

@@ -108,22 +108,8 @@ impl Field {
             what,
             found: found.chars().take(64).collect(),
         };
-        let kind = match raw.r#type.to_ascii_uppercase().as_str() {
-            "STRING" => FieldType::String,
-            "BYTES" => FieldType::Bytes,
-            "INTEGER" | "INT64" => FieldType::Int64,
-            "FLOAT" | "FLOAT64" => FieldType::Float64,
-            "BOOLEAN" | "BOOL" => FieldType::Bool,
-            "TIMESTAMP" => FieldType::Timestamp,
-            "DATE" => FieldType::Date,
-            "TIME" => FieldType::Time,
-            "DATETIME" => FieldType::DateTime,
-            "NUMERIC" | "DECIMAL" => FieldType::Numeric,
-            "BIGNUMERIC" | "BIGDECIMAL" => FieldType::BigNumeric,
-            "JSON" => FieldType::Json,
-            "GEOGRAPHY" => FieldType::Geography,
-            "INTERVAL" => FieldType::Interval,
-            "RANGE" => {
+        let kind = match FieldType::named(&raw.r#type) {
+            Some(FieldType::Range(_)) => {
                 let element = raw.range_element_type.as_ref().map(|element| element.r#type.as_str());
                 FieldType::Range(match element {
                     Some("DATE") => RangeOf::Date,
@@ -132,8 +118,8 @@ impl Field {
                     other => return Err(unknown("range element type", other.unwrap_or_default())),
                 })
             }
-            "RECORD" | "STRUCT" => FieldType::Record(Vec::new()),
-            other => return Err(unknown("type", other)),
+            Some(kind) => kind,
+            None => return Err(unknown("type", &raw.r#type)),
         };
         let mode = match raw.mode.as_deref().map(str::to_ascii_uppercase).as_deref() {
             None | Some("" | "NULLABLE") => Mode::Nullable,
@@ -151,7 +137,13 @@ impl Field {
             }
             scalar => scalar,
         };
-        Ok(Self { name: raw.name, kind, mode, description: raw.description, max_length, precision })
+        Ok(Self {
+            mode,
+            description: raw.description,
+            max_length,
+            precision,
+            ..Self::nullable(raw.name, kind)
+        })
     }
 
     pub(crate) fn to_value(&self) -> Value {
@@ -184,30 +176,6 @@ impl Field {
             _ => {}
         }
         Value::Object(object)
-    }
-}
-
-impl FieldType {
-    /// As the REST interface spells it.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::String => "STRING",
-            Self::Bytes => "BYTES",
-            Self::Int64 => "INTEGER",
-            Self::Float64 => "FLOAT",
-            Self::Bool => "BOOLEAN",
-            Self::Timestamp => "TIMESTAMP",
-            Self::Date => "DATE",
-            Self::Time => "TIME",
-            Self::DateTime => "DATETIME",
-            Self::Numeric => "NUMERIC",
-            Self::BigNumeric => "BIGNUMERIC",
-            Self::Json => "JSON",
-            Self::Geography => "GEOGRAPHY",
-            Self::Interval => "INTERVAL",
-            Self::Range(_) => "RANGE",
-            Self::Record(_) => "RECORD",
-        }
     }
 }
 

@@ -2,9 +2,13 @@
 
 mod descriptor;
 mod json;
+mod kind;
+mod name;
 
 pub(crate) use descriptor::{descriptor, range_fields};
 pub use json::SchemaJsonError;
+pub use kind::{FieldType, RangeOf};
+pub(crate) use name::{is_legal, is_reserved, legal};
 
 /// The columns that rows are written to, declared by the user.
 ///
@@ -43,65 +47,10 @@ pub struct Field {
     pub(crate) max_length: Option<u64>,
     /// Digits of a decimal, and those after the point.
     pub(crate) precision: Option<(u64, u64)>,
-}
-
-/// What a column holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FieldType {
-    /// `STRING`
-    String,
-    /// `BYTES`
-    Bytes,
-    /// `INTEGER`
-    Int64,
-    /// `FLOAT`
-    Float64,
-    /// `BOOLEAN`
-    Bool,
-    /// `TIMESTAMP`
-    Timestamp,
-    /// `DATE`
-    Date,
-    /// `TIME`
-    Time,
-    /// `DATETIME`
-    DateTime,
-    /// `NUMERIC`: 29 digits before the point and 9 behind it.
-    Numeric,
-    /// `BIGNUMERIC`: 38 digits before the point and 38 behind it.
-    BigNumeric,
-    /// `JSON`
-    Json,
-    /// `GEOGRAPHY`, as WKT or `GeoJSON` text.
-    Geography,
-    /// `INTERVAL`, as a literal.
-    Interval,
-    /// `RANGE` of dates, datetimes or timestamps.
-    Range(RangeOf),
-    /// `RECORD`
-    Record(Vec<Field>),
-}
-
-/// What a range is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RangeOf {
-    /// `DATE`
-    Date,
-    /// `DATETIME`
-    DateTime,
-    /// `TIMESTAMP`
-    Timestamp,
-}
-
-impl RangeOf {
-    pub(crate) fn element(self) -> FieldType {
-        match self {
-            Self::Date => FieldType::Date,
-            Self::DateTime => FieldType::DateTime,
-            Self::Timestamp => FieldType::Timestamp,
-        }
-    }
+    /// What values call it, if that is not its name.
+    pub(crate) source: Option<Box<str>>,
+    /// Its number in the rows' protobuf type; 0 if that is its place.
+    pub(crate) number: u32,
 }
 
 /// How many values a field has.
@@ -126,6 +75,8 @@ impl Field {
             description: None,
             max_length: None,
             precision: None,
+            source: None,
+            number: 0,
         }
     }
 
@@ -137,6 +88,11 @@ impl Field {
     /// A field with any number of values.
     pub fn repeated(name: impl Into<String>, kind: FieldType) -> Self {
         Self { mode: Mode::Repeated, ..Self::nullable(name, kind) }
+    }
+
+    /// Whether there is nothing in it: a record without fields, which no table has.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(&self.kind, FieldType::Record(fields) if fields.is_empty())
     }
 
     /// Its description in the table.
@@ -169,10 +125,6 @@ pub struct SchemaProblem {
     path: String,
     problem: &'static str,
 }
-
-/// Names that BigQuery keeps for itself begin like this, in any case.
-const RESERVED: [&str; 7] =
-    ["_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER", "_CHANGE_"];
 
 impl TableSchema {
     /// Deepest nesting of records.
@@ -234,22 +186,19 @@ fn check(fields: &[Field], path: &str, depth: usize, count: &mut usize, problems
     for field in fields {
         *count += 1;
         let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
-        let mut bytes = field.name.bytes();
-        let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-        if !begins || !bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        if !is_legal(&field.name) {
             problem(&path, "needs a name of ASCII letters, digits and _ that begins with no digit");
         }
         if field.name.len() > TableSchema::NAME_MAX {
             problem(&path, "has too long a name");
         }
-        let upper = field.name.to_ascii_uppercase();
-        if RESERVED.iter().any(|reserved| upper.starts_with(reserved)) {
+        if is_reserved(&field.name) {
             problem(&path, "has a name that BigQuery keeps for itself");
         }
-        if !names.insert(upper) {
+        if !names.insert(field.name.to_ascii_uppercase()) {
             problem(&path, "is there twice; names do not differ by case");
         }
-        let limits = (numeric_limits(&field.kind), field.precision);
+        let limits = (field.kind.digits(), field.precision);
         if let (Some((before, behind)), Some((precision, scale))) = limits
             && (scale > behind || precision < scale.max(1) || precision - scale > before)
         {
@@ -261,15 +210,6 @@ fn check(fields: &[Field], path: &str, depth: usize, count: &mut usize, problems
     }
     for (path, fields) in records {
         check(fields, &path, depth + 1, count, problems);
-    }
-}
-
-/// Digits before and behind the point that every value of a decimal type may have.
-pub(crate) fn numeric_limits(kind: &FieldType) -> Option<(u64, u64)> {
-    match kind {
-        FieldType::Numeric => Some((29, 9)),
-        FieldType::BigNumeric => Some((38, 38)),
-        _ => None,
     }
 }
 

@@ -152,10 +152,10 @@ impl Appender {
 
     async fn open(&mut self) -> Result<Option<Duplex>, BigQueryError> {
         let Some(parts) = self.parts.upgrade() else { return Ok(None) };
-        let table = &self.target.table;
-        parts.tables.ensure(table, &parts.fields_of(table)).await?;
+        let Target { table, columns, descriptor, .. } = &*self.target;
+        parts.tables.ensure(table, columns).await?;
         drop(parts);
-        let opening = self.transport.open_default(table, self.key.slot, self.target.descriptor());
+        let opening = self.transport.open_default(table, self.key.slot, descriptor);
         match tokio::time::timeout(self.timeout, opening).await {
             Ok(opened) => opened.map(Some),
             Err(_) => Err(self.timed_out("open a connection to the default stream")),

@@ -25,7 +25,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aqueduct_core::{
-    Envelope, OffsetRange, Permit, Poison, PoisonReason, Pool, Published, Rejected, SegmentStart,
+    Envelope, OffsetRange, Permit, Poison, PoisonReason, Pool, Published, Rejected, RoutePath, SegmentStart,
     SegmentWriter, StageError, Staged, StructuredValue, TopicPartition,
 };
 use async_trait::async_trait;
@@ -36,8 +36,9 @@ use self::backlog::Piece;
 use self::chunk::Chunk;
 use self::ledger::Ledger;
 pub use self::metrics::metrics_reference;
-use self::plan::Target;
+use self::plan::{Encoder, Target};
 use self::progress::Progress;
+use crate::columns::TableLayout;
 use crate::name::TableName;
 use crate::row::Workspace;
 use crate::sink::Parts;
@@ -53,8 +54,9 @@ pub(crate) struct Appenders {
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    /// The table and its rows' type.
-    target: (TableName, usize),
+    table: TableName,
+    /// The type of its rows.
+    rows: Arc<[u8]>,
     /// Lanes share a connection of a table by their partition.
     slot: usize,
 }
@@ -66,7 +68,7 @@ impl Appenders {
         reason = "every piece holds a KiB of the publish pool at least, which is the bound"
     )]
     fn hand_over(&self, parts: &Arc<Parts>, target: &Arc<Target>, slot: usize, piece: Piece) {
-        let key = Key { target: target.identity(), slot };
+        let key = Key { table: target.table.clone(), rows: Arc::clone(&target.identity), slot };
         let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
         let piece = match inboxes.get(&key) {
             None => piece,
@@ -102,13 +104,16 @@ pub(crate) struct StreamWriter {
     parts: Arc<Parts>,
     defaults: Defaults,
     slot: usize,
+    opened_at_ms: i64,
     memory: Pool,
     workspace: Workspace,
     tables: Vec<Rows>,
+    /// Of tables that had to be asked.
+    layouts: HashMap<TableName, TableLayout>,
     /// By the numbers of routes: places in `tables`.
     by_route: Vec<usize>,
-    /// Chunks that are to be handed over, with their tables' places.
-    ready: VecDeque<(usize, Chunk)>,
+    /// Chunks that are to be handed over.
+    ready: VecDeque<Ready>,
     ledger: Arc<Ledger>,
     encoded_bytes: u64,
     published: Option<Published>,
@@ -116,10 +121,24 @@ pub(crate) struct StreamWriter {
 
 /// The rows of one table that were not handed over.
 struct Rows {
-    target: Arc<Target>,
+    encoder: Encoder,
     chunk: Chunk,
     /// The table's number in the ledger.
     number: usize,
+}
+
+struct Ready {
+    target: Arc<Target>,
+    number: usize,
+    chunk: Chunk,
+}
+
+impl Rows {
+    /// What is to be handed over; `left` stays.
+    fn close(&mut self, left: Chunk) -> Ready {
+        let chunk = std::mem::replace(&mut self.chunk, left);
+        Ready { target: self.encoder.target(), number: self.number, chunk }
+    }
 }
 
 impl StreamWriter {
@@ -130,9 +149,11 @@ impl StreamWriter {
             parts,
             defaults,
             slot,
+            opened_at_ms: at.opened_at_ms,
             memory: at.memory,
             workspace: Workspace::default(),
             tables: Vec::new(),
+            layouts: HashMap::new(),
             by_route: Vec::new(),
             ready: VecDeque::new(),
             ledger: Arc::new(Ledger::new(progress)),
@@ -141,27 +162,33 @@ impl StreamWriter {
         }
     }
 
-    /// The target of a route that is new to the segment; nothing is kept of it yet.
-    fn resolve(&self, path: &str) -> Result<Target, Poison> {
-        let refuse = |problem: String| Poison::new(PoisonReason::InvalidRoute, problem);
-        let name = if path.is_empty() {
-            self.defaults.table.clone()
-        } else {
-            let resolved = self.parts.destinations.of_route(path);
-            resolved.map_err(|error| refuse(format!("the route is no table: {error}")))?
-        };
-        let plan = self.parts.plan_of(&name);
-        let plan = plan.ok_or_else(|| refuse(format!("no columns are declared for table {name}")))?;
-        let changes = self.parts.changes_of(&name);
-        Ok(Target::new(name, plan, changes))
+    /// The table of a route that is new to the segment.
+    fn table_of(&self, path: &str) -> Result<TableName, Poison> {
+        if path.is_empty() {
+            return Ok(self.defaults.table.clone());
+        }
+        let named = self.parts.destinations.of_route(path);
+        named.map_err(|error| {
+            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {error}"))
+        })
+    }
+
+    /// The table of a route that is new to the segment, and how its rows are encoded; nothing is kept of it yet.
+    fn resolve(&self, path: &str) -> Result<Encoder, Poison> {
+        let name = self.table_of(path)?;
+        let columns = &self.parts.columns;
+        let layout = columns.declared(&name).or_else(|| self.layouts.get(&name).cloned());
+        let layout = layout.ok_or_else(|| {
+            Poison::new(PoisonReason::InvalidRoute, format!("no columns are declared for table {name}"))
+        })?;
+        let changes = columns.changes(&name);
+        Ok(Encoder::new(name, layout, changes))
     }
 
     /// Everything that was appended is ready to be handed over, in requests of their size.
     fn close_chunks(&mut self) {
-        for (place, rows) in self.tables.iter_mut().enumerate() {
-            if !rows.chunk.is_empty() {
-                self.ready.push_back((place, std::mem::take(&mut rows.chunk)));
-            }
+        for rows in self.tables.iter_mut().filter(|rows| !rows.chunk.is_empty()) {
+            self.ready.push_back(rows.close(Chunk::default()));
         }
     }
 
@@ -179,14 +206,13 @@ impl StreamWriter {
 
     async fn hand_over(&mut self) -> Result<(), StageError> {
         self.close_chunks();
-        while let Some((_, chunk)) = self.ready.front() {
+        while let Some(Ready { chunk, .. }) = self.ready.front() {
             self.ledger.look()?;
             let permit = self.paid(chunk.memory()).await?;
             // Only now, so that a dropped future loses no row.
-            let Some((place, chunk)) = self.ready.pop_front() else { break };
-            let Some(rows) = self.tables.get(place) else { continue };
-            let piece = Piece::new(chunk, rows.number, Arc::clone(&self.ledger), permit);
-            self.parts.appenders.hand_over(&self.parts, &rows.target, self.slot, piece);
+            let Some(Ready { target, number, chunk }) = self.ready.pop_front() else { break };
+            let piece = Piece::new(chunk, number, Arc::clone(&self.ledger), permit);
+            self.parts.appenders.hand_over(&self.parts, &target, self.slot, piece);
         }
         Ok(())
     }
@@ -194,17 +220,27 @@ impl StreamWriter {
 
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for StreamWriter {
+    async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
+        // A route that is no table is the poison of its records.
+        let Ok(name) = self.table_of(path.as_str()) else { return Ok(()) };
+        if !self.layouts.contains_key(&name) {
+            let layout = self.parts.columns.ask(&self.parts.tables, &name).await;
+            let layout = layout.map_err(|error| StageError::new("open route", error))?;
+            self.layouts.extend(layout.map(|layout| (name, layout)));
+        }
+        Ok(())
+    }
+
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         let route = envelope.route;
         let mut fresh = None;
         let place = if let Some(place) = self.by_route.get(route.index()) {
             *place
         } else {
-            let target = self.resolve(envelope.path.as_str())?;
-            let known = self.tables.iter().position(|rows| rows.target.table == target.table);
+            let encoder = self.resolve(envelope.path.as_str())?;
+            let known = self.tables.iter().position(|rows| rows.encoder.table == encoder.table);
             known.unwrap_or_else(|| {
-                let target = Arc::new(target);
-                fresh = Some(Rows { target, chunk: Chunk::default(), number: self.tables.len() });
+                fresh = Some(Rows { encoder, chunk: Chunk::default(), number: self.tables.len() });
                 self.tables.len()
             })
         };
@@ -212,15 +248,17 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for StreamWriter {
             return Err(Poison::new(PoisonReason::InvalidRoute, "the route has no table"));
         };
         let before = rows.chunk.bytes();
-        let (target, workspace) = (&rows.target, &mut self.workspace);
-        rows.chunk.push(envelope.record.offset().get(), |out| target.encode(&envelope, workspace, out))?;
+        let (encoder, workspace, opened_at_ms) = (&mut rows.encoder, &mut self.workspace, self.opened_at_ms);
+        rows.chunk.push(envelope.record.offset().get(), |out| {
+            encoder.encode(&envelope, opened_at_ms, workspace, out)
+        })?;
         self.encoded_bytes += rows.chunk.bytes() - before;
         if rows.chunk.len() > 1 && rows.chunk.cost() > self.parts.options.append_bytes {
             let last = rows.chunk.split_last();
-            self.ready.push_back((place, std::mem::replace(&mut rows.chunk, last)));
+            self.ready.push_back(rows.close(last));
         }
         if let Some(mut rows) = fresh {
-            rows.number = self.ledger.add_table(rows.target.table.clone());
+            rows.number = self.ledger.add_table(rows.encoder.table.clone());
             self.tables.push(rows);
         }
         // A route whose first record was refused comes again with its number.

@@ -25,7 +25,8 @@ use crate::schema::{Field, FieldType, Mode, TableSchema};
 #[must_use]
 pub struct TableOptions {
     pub(super) create: bool,
-    pub(super) evolve: bool,
+    /// Unless said otherwise: if columns come from values.
+    pub(super) evolve: Option<bool>,
     partitioning: Option<Partitioning>,
     clustering: Vec<String>,
     primary_key: Vec<String>,
@@ -142,7 +143,7 @@ impl Default for TableOptions {
     fn default() -> Self {
         Self {
             create: true,
-            evolve: false,
+            evolve: None,
             partitioning: None,
             clustering: Vec::new(),
             primary_key: Vec::new(),
@@ -162,7 +163,7 @@ impl TableOptions {
     /// Most labels.
     pub const LABELS_MAX: usize = 64;
 
-    /// Missing tables are made, tables that exist are not changed.
+    /// Missing tables are made; tables that exist are changed only where columns come from values.
     pub fn new() -> Self {
         Self::default()
     }
@@ -173,10 +174,11 @@ impl TableOptions {
         self
     }
 
-    /// Whether columns are added that a table lacks, and columns relaxed that are `REQUIRED` there and nullable here. They are
-    /// not by default.
+    /// Whether columns are added that a table lacks, and columns relaxed that are `REQUIRED` there and nullable here: all that can
+    /// be changed without touching a row (<https://cloud.google.com/bigquery/docs/managing-table-schemas>). By default they are where
+    /// columns come [from values](crate::Columns::FromValues), and not elsewhere.
     pub fn evolve_tables(mut self, evolve: bool) -> Self {
-        self.evolve = evolve;
+        self.evolve = Some(evolve);
         self
     }
 
@@ -246,11 +248,16 @@ impl TableOptions {
         ))
     }
 
-    /// Everything that is wrong with them for tables of these columns; empty if nothing is.
-    pub(crate) fn problems(&self, schema: &TableSchema) -> Vec<TableOptionsProblem> {
+    /// Everything that is wrong with them for tables of these columns, or of any if they are not known; empty if nothing is.
+    pub(crate) fn problems(&self, schema: Option<&TableSchema>) -> Vec<TableOptionsProblem> {
         let mut problems = Vec::new();
         let mut problem = |problem: String| problems.push(TableOptionsProblem { problem });
-        let find = |name: &str| schema.fields().iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        let find = |name: &str| {
+            let of = |schema: &TableSchema| {
+                schema.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).cloned()
+            };
+            schema.map(of)
+        };
         let (column, fits): (_, fn(&FieldType) -> bool) = match &self.partitioning {
             Some(Partitioning::Column { field, .. }) => (Some(field), |kind| {
                 matches!(kind, FieldType::Timestamp | FieldType::Date | FieldType::DateTime)
@@ -265,14 +272,14 @@ impl TableOptions {
         };
         if let Some(column) = column {
             match find(column) {
-                None => problem(format!("there is no column {column} to partition by")),
-                Some(field) if field.mode == Mode::Repeated || !fits(&field.kind) => {
+                Some(None) => problem(format!("there is no column {column} to partition by")),
+                Some(Some(field)) if field.mode == Mode::Repeated || !fits(&field.kind) => {
                     problem(format!(
                         "column {column} is {}, which cannot be partitioned by like this",
                         field.kind.name()
                     ));
                 }
-                Some(_) => {}
+                Some(Some(_)) | None => {}
             }
         }
         let lists = [
@@ -285,13 +292,13 @@ impl TableOptions {
             }
             for column in columns {
                 match find(column) {
-                    None => problem(format!("there is no column {column} to {what}")),
-                    Some(field)
+                    Some(None) => problem(format!("there is no column {column} to {what}")),
+                    Some(Some(field))
                         if field.mode == Mode::Repeated || matches!(field.kind, FieldType::Record(_)) =>
                     {
                         problem(format!("column {column} is no single value to {what}"));
                     }
-                    Some(_) => {}
+                    Some(Some(_)) | None => {}
                 }
             }
         }
@@ -384,12 +391,12 @@ mod tests {
             .partitioning(Partitioning::by_column("name", Granularity::Day))
             .clustering(["name", "tags", "gone", "n", "name"])
             .primary_key(["other"]);
-        assert_eq!(options.problems(&schema).len(), 5, "{:?}", options.problems(&schema));
+        assert_eq!(options.problems(Some(&schema)).len(), 5, "{:?}", options.problems(Some(&schema)));
         let fine = TableOptions::new()
             .clustering(["NAME", "n"])
             .partitioning(Partitioning::by_ingestion(Granularity::Day));
-        assert_eq!(fine.problems(&schema), []);
+        assert_eq!(fine.problems(Some(&schema)), []);
         let empty = Partitioning::Range { field: "n".into(), start: 5, end: 5, interval: 0 };
-        assert_eq!(TableOptions::new().partitioning(empty).problems(&schema).len(), 1);
+        assert_eq!(TableOptions::new().partitioning(empty).problems(Some(&schema)).len(), 1);
     }
 }

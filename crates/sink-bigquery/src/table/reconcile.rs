@@ -12,6 +12,13 @@ pub(super) struct Change {
     pub(super) relaxed: Vec<String>,
 }
 
+impl Change {
+    /// Whether the table can be left as it is; if it may not be changed, it can although it demands a column.
+    pub(super) fn is_nothing(&self, evolves: bool) -> bool {
+        self.added.is_empty() && (self.relaxed.is_empty() || !evolves)
+    }
+}
+
 /// Compares what a table has with what rows are made of. The error is what no change could mend.
 pub(super) fn compare(have: &[Field], want: &[Field]) -> Result<Change, String> {
     let mut change = Change::default();
@@ -34,7 +41,11 @@ fn within(have: &[Field], want: &[Field], path: &str, change: &mut Change) -> Re
             (FieldType::Record(have), FieldType::Record(want)) => within(have, want, &path, change)?,
             (old, new) if old == new => {}
             (old, new) => {
-                return Err(format!("column {path} is {} and declared as {}", old.name(), new.name()));
+                return Err(format!(
+                    "column {path} is {} in the table and {} for rows; change the one or the other",
+                    old.name(),
+                    new.name()
+                ));
             }
         }
         if old.mode == Mode::Required && field.mode == Mode::Nullable {
@@ -42,7 +53,7 @@ fn within(have: &[Field], want: &[Field], path: &str, change: &mut Change) -> Re
         }
     }
     match have.iter().find(|old| old.mode == Mode::Required && find(want, &old.name).is_none()) {
-        Some(old) => Err(format!("column {} is REQUIRED and not declared", full(&old.name))),
+        Some(old) => Err(format!("column {} is REQUIRED and rows do not have it", full(&old.name))),
         None => Ok(()),
     }
 }
@@ -135,12 +146,12 @@ mod tests {
         let error = |want: &[Field]| compare(&have, want).unwrap_err();
         assert!(
             error(&[Field::nullable("A", FieldType::Int64)])
-                .contains("column A is STRING and declared as INTEGER")
+                .contains("column A is STRING in the table and INTEGER for rows")
         );
         assert!(error(&[Field::repeated("a", FieldType::String), must]).contains("REPEATED on one side"));
         assert!(
             error(&[Field::nullable("a", FieldType::String)])
-                .contains("column must is REQUIRED and not declared")
+                .contains("column must is REQUIRED and rows do not have it")
         );
     }
 }

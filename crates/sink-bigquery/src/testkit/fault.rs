@@ -28,11 +28,13 @@ pub enum FakeCall {
     PatchTable,
     /// `jobs.query`
     Query,
+    /// `jobs.getQueryResults`
+    GetQueryResults,
 }
 
 impl FakeCall {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CreateWriteStream,
         Self::AppendRows,
         Self::FinalizeWriteStream,
@@ -43,6 +45,7 @@ impl FakeCall {
         Self::InsertTable,
         Self::PatchTable,
         Self::Query,
+        Self::GetQueryResults,
     ];
 }
 
@@ -101,6 +104,8 @@ pub struct FakeLimits {
     pub creates_per_second: usize,
     /// Changes of one table's metadata in ten seconds. 5 (<https://cloud.google.com/bigquery/quotas#standard_tables>).
     pub updates_per_ten_seconds: usize,
+    /// Rows of one page of a query's answer.
+    pub query_page_rows: usize,
 }
 
 impl Default for FakeLimits {
@@ -110,6 +115,7 @@ impl Default for FakeLimits {
             creates_per_hour: 10_000,
             creates_per_second: 50,
             updates_per_ten_seconds: 5,
+            query_page_rows: 10_000,
         }
     }
 }
@@ -128,6 +134,13 @@ impl FakeLimits {
     #[must_use]
     pub fn with_request_bytes(mut self, bytes: usize) -> Self {
         self.request_bytes = bytes;
+        self
+    }
+
+    /// Sets [`query_page_rows`](Self::query_page_rows).
+    #[must_use]
+    pub fn with_query_page_rows(mut self, rows: usize) -> Self {
+        self.query_page_rows = rows.max(1);
         self
     }
 

@@ -18,6 +18,7 @@
 mod change;
 mod decode;
 mod fault;
+mod query;
 mod rest;
 mod state;
 mod stream;
@@ -122,6 +123,17 @@ impl FakeBigQuery {
         self.state.lock().rows(table)
     }
 
+    /// Counts rows from here on and looks into none: what they hold is not checked, and they are `null` where they are shown. For
+    /// measurements, which are of the sink.
+    pub fn count_rows_only(&self) {
+        self.state.lock().counts_only = true;
+    }
+
+    /// How many rows of the table are visible, before any change that they stand for.
+    pub fn visible_count(&self, table: &TableName) -> u64 {
+        self.state.lock().tables.get(table).map(state::Table::visible_count).unwrap_or_default()
+    }
+
     /// How often a call was made, whatever became of it.
     pub fn calls(&self, call: FakeCall) -> u64 {
         self.state.lock().calls.get(&call).copied().unwrap_or(0)
@@ -161,6 +173,16 @@ impl FakeBigQuery {
     /// The next `times` streams that are finalized are said to have a row more than they have.
     pub fn miscount(&self, times: usize) {
         self.state.lock().miscounts = times;
+    }
+
+    /// Puts a row into a table as somebody else would, visible at once.
+    pub fn add_row(&self, table: &TableName, columns: Value) {
+        self.state.lock().show(table, "", &[columns]);
+    }
+
+    /// How often a query is answered with "not yet" before it is done.
+    pub fn slow_queries(&self, polls: usize) {
+        self.state.lock().query_polls = polls;
     }
 
     /// Sets the limits.

@@ -1,4 +1,4 @@
-//! The REST server: datasets, tables and one form of query.
+//! The REST server: datasets, tables and [queries](super::query).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,8 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let path: Vec<String> = parts.uri.path().split('/').skip(3).map(decoded).collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let pairs = parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let query: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
     let (fault, (status, answer)) = {
         let mut inner = state.lock();
         let Some(call) = call_of(&parts.method, &path) else {
@@ -68,7 +70,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         if let Some((status, reason)) = refusal {
             return Ok(respond(status, &error_body(status, reason, "injected")));
         }
-        (fault, inner.rest(call, &path, header(IF_MATCH).as_deref(), &body))
+        (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), &body))
     };
     match fault {
         Some(FakeFault::LoseAnswer) => Err(Lost),
@@ -109,21 +111,33 @@ fn call_of(method: &Method, path: &[&str]) -> Option<FakeCall> {
         (&Method::GET, ["projects", _, "datasets", _, "tables", _]) => FakeCall::GetTable,
         (&Method::PATCH, ["projects", _, "datasets", _, "tables", _]) => FakeCall::PatchTable,
         (&Method::POST, ["projects", _, "queries"]) => FakeCall::Query,
+        (&Method::GET, ["projects", _, "queries", _]) => FakeCall::GetQueryResults,
         _ => return None,
     })
 }
 
-type Answer = (u16, Value);
+pub(super) type Answer = (u16, Value);
 
-fn refused(status: u16, reason: &str, message: &str) -> Answer {
+pub(super) fn refused(status: u16, reason: &str, message: &str) -> Answer {
     (status, error_body(status, reason, message))
 }
 
 impl Inner {
-    fn rest(&mut self, call: FakeCall, path: &[&str], if_match: Option<&str>, body: &Value) -> Answer {
+    fn rest(
+        &mut self,
+        call: FakeCall,
+        path: &[&str],
+        query: &[(String, String)],
+        if_match: Option<&str>,
+        body: &Value,
+    ) -> Answer {
         let [_, project, rest @ ..] = path else { return refused(404, "notFound", "") };
-        if call == FakeCall::Query {
-            return self.query(body);
+        match call {
+            FakeCall::Query => return self.query(body),
+            FakeCall::GetQueryResults => {
+                return self.query_results(rest.get(1).copied().unwrap_or_default(), query);
+            }
+            _ => {}
         }
         let dataset = rest.get(1).copied().unwrap_or_default();
         if !self.datasets.contains(&((*project).to_owned(), dataset.to_owned())) {
@@ -208,59 +222,6 @@ impl Inner {
         }
         self.put_table(name, changed);
         self.get(name)
-    }
-
-    /// ``SELECT COUNT(*) FROM `table` WHERE `column` op @parameter AND …`` and nothing else.
-    fn query(&self, body: &Value) -> Answer {
-        let sql = body.get("query").and_then(Value::as_str).unwrap_or_default();
-        let parsed = sql.strip_prefix("SELECT COUNT(*) FROM `").and_then(|rest| rest.split_once("` WHERE "));
-        let Some((table, conditions)) = parsed else {
-            return refused(400, "invalidQuery", "the fake does not read this");
-        };
-        let Some(table) = TableName::parse(table).ok().and_then(|name| self.tables.get(&name)) else {
-            return refused(404, "notFound", &format!("Not found: Table {table}"));
-        };
-        let parameters = body.get("queryParameters").and_then(Value::as_array).cloned().unwrap_or_default();
-        let parameter = |name: &str| {
-            let of = parameters.iter().find(|of| of.get("name").and_then(Value::as_str) == Some(name))?;
-            let text = of.pointer("/parameterValue/value")?.as_str()?;
-            Some(match of.pointer("/parameterType/type")?.as_str()? {
-                "INT64" => Value::from(text.parse::<i64>().ok()?),
-                _ => text.into(),
-            })
-        };
-        let mut count = 0_u64;
-        for row in table.visible() {
-            let mut all = true;
-            for condition in conditions.split(" AND ") {
-                let mut words = condition.split(' ');
-                let column = words.next().unwrap_or_default().trim_matches('`');
-                let operator = words.next().unwrap_or_default();
-                let right = words.next().and_then(|word| parameter(word.trim_start_matches('@')));
-                let (Some(right), true) =
-                    (right, table.schema.fields.iter().any(|field| field.name == column))
-                else {
-                    return refused(
-                        400,
-                        "invalidQuery",
-                        &format!("Unrecognized name or parameter in {condition}"),
-                    );
-                };
-                let left = row.columns.get(column);
-                all &= match operator {
-                    "=" => left == Some(&right),
-                    ">=" => left.and_then(Value::as_i64) >= right.as_i64(),
-                    "<" => left.is_some_and(|left| left.as_i64() < right.as_i64()),
-                    _ => return refused(400, "invalidQuery", "the fake does not know this operator"),
-                };
-            }
-            count += u64::from(all);
-        }
-        let rows = json!([{ "f": [{ "v": count.to_string() }] }]);
-        (
-            200,
-            json!({ "kind": "bigquery#queryResponse", "jobComplete": true, "totalRows": "1", "rows": rows }),
-        )
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::change;
 use super::fault::{FakeCall, FakeFault, FakeLimits, Refuses};
+use super::query::Job;
 use crate::name::TableName;
 use crate::schema::TableSchema;
 
@@ -63,6 +64,10 @@ pub(super) struct Inner {
     pub(super) miscounts: usize,
     /// Most requests of one connection that had no answer, and most bytes of them.
     pub(super) unanswered_max: (usize, usize),
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) query_polls: usize,
+    /// Rows are not looked into.
+    pub(super) counts_only: bool,
     next: u64,
 }
 
@@ -120,6 +125,10 @@ impl Table {
     /// What a query sees.
     pub(super) fn visible(&self) -> Vec<FakeRow> {
         change::applied(&self.visible, &self.key())
+    }
+
+    pub(super) fn visible_count(&self) -> u64 {
+        self.visible.len() as u64
     }
 
     /// The columns of the primary key; none without one.

@@ -282,8 +282,12 @@ impl Inner {
         let rows = data.rows.as_ref().map(|rows| rows.serialized_rows.as_slice()).unwrap_or_default();
         let (mut read, mut errors) = (Vec::with_capacity(rows.len()), Vec::new());
         for (index, bytes) in (0..).zip(rows) {
-            let row =
-                decode::row(&message, &columns, bytes).and_then(|row| change::check(&row).map(|()| row));
+            let row = match self.counts_only {
+                true => Ok(serde_json::Value::Null),
+                false => {
+                    decode::row(&message, &columns, bytes).and_then(|row| change::check(&row).map(|()| row))
+                }
+            };
             let unwanted = |row: &_| self.refuses.as_ref().is_some_and(|refuses| refuses.0(row));
             match row {
                 Ok(row) if !unwanted(&row) => read.push(row),
@@ -367,21 +371,7 @@ fn wire_schema(schema: &TableSchema) -> WireSchema {
 
 fn wire_type(kind: &FieldType) -> WireType {
     match kind {
-        FieldType::String => WireType::String,
-        FieldType::Bytes => WireType::Bytes,
-        FieldType::Int64 => WireType::Int64,
         FieldType::Float64 => WireType::Double,
-        FieldType::Bool => WireType::Bool,
-        FieldType::Timestamp => WireType::Timestamp,
-        FieldType::Date => WireType::Date,
-        FieldType::Time => WireType::Time,
-        FieldType::DateTime => WireType::Datetime,
-        FieldType::Numeric => WireType::Numeric,
-        FieldType::BigNumeric => WireType::Bignumeric,
-        FieldType::Json => WireType::Json,
-        FieldType::Geography => WireType::Geography,
-        FieldType::Interval => WireType::Interval,
-        FieldType::Range(_) => WireType::Range,
-        FieldType::Record(_) => WireType::Struct,
+        other => WireType::from_str_name(other.sql_name()).unwrap_or_default(),
     }
 }

@@ -109,6 +109,27 @@ fn offsets_are_checked_and_nothing_is_seen_before_it_is_committed() {
 }
 
 #[test]
+fn rows_that_are_only_counted_keep_their_offsets() {
+    let mut inner = world(&[]);
+    inner.counts_only = true;
+    let stream = create(&mut inner);
+    let connection = &mut Connection::default();
+    // No row of the table: nobody looks.
+    let mut two = request(&stream, Some(0), &["id"], &[&["1"], &["2"]]);
+    if let Some(Rows::ProtoRows(data)) = &mut two.rows {
+        data.rows = Some(ProtoRows { serialized_rows: vec![vec![0xff]; 2] });
+    }
+    assert_eq!(code(&inner.append(connection, &two)), None);
+    assert_eq!(code(&inner.append(connection, &two)), Some(Storage::OffsetAlreadyExists));
+    assert_eq!(inner.finalize(&stream).unwrap().row_count, 2);
+    assert_eq!(inner.tables[&name()].visible_count(), 0);
+    inner
+        .batch_commit(&BatchCommitWriteStreamsRequest { parent: TABLE.into(), write_streams: vec![stream] })
+        .unwrap();
+    assert_eq!(inner.tables[&name()].visible_count(), 2);
+}
+
+#[test]
 fn streams_are_committed_all_or_none() {
     let mut inner = world(&[]);
     let [done, open] = [create(&mut inner), create(&mut inner)];

@@ -155,7 +155,7 @@ impl GrpcTransport {
 }
 
 /// As in a URL's query: everything that could mean something in one is percent-encoded.
-pub(super) fn url_encoded(text: &str) -> String {
+pub(crate) fn url_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -202,7 +202,8 @@ impl WriteTransport for GrpcTransport {
         Ok(Box::new(GrpcConnection {
             _turn: turn,
             at: At::new("append rows", stream),
-            first: Some((stream.path(), ProtoSchema { proto_descriptor: Some(descriptor.clone()) })),
+            stream: stream.path(),
+            schema: Some(ProtoSchema { proto_descriptor: Some(descriptor.clone()) }),
             requests,
             // The answer's header may not come before the first request is sent.
             answers: Answers::Opening(Box::pin(async move { client.append_rows(request).await })),
@@ -277,8 +278,12 @@ enum Answers {
 struct GrpcConnection {
     _turn: Option<OwnedSemaphorePermit>,
     at: At,
-    /// What only the first request says.
-    first: Option<(String, ProtoSchema)>,
+    /// Only the first request has to name it; others may (comments on `AppendRowsRequest.write_stream`,
+    /// <https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#appendrowsrequest>). All of
+    /// ours do: it is next to nothing, and there are servers that look for it in each.
+    stream: String,
+    /// For the first request.
+    schema: Option<ProtoSchema>,
     requests: mpsc::Sender<AppendRowsRequest>,
     answers: Answers,
     tokens: Arc<dyn TokenSource>,
@@ -307,10 +312,7 @@ impl GrpcConnection {
 #[async_trait]
 impl AppendConnection for GrpcConnection {
     async fn send(&mut self, offset: i64, rows: Vec<Vec<u8>>) -> Result<(), BigQueryError> {
-        let (write_stream, writer_schema) = match self.first.take() {
-            Some((name, schema)) => (name, Some(schema)),
-            None => (String::new(), None),
-        };
+        let (write_stream, writer_schema) = (self.stream.clone(), self.schema.take());
         let data = ProtoData { writer_schema, rows: Some(ProtoRows { serialized_rows: rows }) };
         let request = AppendRowsRequest {
             write_stream,

@@ -11,7 +11,7 @@ use prost_types::DescriptorProto;
 use crate::error::BigQueryError;
 use crate::name::{StreamName, TableName};
 
-pub(crate) use grpc::{GrpcOptions, GrpcTransport};
+pub(crate) use grpc::{GrpcOptions, GrpcTransport, url_encoded};
 pub(crate) use rest::{Rest, RestOptions};
 
 mod grpc;

@@ -1,17 +1,12 @@
 //! BigQuery's REST interface, as much of it as the sink needs.
 //!
 //! The client crate reads the body of every failed request as JSON and forgets its status, and knows no `If-Match`. So requests
-//! are made here; the models of queries are the crate's.
+//! are made here.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gcp_bigquery_client::model::query_parameter::QueryParameter;
-use gcp_bigquery_client::model::query_parameter_type::QueryParameterType;
-use gcp_bigquery_client::model::query_parameter_value::QueryParameterValue;
-use gcp_bigquery_client::model::query_request::QueryRequest;
-use gcp_bigquery_client::model::query_response::QueryResponse;
 use reqwest::header::{ETAG, IF_MATCH, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret as _;
@@ -34,10 +29,6 @@ pub(crate) struct RestOptions {
 
 /// The largest body that is read.
 const BODY_MAX: usize = 16 << 20;
-/// How long a query may take before it is asked again whether it is done.
-const QUERY_WAIT_MS: i32 = 20_000;
-/// How often that is asked.
-const QUERY_POLLS_MAX: usize = 30;
 
 /// A client of the REST interface.
 #[derive(Clone)]
@@ -130,52 +121,33 @@ impl Rest {
         }
     }
 
-    /// The first column of the first row of what `sql` gives, a whole number. `parameters` are (name, type, value).
-    ///
-    /// [`BigQueryError::NoSuchTable`] if a table it names does not exist.
-    pub(crate) async fn query_number(
-        &self,
-        project: &str,
-        sql: String,
-        parameters: &[(&str, &str, String)],
-    ) -> Result<u64, BigQueryError> {
-        let at = At::new("query", project);
-        let mut body = QueryRequest::new(sql);
-        body.parameter_mode = Some("NAMED".to_owned());
-        body.timeout_ms = Some(QUERY_WAIT_MS);
-        // A cached answer is of an earlier moment.
-        body.use_query_cache = Some(false);
-        body.query_parameters = Some(parameters.iter().map(parameter).collect());
-        let path = format!("projects/{}/queries", url_encoded(project));
-        let mut request = self.request(Method::POST, &path, "").await?.json(&body);
-        for _ in 0..QUERY_POLLS_MAX {
-            let response = match self.send(&at, request).await? {
-                Outcome::Done(body) => serde_json::from_value::<QueryResponse>(body).unwrap_or_default(),
-                Outcome::Failed(StatusCode::NOT_FOUND, answer, _) => {
-                    return Err(BigQueryError::NoSuchTable { at, answer });
-                }
-                Outcome::Failed(status, answer, reason) => {
-                    return Err(self.failed(at, status, answer, &reason));
-                }
-            };
-            if response.job_complete == Some(true) {
-                let cell = response.rows.unwrap_or_default().into_iter().next();
-                let cell = cell.and_then(|row| row.columns?.into_iter().next()?.value);
-                let number = cell.as_ref().and_then(|cell| cell.as_str()?.parse().ok());
-                return number.ok_or_else(|| BigQueryError::Unknown {
-                    at,
-                    answer: Answer::new(200, "", "the query's answer is not a number"),
-                });
-            }
-            let Some(job) = response.job_reference.and_then(|job| Some((job.job_id?, job.location))) else {
-                break;
-            };
-            let location = job.1.map(|location| format!("&location={}", url_encoded(&location)));
-            let query = format!("?timeoutMs={QUERY_WAIT_MS}{}", location.unwrap_or_default());
-            let path = format!("projects/{}/queries/{}", url_encoded(project), url_encoded(&job.0));
-            request = self.request(Method::GET, &path, &query).await?;
+    /// The answer to a `POST`; [`BigQueryError::NoSuchTable`] if something it names does not exist.
+    pub(crate) async fn post(&self, at: &At, path: &str, body: &Value) -> Result<Value, BigQueryError> {
+        let request = self.request(Method::POST, path, "").await?.json(body);
+        self.answer(at, request).await
+    }
+
+    /// The answer to a `GET`; [`BigQueryError::NoSuchTable`] if something it names does not exist.
+    pub(crate) async fn get(&self, at: &At, path: &str, query: &str) -> Result<Value, BigQueryError> {
+        let request = self.request(Method::GET, path, query).await?;
+        self.answer(at, request).await
+    }
+
+    async fn answer(&self, at: &At, request: RequestBuilder) -> Result<Value, BigQueryError> {
+        match self.send(at, request).await? {
+            Outcome::Done(body) => Ok(body),
+            Outcome::Failed(status, answer, reason) => Err(self.failed(at.clone(), status, answer, &reason)),
         }
-        Err(BigQueryError::Timeout { at, after: self.options.timeout })
+    }
+
+    /// The longest wait for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.options.timeout
+    }
+
+    /// That something has not ended in time.
+    pub(crate) fn timed_out(&self, at: At) -> BigQueryError {
+        BigQueryError::Timeout { at, after: self.options.timeout }
     }
 
     async fn request(
@@ -219,20 +191,6 @@ impl Rest {
             self.tokens.renew();
         }
         error
-    }
-}
-
-fn parameter((name, kind, value): &(&str, &str, String)) -> QueryParameter {
-    QueryParameter {
-        name: Some((*name).to_owned()),
-        parameter_type: Some(QueryParameterType {
-            r#type: (*kind).to_owned(),
-            ..QueryParameterType::default()
-        }),
-        parameter_value: Some(QueryParameterValue {
-            value: Some(value.clone()),
-            ..QueryParameterValue::default()
-        }),
     }
 }
 

@@ -15,11 +15,12 @@ mod spool;
 mod stage;
 mod token;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Envelope, Failpoint, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, SegmentStart,
-    SegmentWriter, StageError, Staged, StructuredValue,
+    Envelope, Failpoint, OffsetRange, Poison, PoisonReason, Pool, Published, Rejected, RoutePath,
+    SegmentStart, SegmentWriter, StageError, Staged, StructuredValue,
 };
 use async_trait::async_trait;
 
@@ -28,8 +29,9 @@ use self::spool::{Pending, Spool};
 use self::stage::Progress;
 pub(crate) use self::token::{Defaults, ROUTES_MAX, name_length, name_max};
 use self::token::{Entry, Refused};
+use crate::columns::{TableEncoder, TableLayout};
 use crate::name::TableName;
-use crate::row::{Identity, RowPlan, Workspace};
+use crate::row::{Identity, Workspace};
 use crate::sink::Parts;
 
 /// The largest row, in bytes: what a request of the smallest documented limit, 10 MB, has room for.
@@ -39,10 +41,13 @@ pub(crate) const ROW_MAX: usize = 9_000_000;
 pub(crate) struct TableWriter {
     parts: Arc<Parts>,
     defaults: Defaults,
+    opened_at_ms: i64,
     memory: Pool,
     spool: Spool,
     workspace: Workspace,
     tables: Vec<TableRows>,
+    /// Of tables that were asked for their columns.
+    layouts: HashMap<TableName, TableLayout>,
     /// By the numbers of routes: places in `tables`.
     by_route: Vec<usize>,
     encoded_bytes: u64,
@@ -57,7 +62,7 @@ pub(crate) struct TableWriter {
 /// The rows of one table.
 struct TableRows {
     name: TableName,
-    plan: Arc<RowPlan>,
+    encoder: TableEncoder,
     pending: Pending,
     progress: Progress,
 }
@@ -86,10 +91,12 @@ impl TableWriter {
         Self {
             parts,
             defaults,
+            opened_at_ms: at.opened_at_ms,
             memory: at.memory,
             spool: Spool::new(at.scratch),
             workspace: Workspace::default(),
             tables: Vec::new(),
+            layouts: HashMap::new(),
             by_route: Vec::new(),
             encoded_bytes: 0,
             row_max: 0,
@@ -99,8 +106,8 @@ impl TableWriter {
         }
     }
 
-    /// The table of a route that is new to the segment; nothing is kept of it yet.
-    fn resolve(&self, path: &str) -> Result<(TableName, Arc<RowPlan>), Poison> {
+    /// The table of a route that is new to the segment.
+    fn table_of(&self, path: &str) -> Result<TableName, Poison> {
         let refuse = |problem: String| Poison::new(PoisonReason::InvalidRoute, problem);
         let name = if path.is_empty() {
             self.defaults.table.clone()
@@ -116,27 +123,46 @@ impl TableWriter {
                 format!("the table's name has {length} bytes, with this routes_max {max} are the most");
             return Err(refuse(problem));
         }
-        let plan = self
-            .parts
-            .plan_of(&name)
-            .ok_or_else(|| refuse(format!("no columns are declared for table {name}")))?;
-        Ok((name, plan))
+        Ok(name)
+    }
+
+    /// The table of a route that is new to the segment, and how its rows are encoded; nothing is kept of it yet.
+    fn resolve(&self, path: &str) -> Result<(TableName, TableEncoder), Poison> {
+        let name = self.table_of(path)?;
+        let layout = self.parts.columns.declared(&name).or_else(|| self.layouts.get(&name).cloned());
+        let layout = layout.ok_or_else(|| {
+            Poison::new(PoisonReason::InvalidRoute, format!("no columns are declared for table {name}"))
+        })?;
+        Ok((name, TableEncoder::new(layout)))
     }
 }
 
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for TableWriter {
+    async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
+        // A route that is no table is the poison of its records.
+        let Ok(name) = self.table_of(path.as_str()) else { return Ok(()) };
+        if self.layouts.contains_key(&name) {
+            return Ok(());
+        }
+        let layout = self.parts.columns.ask(&self.parts.tables, &name).await;
+        if let Some(layout) = layout.map_err(|error| StageError::new("open route", error))? {
+            self.layouts.insert(name, layout);
+        }
+        Ok(())
+    }
+
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         let Envelope { record, route, path, value } = envelope;
         let mut fresh = None;
         let place = if let Some(place) = self.by_route.get(route.index()) {
             *place
         } else {
-            let (name, plan) = self.resolve(path.as_str())?;
+            let (name, encoder) = self.resolve(path.as_str())?;
             let known = self.tables.iter().position(|table| table.name == name);
             known.unwrap_or_else(|| {
                 let (pending, progress) = (Pending::default(), Progress::default());
-                fresh = Some(TableRows { name, plan, pending, progress });
+                fresh = Some(TableRows { name, encoder, pending, progress });
                 self.tables.len()
             })
         };
@@ -145,10 +171,18 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for TableWriter {
         };
         let offset = record.offset().get();
         let lane = record.lane();
-        let identity = Identity { topic: lane.topic(), partition: lane.partition(), offset };
+        let identity = Identity {
+            topic: lane.topic(),
+            partition: lane.partition(),
+            offset,
+            timestamp: record.timestamp(),
+            key: record.key(),
+            opened_at_ms: self.opened_at_ms,
+        };
+        let plan = table.encoder.plan(&value)?;
         let (start, out) = table.pending.begin_row();
         let row_start = out.len();
-        let encoded = table.plan.encode(&value, identity, &mut self.workspace, out).and_then(|()| {
+        let encoded = plan.encode(&value, identity, &mut self.workspace, out).and_then(|()| {
             match out.len() - row_start {
                 length if length > ROW_MAX => {
                     let detail = format!("a row of {length} bytes, {ROW_MAX} are the most");
@@ -161,6 +195,7 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for TableWriter {
             table.pending.give_up_row(start);
             return Err(poison);
         }
+        table.encoder.encoded();
         let length = table.pending.end_row(start, offset);
         self.encoded_bytes += length as u64;
         self.row_max = self.row_max.max(length);

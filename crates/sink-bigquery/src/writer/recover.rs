@@ -19,6 +19,7 @@ use super::publish::commit;
 use super::token::{Entry, Token};
 use super::{Defaults, Pinned, PinnedTable};
 use crate::error::{BigQueryError, StreamState};
+use crate::query::{Statement, number_in, quoted, table_sql};
 use crate::sink::Parts;
 
 /// What recovery came to.
@@ -83,19 +84,22 @@ async fn ask(
 ) -> Result<bool, BigQueryError> {
     let table = &entry.stream.table;
     let columns = &parts.options.metadata;
-    // Names of tables and columns hold no back-ticks: both are checked.
+    let [topic, partition, offset] =
+        [&columns.topic, &columns.partition, &columns.offset].map(|name| quoted(name));
     let sql = format!(
-        "SELECT COUNT(*) FROM `{table}` WHERE `{}` = @topic AND `{}` = @partition AND `{}` >= @first AND `{}` < @end",
-        columns.topic, columns.partition, columns.offset, columns.offset,
+        "SELECT COUNT(*) FROM {} WHERE {topic} = @topic AND {partition} = @partition AND {offset} >= @first AND {offset} < @end",
+        table_sql(table),
     );
-    let parameters = [
-        ("topic", "STRING", lane.topic().to_owned()),
-        ("partition", "INT64", lane.partition().to_string()),
-        ("first", "INT64", intent.range.start().to_string()),
-        ("end", "INT64", intent.range.end().to_string()),
-    ];
-    let found = match parts.tables.rest().query_number(&parts.options.query_project, sql, &parameters).await {
-        Ok(found) => found,
+    let statement = Statement::new(sql)
+        .text("topic", lane.topic())
+        .number("partition", i64::from(lane.partition()))
+        .number("first", intent.range.start().get())
+        .number("end", intent.range.end().get());
+    let found = match parts.tables.rest().query(&parts.options.query_project, &statement).await {
+        Ok(rows) => {
+            let number = rows.first().map_or(Ok(0), |row| number_in(row, 0))?;
+            u64::try_from(number).unwrap_or_default()
+        }
         // With the table its rows are gone; they are written into the one that takes its place.
         Err(BigQueryError::NoSuchTable { .. }) => 0,
         Err(error) => return Err(error),

@@ -28,8 +28,13 @@ pub(super) struct Progress {
     refused: BTreeSet<i64>,
     /// A connection broke with requests under way: the service may still apply them.
     open_ended: bool,
+    /// How often the stream was found to lack columns.
+    mismatches: u32,
     phase: Phase,
 }
+
+/// Attempts of one stream while the table's change spreads.
+const MISMATCHES_MAX: u32 = 4;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -48,6 +53,17 @@ impl Progress {
     /// Begins again on a new stream. Refused rows stay so.
     fn start_over(&mut self) {
         *self = Self { refused: std::mem::take(&mut self.refused), ..Self::default() };
+    }
+
+    /// The table, as the stream has it, lacks columns of the rows. That takes minutes to change, and streams are counted: so the one
+    /// there is serves for some more attempts, as long as nothing is in it. But not for all: a stream may keep the columns it
+    /// began with.
+    fn columns_are_missing(&mut self) {
+        let mismatches = self.mismatches + 1;
+        if self.rows > 0 || mismatches.is_multiple_of(MISMATCHES_MAX) {
+            self.start_over();
+        }
+        self.mismatches = mismatches;
     }
 
     /// The stream with its rows, if there is something to make visible.
@@ -185,11 +201,10 @@ impl TableWriter {
                 table.progress.start_over();
                 BigQueryError::TableBusy { at, answer }
             }
-            // A change of the table that has not reached everybody, or somebody else's. A stream may keep the columns it began
-            // with.
+            // A change of the table that has not reached everybody, or somebody else's.
             error @ BigQueryError::SchemaMismatch { .. } => {
                 self.parts.tables.forget(&table.name);
-                table.progress.start_over();
+                table.progress.columns_are_missing();
                 error
             }
             error @ BigQueryError::Stream { .. } => {
@@ -203,15 +218,16 @@ impl TableWriter {
 
     async fn try_stage_table(&mut self, place: usize) -> Result<(), Failure> {
         let Some(table) = self.tables.get_mut(place) else { return Ok(()) };
-        let TableRows { name, plan, progress, .. } = table;
+        let TableRows { name, encoder, progress, .. } = table;
         let broke_before = progress.open_ended;
         let parts = &self.parts;
-        parts.tables.ensure(name, &parts.fields_of(name)).await?;
+        parts.tables.ensure(name, &encoder.columns()).await?;
         if progress.stream.is_none() {
+            parts.quota.take(name.project())?;
             progress.stream = Some(parts.transport.create_pending_stream(name).await?);
         }
         let Some(stream) = progress.stream.clone() else { return Ok(()) };
-        let mut connection = parts.transport.connect(&stream, plan.descriptor()).await?;
+        let mut connection = parts.transport.connect(&stream, &encoder.descriptor()).await?;
         let number = u32::try_from(place).unwrap_or(u32::MAX);
         let mut reader = self.spool.reader(number, progress.cursor);
         let mut under_way: VecDeque<UnderWay> = VecDeque::new();

@@ -185,3 +185,23 @@ async fn segments_beside_each_other_do_not_mix() {
     assert_eq!(fake.calls(FakeCall::InsertTable), 1, "the table is made once");
     assert!(fake.table(&table("orders")).is_some());
 }
+
+/// The quota that the sink counts itself: nothing is asked of the service that it would refuse.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_would_be_one_too_many_is_not_asked_for() {
+    let fake = fake().await;
+    fake.set_limits(FakeLimits::default().with_creates_per_hour(2));
+    let process = Process::start(builder(&fake).create_quota(2)).await;
+    for start in [0, 5] {
+        let mut segment = process.fill(start, start + 5, None, one_table).await;
+        segment.stage().await.unwrap();
+        segment.publish().await.unwrap();
+    }
+    let mut third = process.fill(10, 15, None, one_table).await;
+    let error = third.writer.stage(third.range).await.unwrap_err();
+    let aqueduct_core::Class::Retry { after: Some(after) } = error.class() else { panic!("{error:?}") };
+    assert!(after >= Duration::from_secs(1), "{after:?}");
+    assert!(told(&error).contains("2 write streams of project p"), "{}", told(&error));
+    assert_eq!((fake.calls(FakeCall::CreateWriteStream), process.sink.streams_created()), (2, 2));
+    assert_eq!(visible(&fake, "orders"), (0..10).collect::<Vec<_>>());
+}

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod completeness;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod faults;
@@ -10,6 +12,8 @@ mod faults;
 mod pipeline;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod routing;
 #[cfg(test)]
 mod streaming;
 #[cfg(test)]

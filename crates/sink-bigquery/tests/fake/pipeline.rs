@@ -7,8 +7,8 @@ use std::time::Duration;
 use aqueduct_converters::{Json, JsonValue};
 use aqueduct_core::testkit::{MemoryDeadLetters, ScriptedBroker, ScriptedSource};
 use aqueduct_core::{
-    Builder, Fingerprint, Guarantee, MaxRecords, OnPoison, Partitioner, Pipeline, Poison, Record, RoutePath,
-    TopicPartition,
+    Builder, Fingerprint, Guarantee, MaxAge, MaxRecords, OnPoison, Partitioner, Pipeline, Poison, Record,
+    RoutePath, TopicPartition,
 };
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault};
 use aqueduct_sink_bigquery::{BigQuerySink, BigQuerySinkBuilder};
@@ -83,6 +83,25 @@ async fn a_topic_gets_into_its_tables_exactly_once() {
     assert_eq!((report.rows, report.segments), (300, 5));
     assert_eq!(counts(&fake), once_each(|_| false));
     assert_eq!(broker.mark(&lane).unwrap().next.get(), RECORDS);
+}
+
+/// Rotation × lanes × tables over half of the quota is a problem of the configuration, beside the others.
+#[tokio::test]
+async fn a_plan_over_half_of_the_quota_is_not_built() {
+    let fake = fake().await;
+    let (broker, _) = world();
+    let build = async |sink: BigQuerySinkBuilder, seconds: u64| {
+        let pipeline = pipeline(broker.source().until_end(), sink, 70).await;
+        pipeline.rotate(aqueduct_core::any((MaxRecords(9), MaxAge::seconds(seconds)))).build()
+    };
+    let wide = || builder(&fake).expected_lanes(500).expected_tables(5);
+    let error = build(wide(), 60).await.unwrap_err();
+    assert!(error.problems()[0].contains("150000 write streams an hour"), "{error}");
+    build(wide(), 1800).await.unwrap();
+    build(wide().create_quota(1_000_000), 60).await.unwrap();
+    assert!(build(wide().expected_segment_interval(Duration::from_secs(1)), 1800).await.is_err());
+    build(builder(&fake).expected_lanes(83), 60).await.unwrap();
+    assert!(build(builder(&fake).expected_lanes(84), 60).await.is_err(), "half of 10,000 is the limit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -67,6 +67,7 @@ pub(crate) struct Segment {
     pub(crate) writer: Box<dyn SegmentWriter<JsonValue>>,
     pub(crate) range: OffsetRange,
     routes: RouteTable,
+    opens_routes: bool,
     rows: u64,
     hash: OffsetsHash,
     pub(crate) late: Vec<i64>,
@@ -136,6 +137,7 @@ impl Process {
                 writer,
                 range,
                 routes: RouteTable::new(),
+                opens_routes: Sink::<JsonValue>::capabilities(&self.sink).opens_routes,
                 rows: 0,
                 hash: OffsetsHash::default(),
                 late: Vec::new(),
@@ -189,6 +191,9 @@ impl Segment {
                     path.push(&name).unwrap();
                 }
                 let known = self.routes.get(&path);
+                if known.is_none() && self.opens_routes {
+                    persist(async || self.writer.open_route(&path).await).await.unwrap();
+                }
                 let route = known.unwrap_or_else(|| self.routes.next_id());
                 let value = JsonValue::parse(record.value_bytes().unwrap()).unwrap();
                 if self.writer.append(Envelope { record: &record, route, path: &path, value }).is_err() {

@@ -82,7 +82,11 @@ async fn columns_that_do_not_go_together_are_named() {
     let mut segment = process.fill(0, 5, None, one_table).await;
     let error = segment.stage().await.unwrap_err();
     assert_eq!(error.class(), Class::Fatal);
-    assert!(told(&error).contains("column n is STRING and declared as INTEGER"), "{}", told(&error));
+    assert!(
+        told(&error).contains("column n is STRING in the table and INTEGER for rows"),
+        "{}",
+        told(&error)
+    );
 }
 
 /// Two processes see the same new column; one is a moment later.

@@ -82,7 +82,7 @@ impl BareArguments {
 }
 
 /// The time that this thread spends on `work`.
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+pub(super) fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let now = || {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         anyhow::Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))

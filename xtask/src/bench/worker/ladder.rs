@@ -6,8 +6,8 @@ use aqueduct::files::{
     Completion, Creation, ObjectHead, ObjectMeta, ObjectTarget, Part, TargetLimits, Upload,
 };
 use aqueduct::{
-    Begun, Envelope, Fingerprint, OffsetRange, Poison, Published, Rejected, SegmentStart, SegmentWriter,
-    Sink, SinkCapabilities, StageError, Staged,
+    Begun, Envelope, Fingerprint, OffsetRange, Poison, Published, Rejected, RoutePath, SegmentStart,
+    SegmentWriter, Sink, SinkCapabilities, StageError, Staged,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -115,6 +115,10 @@ impl<T: Send + 'static, S: Sink<T>> Sink<T> for Unpublished<S> {
 
 #[async_trait]
 impl<T: Send + 'static> SegmentWriter<T> for UnpublishedWriter<T> {
+    async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
+        self.0.open_route(path).await
+    }
+
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         self.0.append(envelope)
     }

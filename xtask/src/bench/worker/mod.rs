@@ -1,6 +1,7 @@
 //! The measured processes: a bare poll loop, and the pipeline. Each prints JSON lines and judges itself by `/proc`.
 
 mod bare;
+mod bigquery;
 mod ladder;
 mod put;
 
@@ -28,6 +29,8 @@ use xtask::process::{Process, Usage};
 
 use self::bare::BareArguments;
 pub(crate) use self::bare::Conversion;
+pub(crate) use self::bigquery::Mode;
+use self::bigquery::{RowsArguments, TablesArguments};
 pub(crate) use self::ladder::Until;
 use self::ladder::{Blind, Discard, Unpublished};
 use self::put::PutArguments;
@@ -71,6 +74,12 @@ pub(crate) enum WorkerCommand {
     Put(PutArguments),
     /// Decodes and encodes in memory, with nothing around it
     Bare(BareArguments),
+    /// Serves a BigQuery that counts
+    FakeBigquery,
+    /// Runs a pipeline into a BigQuery table
+    Tables(TablesArguments),
+    /// Encodes rows in memory
+    Rows(RowsArguments),
 }
 
 /// How a case's objects are compressed.
@@ -121,6 +130,8 @@ pub(crate) struct PipelineArguments {
 pub(crate) enum Line {
     /// Records read so far.
     Progress { read: u64, durable: u64 },
+    /// Where a server is.
+    Serving { rest: String, grpc: String },
     /// The end.
     Done(Measured),
 }
@@ -150,6 +161,9 @@ impl WorkerCommand {
                 say(&Line::Done(tokio::task::spawn_blocking(floor).await??))
             }
             Self::Pipeline(arguments) => arguments.run().await,
+            Self::FakeBigquery => bigquery::fake().await,
+            Self::Tables(arguments) => arguments.run().await,
+            Self::Rows(arguments) => say(&Line::Done(arguments.run().await?)),
             Self::Put(arguments) => say(&Line::Done(arguments.run().await?)),
             Self::Bare(arguments) => {
                 say(&Line::Done(tokio::task::spawn_blocking(|| arguments.run()).await??))

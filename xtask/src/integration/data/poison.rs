@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use crate::integration::proof::Outcome;
 use crate::integration::scenario::{Case, Site};
-use crate::worker::{Layout, OnPoison};
+use crate::worker::{Layout, Letters, OnPoison};
 
 /// One bad value: its name, its bytes, and why it is refused.
 pub(crate) struct Bad {
@@ -88,7 +88,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let mut options = case.options("worker");
     options.until_end = true;
     options.layout = layout();
-    options.on_poison = OnPoison::DeadLetter(letters_topic.clone());
+    options.on_poison = OnPoison::DeadLetter(Letters::Topic(letters_topic.clone()));
     let mut worker = case.start(&options)?;
     let summary = worker.finish(Duration::from_mins(2)).await?;
     ensure!(

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::integration::data::poison::{Bad, TIMESTAMP, check_letters, produce_bad, read_letters};
 use crate::integration::proof::Outcome;
 use crate::integration::scenario::{Case, Site};
-use crate::worker::{Layout, OnPoison};
+use crate::worker::{Layout, Letters, OnPoison};
 
 const BAD: &[Bad] = &[
     bad("absent", || Some(br#"{"service":"pay"}"#.to_vec()), "missing-field"),
@@ -36,7 +36,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
 
     let mut options = case.options("worker");
     options.layout = vec![Layout::HourlyBy("timestamp".to_owned())];
-    options.on_poison = OnPoison::DeadLetter(letters_topic.clone());
+    options.on_poison = OnPoison::DeadLetter(Letters::Topic(letters_topic.clone()));
     let worker = case.start(&options)?;
     case.drained(&[&worker], Duration::from_mins(1)).await?;
     let summary = worker.terminate().await?;

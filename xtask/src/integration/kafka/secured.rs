@@ -8,7 +8,7 @@ use xtask::services::{Cache, Certificates, Kafka, Listeners, PASSWORD, USER};
 
 use crate::integration::proof::{Outcome, Proof};
 use crate::integration::scenario::{Case, Site};
-use crate::worker::{Access, Certificate, Login, OnPoison, Options, TOKEN_MADE};
+use crate::worker::{Access, Certificate, Letters, Login, OnPoison, Options, TOKEN_MADE};
 
 /// The promise: an error within this time, the start of the process included.
 const LIMIT: Duration = Duration::from_secs(11);
@@ -78,7 +78,7 @@ async fn pass(
     case.topics().recreate(&letters, 1, &[]).await?;
     let mut options = case.options("worker");
     (options.brokers, options.access) = (brokers, access);
-    (options.until_end, options.on_poison) = (true, OnPoison::DeadLetter(letters));
+    (options.until_end, options.on_poison) = (true, OnPoison::DeadLetter(Letters::Topic(letters)));
     case.start(&options)?.finish(Duration::from_mins(1)).await?;
     let audit = case.audit(site).await?;
     Ok(Proof { fault: format!("known by {name}"), runs: 1, audit, recovery: None, detail: "TLS".to_owned() })
@@ -220,7 +220,7 @@ async fn mistakes(site: &Site, broker: &Kafka, door: &Door) -> Result<Proof> {
             right(&mut options);
             if *letters {
                 // They are looked at first.
-                options.on_poison = OnPoison::DeadLetter("wrong-access-letters".to_owned());
+                options.on_poison = OnPoison::DeadLetter(Letters::Topic("wrong-access-letters".to_owned()));
             }
             (mistake.make)(&mut options, door);
             let mut worker = case.start(&options)?;

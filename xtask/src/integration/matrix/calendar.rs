@@ -4,7 +4,7 @@ use xtask::readers::Unit;
 
 /// A day and a time of that day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     pub(super) year: i64,
     pub(super) month: i64,
     pub(super) day: i64,
@@ -18,7 +18,7 @@ pub(super) struct Moment {
 
 impl Moment {
     /// `count` units after 1970-01-01T00:00.
-    pub(super) fn at(count: i64, unit: Unit) -> Self {
+    pub(crate) fn at(count: i64, unit: Unit) -> Self {
         let (seconds, rest) = (count.div_euclid(unit.per_second()), count.rem_euclid(unit.per_second()));
         let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         let (year, month, day) = civil(days);
@@ -27,7 +27,7 @@ impl Moment {
     }
 
     /// `2021-06-28T07:30:00.250`, with the digits of its unit.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let Self { year, month, day, .. } = self;
         format!("{year:04}-{month:02}-{day:02}T{}", self.time_text())
     }

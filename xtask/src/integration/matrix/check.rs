@@ -1,61 +1,24 @@
 //! What is in the bucket against what is in the topic: every value, every route, every offset, once.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xtask::readers::{Cell, Contents, Request};
-use xtask::services::Bucket;
 
 use super::Combination;
 use super::produce::{Sent, Topic};
 use super::storage::Kind;
+use crate::integration::objects::Object;
 
-/// An object, as far as it can be told without reading it.
-#[derive(Debug)]
-pub(super) struct Object {
-    key: String,
-    claims: BTreeMap<String, String>,
-    path: PathBuf,
-}
-
-/// Downloads everything below the combination's prefix into files of `dir`.
-pub(super) async fn download(bucket: &Bucket, prefix: &str, dir: &std::path::Path) -> Result<Vec<Object>> {
-    let mut objects = Vec::new();
-    for (index, listed) in bucket.objects(&format!("{prefix}/")).await?.into_iter().enumerate() {
-        let (bytes, metadata) = bucket.read(&listed.key).await?;
-        let path = dir.join(format!("{prefix}-{index:05}"));
-        tokio::fs::write(&path, bytes).await?;
-        let claims =
-            metadata.get("aqueduct").with_context(|| format!("{} has none of our metadata", listed.key))?;
-        let claims =
-            claims.split(' ').filter_map(|it| it.split_once('=')).map(|(a, b)| (a.to_owned(), b.to_owned()));
-        objects.push(Object { key: listed.key, claims: claims.collect(), path });
-    }
-    Ok(objects)
-}
-
-impl Object {
-    /// Who is to read it, in the order of the format's readers.
-    pub(super) fn requests(&self, combination: &Combination) -> impl Iterator<Item = Request> {
-        let compression = combination.storage.around();
-        let path = self.path.clone();
-        combination.storage.format.readers().iter().map(move |reader| Request {
-            path: path.clone(),
-            reader: *reader,
-            compression,
-        })
-    }
-
-    fn claim(&self, name: &str) -> Result<i64> {
-        let claim = self.claims.get(name).with_context(|| format!("{} claims no {name}", self.key))?;
-        Ok(claim.parse()?)
-    }
-
-    /// Partition, offset of the first row, and the offset behind the last.
-    fn range(&self) -> Result<(i32, i64, i64)> {
-        Ok((i32::try_from(self.claim("partition")?)?, self.claim("start")?, self.claim("end")?))
-    }
+/// Who is to read an object, in the order of the format's readers.
+pub(super) fn requests(object: &Object, combination: &Combination) -> impl Iterator<Item = Request> {
+    let compression = combination.storage.around();
+    let path = object.path.clone();
+    combination.storage.format.readers().iter().map(move |reader| Request {
+        path: path.clone(),
+        reader: *reader,
+        compression,
+    })
 }
 
 /// What a combination's objects hold, against its topic.

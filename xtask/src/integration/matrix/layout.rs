@@ -95,7 +95,8 @@ impl Layout {
     }
 }
 
-fn hour(ms: i64) -> String {
+/// The levels of an hour, as `ByTime::hourly` lays them out.
+pub(crate) fn hour(ms: i64) -> String {
     let Moment { year, month, day, hour, .. } = Moment::at(ms, Unit::Millis);
     format!("year={year:04}/month={month:02}/day={day:02}/hour={hour:02}")
 }

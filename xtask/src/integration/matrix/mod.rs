@@ -25,13 +25,17 @@ use xtask::load::audit::Audit;
 use xtask::readers::{Contents, Readers, Request};
 use xtask::services::{Bucket, Cache};
 
-use self::check::{Check, Compared, Object};
+pub(crate) use self::calendar::Moment;
+use self::check::{Check, Compared};
+pub(crate) use self::encode::avro;
 use self::encode::{ENCODINGS, Encoding};
 use self::layout::Layout;
+pub(crate) use self::layout::hour;
 use self::produce::{PARTITIONS, Topic};
 use self::run::{Ended, Run};
 use self::storage::Storage;
 use super::data::poison::{Letter, read_letters_blocking};
+use super::objects::{Object, download};
 use super::proof::Outcome;
 use super::scenario::Site;
 
@@ -188,7 +192,7 @@ async fn one(
     let found = compare_letters(&read, &expected).with_context(|| name.clone())?;
     ensure!(ended.dead_letters == found, "{name}: {ended:?} and {found} letters");
     names.delete(&letters).await?;
-    let objects = check::download(bucket, &name, dir).await?;
+    let objects = download(bucket, &name, dir).await?;
     Ok(Ran { combination, objects, ended })
 }
 
@@ -218,7 +222,7 @@ async fn read_and_compare(
 ) -> Result<()> {
     let requests: Vec<Request> = ran
         .iter()
-        .flat_map(|ran| ran.objects.iter().flat_map(|object| object.requests(&ran.combination)))
+        .flat_map(|ran| ran.objects.iter().flat_map(|object| check::requests(object, &ran.combination)))
         .collect();
     let readers = readers.clone();
     let contents = spawn_blocking(move || readers.read(&requests)).await??;

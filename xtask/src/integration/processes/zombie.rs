@@ -141,7 +141,7 @@ async fn visible(case: &Case, places: &[Place]) -> Result<usize> {
 }
 
 /// Waits until all of the pending segments are published by whoever has taken over.
-pub(super) async fn passed(case: &Case, pending: &[Place], limit: Duration) -> Result<()> {
+pub(crate) async fn passed(case: &Case, pending: &[Place], limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         let places = case.marks().await?;

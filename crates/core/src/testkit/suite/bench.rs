@@ -95,6 +95,8 @@ pub(super) struct Segment<T: Send + 'static> {
     /// Offsets of rows that were refused, in whichever call.
     pub(super) refused: Vec<Offset>,
     routes: RouteTable,
+    /// Those the writer was told of.
+    opened: RouteTable,
     rows: u64,
     hash: OffsetsHash,
     opened_at_ms: i64,
@@ -187,6 +189,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
                 writer,
                 refused: Vec::new(),
                 routes: RouteTable::new(),
+                opened: RouteTable::new(),
                 rows: 0,
                 hash: OffsetsHash::default(),
                 opened_at_ms,
@@ -207,8 +210,24 @@ impl<'a, H: SinkHarness> Case<'a, H> {
         }
     }
 
+    /// Tells the writer of the routes of a batch that are new to it, as the lane does before it appends their first records.
+    pub(super) async fn open_routes(&self, segment: &mut Segment<H::Value>, script: &Script, batch: &Batch) {
+        if !self.capabilities.opens_routes {
+            return;
+        }
+        for record in batch.iter() {
+            let mut path = RoutePath::new(segment.opened_at_ms);
+            script.route(&record, &mut path);
+            if segment.opened.get(&path).is_none() {
+                settle!(self, "open_route", segment.writer.open_route(&path).await);
+                segment.opened.intern(&path);
+            }
+        }
+    }
+
     /// Appends every record of a batch, none of which the sink may refuse.
-    pub(super) fn append_all(&self, segment: &mut Segment<H::Value>, script: &Script, batch: &Batch) {
+    pub(super) async fn append_all(&self, segment: &mut Segment<H::Value>, script: &Script, batch: &Batch) {
+        self.open_routes(segment, script, batch).await;
         for record in batch.iter() {
             let value = self.harness.value(&record);
             if let Err(poison) = segment.append(script, &record, value) {
@@ -220,7 +239,7 @@ impl<'a, H: SinkHarness> Case<'a, H> {
     /// Appends and spills the whole script.
     pub(super) async fn fill(&self, segment: &mut Segment<H::Value>, script: &Script) {
         for batch in script.batches() {
-            self.append_all(segment, script, &batch);
+            self.append_all(segment, script, &batch).await;
             self.spill(segment).await;
         }
     }

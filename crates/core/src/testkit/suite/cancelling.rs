@@ -28,7 +28,7 @@ pub(super) async fn cancel_at_every_await_of_spill<H: SinkHarness>(case: &Case<'
             let mut segment = case.open(&case.process().await, &script).await;
             let mut ended = true;
             for batch in script.batches().take(2) {
-                case.append_all(&mut segment, &script, &batch);
+                case.append_all(&mut segment, &script, &batch).await;
                 ended = poll_at_most(segment.writer.spill(), polls, dropped).await.is_some();
                 if !ended {
                     break;

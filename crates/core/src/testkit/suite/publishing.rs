@@ -56,7 +56,7 @@ pub(super) async fn abandon_leaves_nothing_visible<H: SinkHarness>(case: &Case<'
         match after {
             "append" => {
                 for batch in script.batches().take(1) {
-                    case.append_all(&mut segment, &script, &batch);
+                    case.append_all(&mut segment, &script, &batch).await;
                 }
             }
             _ => case.fill(&mut segment, &script).await,
@@ -98,7 +98,7 @@ pub(super) async fn stage_twice_is_once<H: SinkHarness>(case: &Case<'_, H>) -> R
     let process = case.process().await;
     let mut segment = case.open(&process, &script).await;
     for batch in script.batches() {
-        case.append_all(&mut segment, &script, &batch);
+        case.append_all(&mut segment, &script, &batch).await;
         case.spill(&mut segment).await;
         case.spill(&mut segment).await;
     }

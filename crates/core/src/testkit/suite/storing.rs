@@ -81,6 +81,7 @@ pub(super) async fn append_poison_keeps_neighbours<H: SinkHarness>(case: &Case<'
     let mut segment = case.open(&process, &script).await;
     let mut early = Vec::new();
     for batch in script.batches() {
+        case.open_routes(&mut segment, &script, &batch).await;
         for record in batch.iter() {
             if !bad.contains(&record.offset().get()) {
                 let value = case.harness.value(&record);
@@ -119,7 +120,7 @@ pub(super) async fn spill_returns_memory<H: SinkHarness>(case: &Case<'_, H>) -> 
     let mut segment = case.open(&case.process().await, &script).await;
     let arenas = Arenas::new();
     let batch = batch_of(&script.rows, BatchBuilder::reusing(&arenas, script.lane.clone(), 1 << 12));
-    case.append_all(&mut segment, &script, &batch);
+    case.append_all(&mut segment, &script, &batch).await;
     case.spill(&mut segment).await;
     drop(batch);
     // The memory comes back only if nobody else holds a slice of it.
@@ -158,6 +159,7 @@ pub(super) async fn stats_match_reality<H: SinkHarness>(case: &Case<'_, H>) -> R
     let mut segment = case.open(&process, &script).await;
     let mut encoded = segment.writer.encoded_bytes();
     for batch in script.batches() {
+        case.open_routes(&mut segment, &script, &batch).await;
         for record in batch.iter() {
             let value = case.harness.value(&record);
             if let Err(poison) = segment.append(&script, &record, value) {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use aqueduct_core::testkit::{MemoryDeadLetters, MemoryStore, ScriptedBroker};
 use aqueduct_core::{
-    Begun, DeadLetter, DeadLetterSink, Envelope, Fingerprint, Mark, Offset, OffsetRange, Poison, Published,
-    Rejected, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Source, SourceContext, SourceControl,
-    SourceEvent, StageError, Staged, TopicPartition,
+    Begun, DeadLetter, DeadLetterSink, Envelope, Fingerprint, Mark, Offset, OffsetRange, PipelinePlan,
+    Poison, Published, Rejected, RoutePath, SegmentStart, SegmentWriter, Sink, SinkCapabilities, Source,
+    SourceContext, SourceControl, SourceEvent, StageError, Staged, TopicPartition,
 };
 use async_trait::async_trait;
 
@@ -156,11 +156,19 @@ impl<T: Send + 'static, S: Sink<T>> Sink<T> for WatchedSink<S> {
     fn fingerprint(&self, parts: &mut Fingerprint) {
         self.inner.fingerprint(parts);
     }
+
+    fn plan_problems(&self, plan: &PipelinePlan) -> Vec<String> {
+        self.inner.plan_problems(plan)
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<T: Send + 'static> SegmentWriter<T> for WatchedWriter<T> {
+    async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
+        self.inner.open_route(path).await
+    }
+
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         self.inner.append(envelope)
     }

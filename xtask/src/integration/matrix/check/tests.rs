@@ -3,6 +3,8 @@
 use super::super::layout::Layout;
 use super::super::storage::Storage;
 use super::super::{combinations, produce};
+use std::path::PathBuf;
+
 use super::*;
 
 const TOPIC: &str = "matrix-json";

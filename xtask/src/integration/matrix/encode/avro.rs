@@ -48,7 +48,11 @@ static PARSED: LazyLock<Result<Schema, String>> =
 
 /// The datum alone.
 pub(super) fn datum(value: &Cell) -> Result<Vec<u8>> {
-    let schema = PARSED.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
+    datum_of(value, PARSED.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?)
+}
+
+/// The datum of a value of any schema of these kinds.
+pub(crate) fn datum_of(value: &Cell, schema: &Schema) -> Result<Vec<u8>> {
     Ok(GenericDatumWriter::builder(schema)
         .human_readable(false)
         .build()?

@@ -1,7 +1,7 @@
 //! The producers' side: how values become bytes, by encoders that are not ours, what of a value the bytes still say, and the
 //! converter that is to read them. One entry of [`ENCODINGS`] for each.
 
-mod avro;
+pub(crate) mod avro;
 mod cbor;
 mod connect;
 pub(super) mod json;

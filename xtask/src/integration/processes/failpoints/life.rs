@@ -9,7 +9,7 @@ use aqueduct::Failpoint;
 use crate::integration::marks::{self, Place};
 use crate::integration::member::Member;
 use crate::integration::scenario::Case;
-use crate::worker::{Compression, Layout, OnPoison, Options, Rotation};
+use crate::worker::{Compression, Layout, Letters, OnPoison, Options, Rotation};
 
 /// In what way a process comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Life<'_> {
         options.until_end = !matches!(way, Way::Leaving | Way::Frozen);
         // By the wall clock, and no two runs alike.
         options.rotation = vec![Rotation::AgeMs(1)];
-        options.on_poison = OnPoison::DeadLetter(self.letters.to_owned());
+        options.on_poison = OnPoison::DeadLetter(Letters::Topic(self.letters.to_owned()));
         if way == Way::Parts {
             options.rotation = vec![Rotation::AgeMs(1_500)];
             options.compression = Compression::None;
