@@ -1,4 +1,5 @@
-//! The BigQuery sink: rows in BigQuery tables, exactly once, through pending streams of the Storage Write interface.
+//! The BigQuery sink: rows in BigQuery tables, exactly once, through pending streams of the Storage Write interface; or at least
+//! once, through default streams, also as [changes](Changes) of rows. See [`Delivery`].
 //!
 //! [`BigQuerySink::builder`] configures it. [`Columns`] says where the columns of tables come from: they are declared, those of a
 //! table that exists, or made of the schemas that values come with. Values of any converter that gives

@@ -24,7 +24,8 @@ use crate::table::Tables;
 use crate::transport::WriteTransport;
 use crate::writer::{Defaults, Recovered, TableWriter, recover};
 
-/// Writes records to BigQuery tables, exactly once.
+/// Writes records to BigQuery tables, exactly once. With [`Delivery::AtLeastOnce`] what is said here of segments is otherwise: see
+/// [there](Delivery).
 ///
 /// While a segment fills, its rows go to scratch disk, as the protobuf messages they are sent as. At the cut each table's rows
 /// are appended to a *pending stream* of their own, whose rows nobody sees, and the streams are finalized; their names are the

@@ -55,3 +55,21 @@ impl Metric {
         metrics::histogram!(self.name(), labels)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_document_shows_the_reference() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        for MetricInfo { name, kind, labels, help, .. } in metrics_reference() {
+            let line = format!("- `{name}` ({kind}; {labels}): {help}\n");
+            assert!(document.contains(&line), "docs/metrics.md lacks:\n{line}");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name}");
+        }
+    }
+}

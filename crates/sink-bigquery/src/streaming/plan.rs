@@ -55,13 +55,12 @@ impl Encoder {
         {
             return Arc::clone(target);
         }
-        let (columns, descriptor) = match &self.changes {
-            Some(changes) => (changes.columns().to_vec(), changes.descriptor().clone()),
-            None => {
-                let columns = self.rows.columns();
-                let descriptor = descriptor("Row", &columns);
-                (columns, descriptor)
-            }
+        let (columns, descriptor) = if let Some(changes) = &self.changes {
+            (changes.columns().to_vec(), changes.descriptor().clone())
+        } else {
+            let columns = self.rows.columns();
+            let descriptor = descriptor("Row", &columns);
+            (columns, descriptor)
         };
         let target = Arc::new(Target::new(self.table.clone(), columns, descriptor));
         self.target = Some((schemas, Arc::clone(&target)));

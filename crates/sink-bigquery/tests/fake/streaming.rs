@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aqueduct_converters::Json;
+use aqueduct_converters::{ConnectJson, Json};
 use aqueduct_core::testkit::{MemoryDeadLetters, ScriptedBroker};
 use aqueduct_core::{
     Class, Guarantee, LaneState, MaxRecords, OnPoison, Pipeline, Pool, StageError, TopicPartition,
 };
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault, FakeLimits};
-use aqueduct_sink_bigquery::{BigQuerySinkBuilder, Delivery, Field, FieldType, TableOptions, TableSchema};
+use aqueduct_sink_bigquery::{
+    BigQuerySinkBuilder, Columns, Delivery, Field, FieldType, TableOptions, TableSchema,
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -424,6 +426,43 @@ async fn a_pipeline_says_what_it_guarantees_and_its_refused_rows_are_letters() {
     assert_eq!(broker.mark(&lane).unwrap().next.get(), RECORDS);
 }
 
+/// Values bring their columns: versions that take turns go to one table, and each row has what its version has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_that_take_turns_share_a_table() {
+    let fake = fake().await;
+    let broker = ScriptedBroker::new();
+    let lane = TopicPartition::new("orders", 3);
+    let version = |fields: &str, payload: String| {
+        format!(r#"{{"schema": {{"type": "struct", "fields": [{fields}]}}, "payload": {payload}}}"#)
+    };
+    let n = r#"{"field": "n", "type": "int64"}"#;
+    broker.extend(
+        &lane,
+        (0..40).map(|offset| match offset % 2 {
+            0 => version(n, format!(r#"{{"n": {offset}}}"#)),
+            _ => {
+                let fields = format!(r#"{n}, {{"field": "text", "type": "string", "optional": true}}"#);
+                version(&fields, format!(r#"{{"n": {offset}, "text": "row {offset}"}}"#))
+            }
+        }),
+    );
+    let pipeline = Pipeline::from(broker.source().until_end().batch_records(7))
+        .convert(ConnectJson::new())
+        .partition(NoRoute)
+        .sink(patient(&fake).columns(Columns::from_values()).build().await.unwrap())
+        .rotate(MaxRecords(15))
+        .spool_dir(tempfile::tempdir().unwrap().keep());
+    pipeline.build().unwrap().run(std::future::pending()).await.unwrap();
+    let mut rows = fake.rows(&table("orders"));
+    rows.sort_by_key(|row| row.columns["n"].as_i64());
+    assert_eq!(rows.len(), 40);
+    for (offset, row) in (0..).zip(&rows) {
+        let text = (offset % 2 == 1).then(|| format!("row {offset}"));
+        assert_eq!(row.columns["n"], offset);
+        assert_eq!(row.columns.get("text").and_then(|text| text.as_str()), text.as_deref());
+    }
+}
+
 /// A lane that has nothing to read shows what goes wrong behind its back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_without_records_shows_what_is_wrong() {
@@ -462,9 +501,9 @@ async fn appends_are_measured() {
             let labels: Vec<_> =
                 key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
             let value = match value {
-                DebugValue::Counter(count) => count as f64,
+                DebugValue::Counter(count) => f64::from(u32::try_from(count).unwrap()),
                 DebugValue::Gauge(value) => value.into_inner(),
-                DebugValue::Histogram(values) => values.len() as f64,
+                DebugValue::Histogram(values) => f64::from(u32::try_from(values.len()).unwrap()),
             };
             values.insert(format!("{} {}", key.key().name(), labels.join(" ")), value);
         }
@@ -478,11 +517,15 @@ async fn appends_are_measured() {
     let mut first = process.fill(0, 10, None, one_table).await;
     publish(&mut first).await;
     let after = snapshot();
-    assert_eq!(after[&format!("aqueduct_bigquery_rows_appended_total {lane}")], 9.0);
-    assert_eq!(after[&format!("aqueduct_bigquery_rows_refused_total {lane}")], 1.0);
-    assert_eq!(after[&format!("aqueduct_bigquery_in_flight_bytes {lane}")], 0.0);
-    assert_eq!(after[&format!("aqueduct_bigquery_last_ack_age_seconds {lane}")], 0.0);
-    assert_eq!(after["aqueduct_bigquery_append_retries_total dataset=p.d reason=unavailable"], 1.0);
+    let is = |values: &BTreeMap<String, f64>, name: &str, value: f64| {
+        let found = values[&format!("aqueduct_bigquery_{name}")];
+        assert!((found - value).abs() < 1e-9, "{name} is {found}");
+    };
+    is(&after, &format!("rows_appended_total {lane}"), 9.0);
+    is(&after, &format!("rows_refused_total {lane}"), 1.0);
+    is(&after, &format!("in_flight_bytes {lane}"), 0.0);
+    is(&after, &format!("last_ack_age_seconds {lane}"), 0.0);
+    is(&after, "append_retries_total dataset=p.d reason=unavailable", 1.0);
     assert!(after["aqueduct_bigquery_append_seconds dataset=p.d"] >= 1.0);
     let reference: BTreeSet<_> =
         aqueduct_sink_bigquery::metrics_reference().iter().map(|metric| metric.name).collect();
@@ -498,7 +541,7 @@ async fn appends_are_measured() {
     assert!(stalled[&format!("aqueduct_bigquery_in_flight_bytes {lane}")] > 0.0);
     fake.hold_answers(false);
     publish(&mut second).await;
-    assert_eq!(snapshot()[&format!("aqueduct_bigquery_last_ack_age_seconds {lane}")], 0.0);
+    is(&snapshot(), &format!("last_ack_age_seconds {lane}"), 0.0);
 }
 
 /// One life of a process.
