@@ -1,6 +1,8 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod columns;
 #[cfg(test)]
 mod completeness;
@@ -9,6 +11,8 @@ mod conformance;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod insert_all;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod recovery;
@@ -16,6 +20,8 @@ mod recovery;
 mod repair;
 #[cfg(test)]
 mod routing;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
