@@ -227,7 +227,7 @@ fn is_plain(bytes: &[u8]) -> bool {
     if let Some(last) = bytes.last_chunk::<32>() {
         bytes.chunks_exact(32).all(is_plain_block) && is_plain_block(last)
     } else if let Some(last) = bytes.last_chunk::<8>() {
-        bytes.as_chunks::<8>().0.iter().all(is_plain_word) && is_plain_word(last)
+        bytes.as_chunks::<8>().0.iter().all(|word| is_plain_word(*word)) && is_plain_word(*last)
     } else {
         !bytes.iter().any(|&byte| is_escaped(byte))
     }
@@ -239,9 +239,9 @@ fn is_plain_block(block: &[u8]) -> bool {
 }
 
 #[inline]
-fn is_plain_word(word: &[u8; 8]) -> bool {
+fn is_plain_word(word: [u8; 8]) -> bool {
     const EVERY: u64 = u64::MAX / 255;
-    let word = u64::from_le_bytes(*word);
+    let word = u64::from_le_bytes(word);
     // The high bit of a byte is set where it is below the limit and had no high bit of its own; higher ones may be carries.
     let below = |word: u64, limit: u8| word.wrapping_sub(EVERY * u64::from(limit)) & !word;
     let equal = |byte: u8| below(word ^ (EVERY * u64::from(byte)), 1);

@@ -41,6 +41,7 @@ struct Lost;
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Lost> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let length = body.len();
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let path: Vec<String> = parts.uri.path().split('/').skip(3).map(decoded).collect();
@@ -58,9 +59,11 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             return Ok(respond(401, &error_body(401, "authError", "Invalid Credentials")));
         }
         let refusal = match fault {
-            Some(FakeFault::Unavailable | FakeFault::Aborted) => Some((503, "backendError")),
+            Some(FakeFault::Unavailable | FakeFault::UnavailableInside | FakeFault::Aborted) => {
+                Some((503, "backendError"))
+            }
             Some(FakeFault::Internal) => Some((500, "internalError")),
-            Some(FakeFault::Exhausted) => Some((429, "rateLimitExceeded")),
+            Some(FakeFault::Exhausted | FakeFault::ExhaustedInside) => Some((429, "rateLimitExceeded")),
             Some(FakeFault::Unauthenticated) => Some((401, "authError")),
             Some(FakeFault::Denied) => Some((403, "accessDenied")),
             Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall) | None => None,
@@ -68,7 +71,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         if let Some((status, reason)) = refusal {
             return Ok(respond(status, &error_body(status, reason, "injected")));
         }
-        (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), &body))
+        (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), (&body, length)))
     };
     match fault {
         Some(FakeFault::LoseAnswer) => Err(Lost),
@@ -108,6 +111,7 @@ fn call_of(method: &Method, path: &[&str]) -> Option<FakeCall> {
         (&Method::POST, ["projects", _, "datasets", _, "tables"]) => FakeCall::InsertTable,
         (&Method::GET, ["projects", _, "datasets", _, "tables", _]) => FakeCall::GetTable,
         (&Method::PATCH, ["projects", _, "datasets", _, "tables", _]) => FakeCall::PatchTable,
+        (&Method::POST, ["projects", _, "datasets", _, "tables", _, "insertAll"]) => FakeCall::InsertAll,
         (&Method::POST, ["projects", _, "queries"]) => FakeCall::Query,
         (&Method::GET, ["projects", _, "queries", _]) => FakeCall::GetQueryResults,
         _ => return None,
@@ -127,7 +131,7 @@ impl Inner {
         path: &[&str],
         query: &[(String, String)],
         if_match: Option<&str>,
-        body: &Value,
+        (body, length): (&Value, usize),
     ) -> Answer {
         let [_, project, rest @ ..] = path else { return refused(404, "notFound", "") };
         match call {
@@ -159,6 +163,7 @@ impl Inner {
         };
         match call {
             FakeCall::InsertTable => self.insert(&name, body),
+            FakeCall::InsertAll => self.insert_all(&name, body, length),
             FakeCall::PatchTable => self.patch(&name, if_match, body),
             _ => self.get(&name),
         }
