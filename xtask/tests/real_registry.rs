@@ -5,7 +5,11 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use aqueduct_converters::registry::{SchemaAnswer, SchemaKind, SchemaSource as _, SubjectVersion};
+use aqueduct::{
+    BatchBuilder, Converted, Converter as _, Offset, Permit, StructuredValue as _, Timestamp, TopicPartition,
+};
+use aqueduct_converters::JsonSchema;
+use aqueduct_converters::registry::{SchemaAnswer, SchemaKind, SchemaSource as _, SubjectVersion, wire};
 use aqueduct_schema_registry::{NewSchema, RegistryClient, RegistryError};
 use xtask::services::{Cache, Registry};
 
@@ -40,6 +44,8 @@ async fn the_client_and_a_real_registry_fit_together() -> Result<()> {
         assert_eq!(found.kind, kind);
     }
 
+    json_schema_is_read_with_what_it_refers_to(&client, json).await?;
+
     // What is not there, and what is not taken.
     assert_eq!(client.schema(4_000_000.into()).await?, SchemaAnswer::Unknown);
     let refused = client.register("bad", &NewSchema::new(SchemaKind::Avro, "{nonsense")).await.unwrap_err();
@@ -66,5 +72,30 @@ async fn the_client_and_a_real_registry_fit_together() -> Result<()> {
     };
     assert_eq!(again, found);
     registry.stop().await?;
+    Ok(())
+}
+
+/// The converter's own way: references by their names, versions by subject.
+async fn json_schema_is_read_with_what_it_refers_to(client: &RegistryClient, thing: u32) -> Result<()> {
+    let list = r#"{"type":"object","properties":{"things":{"type":"array","items":{"$ref":"thing.json"}}}}"#;
+    let list = NewSchema::new(SchemaKind::Json, list).reference("thing.json", "things-value", 1);
+    let list = client.register("lists-value", &list).await?;
+    let converter = JsonSchema::with_registry(client.clone()).subject("lists-value");
+    let mut batch = BatchBuilder::new(TopicPartition::new("lists", 0), 64);
+    for (offset, id) in (0..).zip([list, thing]) {
+        let mut value = Vec::new();
+        wire::write_prefix(id, &mut value);
+        value.extend_from_slice(b"{}");
+        batch.push(Offset::new(offset), Timestamp::None, None, Some(&value), []);
+    }
+    let batch = batch.build(Permit::unlimited());
+    converter.prepare(&batch).await?;
+    let mut schemas = Vec::new();
+    for record in batch.iter() {
+        let Converted::Emit(value) = converter.convert(&record)? else { panic!("it is no tombstone") };
+        schemas.push(value.schema().map(ToString::to_string).unwrap_or_default());
+    }
+    // The second is not registered under that subject.
+    assert_eq!(schemas, ["/1 struct{things:list<struct{id:int64?}>?}", "struct{id:int64?}"]);
     Ok(())
 }

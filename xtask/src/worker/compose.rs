@@ -309,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn tables_take_the_place_of_objects() {
-        let tables = Tables {
+        let tables = bigquery::Tables {
             rest: "http://127.0.0.1:1".to_owned(),
             grpc: "http://127.0.0.1:2".to_owned(),
             project: "p".to_owned(),

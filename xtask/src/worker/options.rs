@@ -73,6 +73,9 @@ pub(crate) struct Options {
     /// Drive these letters again, through the corrected stages of the format, in place of running a pipeline.
     #[serde(default)]
     pub(crate) redrive: Option<Letters>,
+    /// Rows go to these tables, in place of objects.
+    #[serde(default)]
+    pub(crate) tables: Option<Tables>,
 }
 
 /// Records that are left out by intention.

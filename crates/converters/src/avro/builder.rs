@@ -233,17 +233,9 @@ fn registered(
     if schema.kind != SchemaKind::Avro {
         return Err(AvroSchemaError::new(format!("it is {}, not {}", schema.kind, SchemaKind::Avro)));
     }
-    let version = match subject {
-        Some(subject) => schema.version_in(subject),
-        None => schema
-            .versions
-            .first()
-            .map(|at| at.version)
-            .filter(|version| schema.versions.iter().all(|at| at.version == *version)),
-    };
     let references = schema.references.iter().map(|reference| reference.text.as_str());
     let writer = AvroSchema::parse(&schema.text, references)?;
-    compile(&writer, version, reader).map(Arc::new)
+    compile(&writer, schema.version_told(subject), reader).map(Arc::new)
 }
 
 fn single(text: &str, reader: Option<&Reader>) -> Result<(u64, Arc<Plan>), AvroSchemaError> {

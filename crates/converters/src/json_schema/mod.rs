@@ -1,6 +1,5 @@
 //! JSON described by JSON Schema, in Confluent's wire format.
 
-use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
@@ -10,12 +9,12 @@ use aqueduct_core::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::json::{self, JsonValue};
-use crate::registry::{Framing, SchemaCache, SchemaKind, SchemaSource};
-use crate::shape;
+use crate::json::JsonValue;
+use crate::registry::{Framing, Registered, RegisteredSchema, SchemaSource};
+use crate::shape::{self, Described, Parsed};
 use crate::tombstones::Tombstones;
-use schema::Parsed;
 
+mod documents;
 mod schema;
 mod text;
 
@@ -32,9 +31,13 @@ mod text;
 /// | `array` with one schema as `items` | a list |
 /// | `enum` and `const` of texts | an enum |
 /// | `null` among `type`, `oneOf` or `anyOf` | the column may be null |
-/// | `$ref` within the document, `allOf` of one | what it leads to |
+/// | `$ref` within the document, or into one that the registry lists as its reference, and `allOf` of one | what it leads to |
 /// | `connect.type`, and `title` of a logical type | Connect's numbers, bytes, maps, decimals, dates, times |
-/// | everything else, and a `$ref` back to what it is part of | JSON |
+/// | everything else, and a `$ref` back to what it is part of, or to what the registry does not have | JSON |
+///
+/// A `$ref` is a URI, relative to the `$id` around it; the name of a registry's reference is one, too, relative to the schema's
+/// own. Anchors and parts of documents with an `$id` are known. No URI is ever fetched. A schema has up to 1 MiB with all it refers
+/// to, 10 000 fields and 4 MiB of names when every reference is written out; what is deeper than 64 levels is JSON.
 ///
 /// A value is checked as far as its columns need it, and no further: types, missing members, names of enums, members that
 /// `additionalProperties: false` forbids. `minimum`, `pattern` and their like are not looked at; the serializer has done that.
@@ -63,26 +66,29 @@ mod text;
 #[derive(Clone, Debug)]
 pub struct JsonSchema {
     tombstones: Tombstones,
-    framing: Framing,
-    schemas: Arc<SchemaCache<Arc<Parsed>>>,
+    registered: Registered<Arc<Parsed>>,
 }
 
 impl JsonSchema {
     /// Asks `source` for schemas. Tombstones are poisons.
     pub fn with_registry(source: impl SchemaSource) -> Self {
-        let schemas = SchemaCache::new(source, |schema| {
-            if schema.kind != SchemaKind::Json {
-                return Err(format!("it is {}, not JSON Schema", schema.kind));
-            }
-            schema::parse(&schema.text, None).map(Arc::new)
-        });
-        Self { tombstones: Tombstones::default(), framing: Framing::values(), schemas: Arc::new(schemas) }
+        let parse = |schema: &RegisteredSchema, version| schema::registered(schema, version).map(Arc::new);
+        Self { tombstones: Tombstones::default(), registered: Registered::new(source, parse) }
     }
 
     /// Where schema ids are found: in values and their header unless told otherwise; `Framing::keys()` to read keys.
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
-        self.framing = framing;
+        self.registered.set_framing(framing);
+        self
+    }
+
+    /// Under which subject the version is looked up that values tell of their schema, by which
+    /// [`Compatibility`](aqueduct_core::Compatibility) knows the newer of two. Without, they tell the version of a schema that is
+    /// registered under one version only. A registry's client has to be asked for versions.
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.registered.set_subject(subject.into());
         self
     }
 
@@ -99,97 +105,65 @@ impl Converter for JsonSchema {
     type Output = JsonSchemaValue;
 
     async fn prepare(&self, batch: &Batch) -> Result<(), StageError> {
-        self.schemas.prepare(batch.lane(), self.framing.ids(batch)).await
+        self.registered.prepare(batch).await
     }
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<JsonSchemaValue>, Poison> {
         let Some(bytes) = record.value_bytes() else {
-            return self
-                .tombstones
-                .absent(|| JsonSchemaValue { text: Bytes::from_static(b"null"), parsed: None });
+            return self.tombstones.absent(|| JsonSchemaValue(Described::null()));
         };
-        let Some(framed) = self.framing.split(record)? else {
-            return Err(Poison::new(PoisonReason::NullValue, "the record has no value"));
-        };
+        let framed = self.registered.split(record)?;
         let payload = bytes.slice_ref(framed.payload());
-        self.schemas.read(record.lane(), framed.id(), |parsed| {
+        self.registered.read(record, framed.id(), |parsed| {
             let text = JsonValue::parse(payload)
                 .map_err(|error| Poison::new(PoisonReason::Malformed, error.to_string()))?
                 .into_bytes();
             shape::check(&parsed.shape, &text)?;
-            Ok(Converted::Emit(JsonSchemaValue { text, parsed: Some(Arc::clone(parsed)) }))
+            Ok(Converted::Emit(JsonSchemaValue(Described::new(text, Some(Arc::clone(parsed))))))
         })
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
-        let (framing, tombstones) = (self.framing, self.tombstones);
-        parts.put("converter", format_args!("json-schema/1 {framing} tombstones={tombstones}"));
+        let Self { registered, tombstones } = self;
+        parts.put("converter", format_args!("json-schema/2 {registered} tombstones={tombstones}"));
     }
 }
 
 /// JSON text with the schema that describes it.
-#[derive(Clone)]
-pub struct JsonSchemaValue {
-    text: Bytes,
-    /// Nothing for a tombstone.
-    parsed: Option<Arc<Parsed>>,
-}
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonSchemaValue(Described);
 
 impl JsonSchemaValue {
     /// The text, on one line.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.text
-    }
-}
-
-impl fmt::Debug for JsonSchemaValue {
-    /// Never prints a payload.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let schema = self.schema().map(ToString::to_string);
-        f.debug_struct("JsonSchemaValue")
-            .field("len", &self.text.len())
-            .field("schema", &schema)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for JsonSchemaValue {
-    /// Whether text and schema are the same.
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.schema() == other.schema()
+        self.0.text()
     }
 }
 
 impl Fields for JsonSchemaValue {
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-        match &self.parsed {
-            Some(parsed) => shape::field(&parsed.shape, &self.text, path.segments()),
-            None => json::lookup::scan(&self.text, path.segments()),
-        }
+        self.0.field(path)
     }
 }
 
 impl StructuredValue for JsonSchemaValue {
     fn schema(&self) -> Option<&Arc<Schema>> {
-        self.parsed.as_ref().map(|parsed| &parsed.schema)
+        self.0.schema()
     }
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        match &self.parsed {
-            Some(parsed) => shape::visit(&parsed.shape, &self.text, visitor),
-            None => json::visit::visit(&self.text, visitor),
-        }
+        self.0.visit(visitor)
     }
 }
 
 impl JsonRow for JsonSchemaValue {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
-        out.extend_from_slice(&self.text);
+        out.extend_from_slice(self.0.text());
         Ok(())
     }
 
     fn json_bytes(&self) -> Option<&Bytes> {
-        Some(&self.text)
+        Some(self.0.text())
     }
 }
 

@@ -1,27 +1,23 @@
 //! JSON Schema into columns.
 
-use std::sync::Arc;
-
 use aqueduct_core::{DataType, Field, Schema, TimeUnit};
 
+use super::documents::{Documents, Index};
 use super::text::Node;
-use crate::shape::{Kind, Members, Pairs, Shape};
+use crate::registry::{RegisteredSchema, SchemaKind};
+use crate::shape::{Kind, Members, Pairs, Parsed, Shape};
 
-/// What a schema's text says.
-#[derive(Debug)]
-pub(super) struct Parsed {
-    pub(super) shape: Shape,
-    pub(super) schema: Arc<Schema>,
-}
-
-/// Reads a schema; an error is why it cannot be used, in words.
-pub(super) fn parse(text: &str, version: Option<u32>) -> Result<Parsed, String> {
-    if text.len() > SCHEMA_MAX {
-        return Err(format!("it has {} bytes, the limit is {SCHEMA_MAX}", text.len()));
+/// Reads a schema with what it refers to; an error is why it cannot be used, in words.
+pub(super) fn registered(schema: &RegisteredSchema, version: Option<u32>) -> Result<Parsed, String> {
+    if schema.kind != SchemaKind::Json {
+        return Err(format!("it is {}, not JSON Schema", schema.kind));
     }
-    let root: Node = serde_json::from_str(text).map_err(|error| format!("it is no json: {error}"))?;
-    let mut reading = Reading { root: &root, within: Vec::new(), left: FIELDS_MAX };
-    let (shape, field) = reading.read(&root, "")?;
+    let documents = Documents::read(schema)?;
+    let index = Index::of(&documents)?;
+    let root = &documents.own;
+    let mut reading =
+        Reading { index: &index, resource: 0, within: Vec::new(), left: FIELDS_MAX, bytes: NAMES_MAX };
+    let (shape, field) = reading.read(root, "")?;
     let mut schema = Schema::of_root(field);
     if let Some(title) = root.text("title").filter(|title| logical(title).is_none()) {
         schema = schema.with_name(title);
@@ -33,34 +29,59 @@ pub(super) fn parse(text: &str, version: Option<u32>) -> Result<Parsed, String> 
 }
 
 struct Reading<'r> {
-    root: &'r Node,
+    index: &'r Index<'r>,
+    /// The one that what is being read is part of: references in it are relative to that.
+    resource: usize,
     /// The schemas that are being read, the innermost last: one that comes back to one of them has no end.
     within: Vec<*const Node>,
-    /// Fields that may still come: references multiply.
+    /// Fields that may still come, and bytes of their names: references multiply.
     left: usize,
+    bytes: usize,
 }
 
 impl<'r> Reading<'r> {
     fn read(&mut self, node: &'r Node, name: &str) -> Result<(Shape, Field), String> {
+        self.read_in(self.resource, node, name)
+    }
+
+    /// Reads what stands in `resource`, if no other begins with it.
+    fn read_in(&mut self, resource: usize, node: &'r Node, name: &str) -> Result<(Shape, Field), String> {
         self.left =
             self.left.checked_sub(1).ok_or_else(|| format!("it has more than {FIELDS_MAX} fields"))?;
+        self.pay(name.len())?;
         let address = std::ptr::from_ref(node);
         if self.within.contains(&address) || self.within.len() >= DEPTH_MAX {
             return Ok(anything(name));
         }
         self.within.push(address);
+        let here = std::mem::replace(&mut self.resource, self.index.begun_by(node).unwrap_or(resource));
         let read = self.described(node, name);
+        self.resource = here;
         self.within.pop();
         let (shape, field) = read?;
-        let doc = node.text("description").or_else(|| node.text("connect.doc"));
-        Ok((shape, doc.map_or(field.clone(), |doc| field.with_doc(doc))))
+        match node.text("description").or_else(|| node.text("connect.doc")) {
+            Some(doc) => {
+                self.pay(doc.len())?;
+                Ok((shape, field.with_doc(doc)))
+            }
+            None => Ok((shape, field)),
+        }
+    }
+
+    fn pay(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or_else(|| {
+            format!("with all that references repeat it has more than {NAMES_MAX} bytes of names")
+        })?;
+        Ok(())
     }
 
     fn described(&mut self, node: &'r Node, name: &str) -> Result<(Shape, Field), String> {
         if let Some(reference) = node.text("$ref") {
-            // What stands elsewhere, or in another document, may be anything.
-            return match self.root.at(reference) {
-                Some(node) => self.read(node, name),
+            self.pay(reference.len())?;
+            // What the registry does not have may be anything.
+            return match self.index.follow(self.resource, reference) {
+                Some((resource, node)) => self.read_in(resource, node, name),
                 None => Ok(anything(name)),
             };
         }
@@ -88,6 +109,9 @@ impl<'r> Reading<'r> {
     fn kind(&mut self, node: &'r Node, kind: Option<&str>) -> Result<(Kind, DataType), String> {
         let names = node.list("enum").or_else(|| node.get("const").map(std::slice::from_ref));
         if let Some(names) = names {
+            for name in names {
+                self.pay(if let Node::Text(name) = name { name.len() } else { 0 })?;
+            }
             return Ok(enumeration(names));
         }
         let connect = node.text("connect.type");
@@ -246,10 +270,10 @@ fn index(property: &Node) -> f64 {
     }
 }
 
-/// Bytes of a schema's text.
-const SCHEMA_MAX: usize = 1 << 20;
 /// Fields with all that references repeat.
 const FIELDS_MAX: usize = 10_000;
+/// Bytes of names, symbols, descriptions and references with all that references repeat.
+const NAMES_MAX: usize = 4 << 20;
 /// Levels that become columns of their own; what is deeper is JSON.
 const DEPTH_MAX: usize = 64;
 /// Digits behind the point of a decimal, which are all written.

@@ -1,22 +1,29 @@
 use aqueduct_core::{
-    BatchBuilder, Offset, Permit, SkipReason, TimeUnit, Timestamp, TopicPartition, write_json,
+    BatchBuilder, Compatibility, Offset, Permit, SkipReason, TimeUnit, Timestamp, TopicPartition, write_json,
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::registry::FixedSchemas;
+use crate::registry::{FixedSchemas, SchemaKind, SubjectVersion};
+use crate::tests::fingerprint;
+
+mod references;
+
+fn parse(text: &str) -> Result<Parsed, String> {
+    schema::registered(&RegisteredSchema::new(1, SchemaKind::Json, text), None)
+}
 
 fn schema(text: &str) -> String {
-    schema::parse(text, None).map_or_else(|error| error, |parsed| parsed.schema.to_string())
+    parse(text).map_or_else(|error| error, |parsed| parsed.schema.to_string())
 }
 
 /// What columns hold, and the field at each path.
 fn columns(schema: &str, value: &str) -> Result<String, String> {
-    let parsed = schema::parse(schema, None)?;
+    let parsed = parse(schema)?;
     let text = JsonValue::parse(value.to_owned().into()).map_err(|error| error.to_string())?.into_bytes();
     shape::check(&parsed.shape, &text).map_err(|poison| poison.to_string())?;
     let mut out = Vec::new();
-    let value = JsonSchemaValue { text, parsed: Some(Arc::new(parsed)) };
+    let value = JsonSchemaValue(Described::new(text, Some(Arc::new(parsed))));
     write_json(&value, &mut out).map_err(|poison| poison.to_string())?;
     Ok(String::from_utf8(out).unwrap())
 }
@@ -102,8 +109,8 @@ fn texts_become_what_their_format_says() {
         r#"{{{ID},"at":"2021-06-28T07:30:00.123456Z","time":"01:30:00.000000","day":"1969-12-31","kind":"b","any":[1,{{"x":null}}],"lines":[{{"n":1}}]}}"#
     );
     assert_eq!(columns(ORDER, &value).unwrap(), expected);
-    let parsed = Some(Arc::new(schema::parse(ORDER, None).unwrap()));
-    let value = JsonSchemaValue { text: value.into(), parsed };
+    let parsed = Some(Arc::new(parse(ORDER).unwrap()));
+    let value = JsonSchemaValue(Described::new(value.into(), parsed));
     let field = |path: &str| value.field(&FieldPath::parse(path).unwrap());
     let count = 1_624_865_400_123_456;
     assert_eq!(field("at"), Some(FieldValue::Timestamp { count, unit: TimeUnit::Micros, utc: true }));
@@ -220,11 +227,58 @@ async fn schemas_come_from_the_registry() {
     assert!(converted(&converter, None).await.is_err());
 }
 
+fn versions(of: &[(&str, u32)]) -> Vec<SubjectVersion> {
+    of.iter()
+        .map(|(subject, version)| SubjectVersion { subject: (*subject).into(), version: *version })
+        .collect()
+}
+
+#[tokio::test]
+async fn values_tell_the_version_of_their_schema() {
+    let registered = |id: u32, members: &str, at: &[(&str, u32)]| {
+        let text = format!(r#"{{"type":"object","properties":{{{members}}}}}"#);
+        let mut schema = RegisteredSchema::new(id, SchemaKind::Json, text);
+        schema.versions = versions(at);
+        schema
+    };
+    let id = r#""id":{"type":"integer"}"#;
+    let schemas = FixedSchemas::new()
+        .with_schema(registered(
+            1,
+            &format!(r#"{id},"note":{{"type":"string"}}"#),
+            &[("orders", 2), ("others", 7)],
+        ))
+        .with_schema(registered(2, id, &[("orders", 1)]));
+    let converter = JsonSchema::with_registry(schemas);
+    let schema = async |converter: &JsonSchema, id: u8| match converted(
+        converter,
+        Some(&[0, 0, 0, 0, id, b'{', b'}']),
+    )
+    .await
+    {
+        Ok(Converted::Emit(value)) => Arc::clone(value.schema().unwrap()),
+        other => panic!("{other:?}"),
+    };
+    let by_subject = converter.clone().subject("orders");
+    let (newer, older) = (schema(&by_subject, 1).await, schema(&by_subject, 2).await);
+    assert_eq!((newer.version(), older.version()), (Some(2), Some(1)));
+    // The older one came later, and is the older one all the same.
+    assert!(
+        !Compatibility::Backward.prefers(&older, &newer) && Compatibility::Forward.prefers(&older, &newer)
+    );
+    // Without a subject, a schema that has one version.
+    assert_eq!(
+        (schema(&converter, 1).await.version(), schema(&converter, 2).await.version()),
+        (None, Some(1))
+    );
+    assert_ne!(fingerprint(&converter), fingerprint(&by_subject));
+}
+
 proptest! {
     #[test]
     fn any_schema_is_read_or_refused(text in "[\\[\\]{}\":,a-f0-9.ntruetyp\\\\#/$ -]{0,60}") {
         let text = format!("{{\"type\":\"object\",\"properties\":{{\"a\":{text}}}}}");
-        schema::parse(&text, None).ok();
+        parse(&text).ok();
     }
 
     #[test]

@@ -35,21 +35,6 @@ impl Node {
             _ => None,
         }
     }
-
-    /// Where a reference such as `#/$defs/Address` leads.
-    pub(super) fn at(&self, reference: &str) -> Option<&Self> {
-        let pointer = reference.strip_prefix('#')?;
-        if pointer.is_empty() {
-            return Some(self);
-        }
-        pointer.strip_prefix('/')?.split('/').try_fold(self, |node, name| {
-            let name = name.replace("~1", "/").replace("~0", "~");
-            match node {
-                Self::List(list) => list.get(name.parse::<usize>().ok()?),
-                _ => node.get(&name),
-            }
-        })
-    }
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use aqueduct_core::{
     Batch, BytesRow, Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison,
-    PoisonReason, Record, Schema, StageError, StructuredValue, ValueVisitor, write_json,
+    Record, Schema, StageError, StructuredValue, ValueVisitor, write_json,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::nobody::Nobody;
-use crate::registry::{Framing, SchemaCache, SchemaSource};
+use crate::registry::{Framing, Registered, RegisteredSchema, SchemaSource};
 use crate::tombstones::Tombstones;
 use plan::Plan;
 use source::FileTypes;
@@ -74,7 +74,7 @@ pub struct Protobuf {
 
 #[derive(Clone, Debug)]
 enum Messages {
-    Registered { framing: Framing, schemas: Arc<SchemaCache<Arc<FileTypes>>> },
+    Registered(Registered<Arc<FileTypes>>),
     Plain(Arc<Plan>),
 }
 
@@ -92,8 +92,8 @@ impl Protobuf {
     /// Imports are the schema's references; Google's well-known types and the types that Confluent's own serializers bring along
     /// need none.
     pub fn with_registry(source: impl SchemaSource) -> Self {
-        let schemas = SchemaCache::new(source, |schema| FileTypes::registered(&schema).map(Arc::new));
-        let messages = Messages::Registered { framing: Framing::values(), schemas: Arc::new(schemas) };
+        let parse = |schema: &RegisteredSchema, version| FileTypes::registered(schema, version).map(Arc::new);
+        let messages = Messages::Registered(Registered::new(source, parse));
         Self { tombstones: Tombstones::default(), messages }
     }
 
@@ -128,16 +128,27 @@ impl Protobuf {
     pub(crate) fn known_schema(&self) -> Option<&Schema> {
         match &self.messages {
             Messages::Plain(plan) => Some(&plan.schema),
-            Messages::Registered { .. } => None,
+            Messages::Registered(_) => None,
         }
     }
 
     /// Where schema ids are found: in values and their header unless told otherwise; `Framing::keys()` to read keys. Plain messages
     /// have no ids.
     #[must_use]
-    pub fn framing(mut self, it: Framing) -> Self {
-        if let Messages::Registered { framing, .. } = &mut self.messages {
-            *framing = it;
+    pub fn framing(mut self, framing: Framing) -> Self {
+        if let Messages::Registered(registered) = &mut self.messages {
+            registered.set_framing(framing);
+        }
+        self
+    }
+
+    /// Under which subject the version is looked up that values tell of their schema, by which
+    /// [`Compatibility`](aqueduct_core::Compatibility) knows the newer of two. Without, they tell the version of a schema that is
+    /// registered under one version only. A registry's client has to be asked for versions. Plain messages have none.
+    #[must_use]
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        if let Messages::Registered(registered) = &mut self.messages {
+            registered.set_subject(subject.into());
         }
         self
     }
@@ -156,9 +167,7 @@ impl Converter for Protobuf {
 
     async fn prepare(&self, batch: &Batch) -> Result<(), StageError> {
         match &self.messages {
-            Messages::Registered { framing, schemas } => {
-                schemas.prepare(batch.lane(), framing.ids(batch)).await
-            }
+            Messages::Registered(registered) => registered.prepare(batch).await,
             Messages::Plain(_) => Ok(()),
         }
     }
@@ -169,12 +178,10 @@ impl Converter for Protobuf {
         };
         let (message, plan) = match &self.messages {
             Messages::Plain(plan) => (bytes, Arc::clone(plan)),
-            Messages::Registered { framing, schemas } => {
-                let Some(framed) = framing.split(record)? else {
-                    return Err(Poison::new(PoisonReason::NullValue, "the record has no value"));
-                };
+            Messages::Registered(registered) => {
+                let framed = registered.split(record)?;
                 let (indexes, message) = framed.message()?;
-                let plan = schemas.read(record.lane(), framed.id(), |types| types.plan(indexes))?;
+                let plan = registered.read(record, framed.id(), |types| types.plan(indexes))?;
                 (bytes.slice_ref(message), plan)
             }
         };
@@ -185,8 +192,8 @@ impl Converter for Protobuf {
     fn fingerprint(&self, parts: &mut Fingerprint) {
         let tombstones = self.tombstones;
         match &self.messages {
-            Messages::Registered { framing, .. } => {
-                parts.put("converter", format_args!("protobuf/1 {framing} tombstones={tombstones}"));
+            Messages::Registered(registered) => {
+                parts.put("converter", format_args!("protobuf/3 {registered} tombstones={tombstones}"));
             }
             // The type decides what is stored.
             Messages::Plain(plan) => {

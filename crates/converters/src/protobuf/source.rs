@@ -17,6 +17,7 @@ use crate::registry::{RegisteredSchema, SchemaKind};
 #[derive(Debug)]
 pub(super) struct FileTypes {
     file: FileDescriptor,
+    version: Option<u32>,
     plans: ArcSwap<Vec<Planned>>,
 }
 
@@ -24,12 +25,13 @@ pub(super) struct FileTypes {
 type Planned = (Box<[u32]>, Result<Arc<Plan>, Poison>);
 
 impl FileTypes {
-    pub(super) fn registered(schema: &RegisteredSchema) -> Result<Self, String> {
+    pub(super) fn registered(schema: &RegisteredSchema, version: Option<u32>) -> Result<Self, String> {
         if schema.kind != SchemaKind::Protobuf {
             return Err(format!("it is {}, not Protobuf", schema.kind));
         }
         let references = schema.references.iter().map(|it| (it.name.clone(), it.text.clone()));
-        Ok(Self { file: compile(&schema.text, references.collect())?, plans: ArcSwap::default() })
+        let file = compile(&schema.text, references.collect())?;
+        Ok(Self { file, version, plans: ArcSwap::default() })
     }
 
     /// The message type that a record's indexes lead to. Reading takes no lock.
@@ -46,7 +48,7 @@ impl FileTypes {
                 "the record's schema has no message at the indexes of the record",
             )
         })?;
-        let planned = plan(&message, None).map(Arc::new).map_err(|why| {
+        let planned = plan(&message, self.version).map(Arc::new).map_err(|why| {
             let text = format!("the message type {} cannot be used: {why}", message.full_name());
             Poison::new(PoisonReason::Malformed, text)
         });

@@ -1,11 +1,13 @@
-use aqueduct_core::{BatchBuilder, Offset, Permit, SkipReason, TimeUnit, Timestamp, TopicPartition};
+use aqueduct_core::{
+    BatchBuilder, Offset, Permit, PoisonReason, SkipReason, TimeUnit, Timestamp, TopicPartition,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 
 use super::*;
 use crate::registry::wire::{write_message_indexes, write_prefix};
-use crate::registry::{FixedSchemas, Reference, RegisteredSchema, SchemaKind};
+use crate::registry::{FixedSchemas, Reference, RegisteredSchema, SchemaKind, SubjectVersion};
 use crate::tests::fingerprint;
 
 const EVERYTHING: &str = r#"syntax = "proto3";
@@ -323,6 +325,26 @@ async fn converted(converter: &Protobuf, value: Option<&[u8]>) -> Result<Convert
 }
 
 #[tokio::test]
+async fn values_tell_the_version_of_their_schema() {
+    let text = r#"syntax = "proto3"; message M { int32 a = 1; message N {} }"#;
+    let mut schema = RegisteredSchema::new(1, SchemaKind::Protobuf, text);
+    let at = |subject: &str, version| SubjectVersion { subject: subject.into(), version };
+    schema.versions = vec![at("orders", 3), at("others", 4)];
+    let converter = Protobuf::with_registry(FixedSchemas::new().with_schema(schema));
+    let by_subject = converter.clone().subject("orders");
+    for (converter, version) in [(&by_subject, Some(3)), (&converter, None)] {
+        for indexes in [&[0][..], &[0, 0]] {
+            let mut value = Vec::new();
+            write_prefix(1, &mut value);
+            write_message_indexes(indexes, &mut value);
+            let Ok(Converted::Emit(value)) = converted(converter, Some(&value)).await else { panic!("an M") };
+            assert_eq!(value.schema().unwrap().version(), version);
+        }
+    }
+    assert_ne!(fingerprint(&converter), fingerprint(&by_subject));
+}
+
+#[tokio::test]
 async fn schemas_come_from_the_registry_with_what_they_import() {
     let mut schema = RegisteredSchema::new(
         1,
@@ -397,6 +419,15 @@ fn types_that_cannot_be_used_say_why() {
     let messages: Vec<String> = (0..20).map(message).collect();
     let bomb = format!("syntax = \"proto3\"; {} message M20 {{ int32 x = 1; }}", messages.concat());
     assert!(proto(&bomb, "M0").contains("more than 10000 fields"));
+    // A name, and a comment, of 100 KB, 1 000 times.
+    let long = "n".repeat(100_000);
+    for inner in [format!("int32 {long} = 1;"), format!("\n// {long}\nint32 a = 1;")] {
+        let fields: Vec<String> = (1..=1_000).map(|index| format!("R f{index} = {index};")).collect();
+        let bomb =
+            format!("syntax = \"proto3\"; message M {{ {} }} message R {{ {inner} }}", fields.join(" "));
+        let said = Protobuf::proto(&bomb, "M").map_or_else(|error| error.to_string(), |_| "taken".to_owned());
+        assert!(said.contains("more than 4194304 bytes of names"), "{said}");
+    }
     let comments =
         "syntax = \"proto3\"; /* {{{{ */ // [[[[\n message M { string s = 1 [json_name = \"{{{\"]; }";
     Protobuf::proto(comments, "M").unwrap();

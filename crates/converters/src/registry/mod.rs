@@ -11,12 +11,16 @@
 
 pub use cache::{Entry, SchemaCache};
 pub use framing::Framing;
+#[cfg(any(feature = "json-schema", feature = "protobuf"))]
+pub(crate) use registered::Registered;
 pub use schema::{GuidError, Reference, RegisteredSchema, SchemaGuid, SchemaId, SchemaKind, SubjectVersion};
 pub use source::{FixedSchemas, SchemaAnswer, SchemaSource};
 
 mod cache;
 mod flight;
 mod framing;
+#[cfg(any(feature = "json-schema", feature = "protobuf"))]
+mod registered;
 mod schema;
 mod source;
 pub mod wire;

@@ -153,6 +153,18 @@ impl RegisteredSchema {
     pub fn version_in(&self, subject: &str) -> Option<u32> {
         self.versions.iter().filter(|at| at.subject == subject).map(|at| at.version).max()
     }
+
+    /// The version that values of this schema tell: the one it has under `subject`, or, where no subject is named, the one it has
+    /// wherever it is registered. `None` where that is not one, or where the source does not say.
+    ///
+    /// Without a subject the answer may become another when somebody registers the schema under a second one.
+    pub fn version_told(&self, subject: Option<&str>) -> Option<u32> {
+        if let Some(subject) = subject {
+            return self.version_in(subject);
+        }
+        let version = self.versions.first()?.version;
+        self.versions.iter().all(|at| at.version == version).then_some(version)
+    }
 }
 
 /// A schema that another one refers to.
@@ -210,6 +222,10 @@ mod tests {
         assert_eq!(schema.version_in("orders-value"), None);
         schema.versions = vec![at("orders-value", 2), at("orders-value", 5), at("returns-value", 9)];
         assert_eq!(schema.version_in("orders-value"), Some(5));
+        assert_eq!(schema.version_told(Some("returns-value")), Some(9));
+        assert_eq!((schema.version_told(None), schema.version_told(Some("other"))), (None, None));
+        schema.versions = vec![at("orders-value", 2), at("returns-value", 2)];
+        assert_eq!(schema.version_told(None), Some(2));
     }
 
     proptest! {

@@ -5,6 +5,8 @@ mod auth;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod converters;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod lookup;

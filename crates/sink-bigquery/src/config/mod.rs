@@ -2,6 +2,7 @@
 
 mod columns;
 mod error;
+mod routing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,14 @@ use aqueduct_core::TimeUnit;
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
 use crate::changes::Changes;
 use crate::columns::{ColumnSources, Columns, Source};
-use crate::credentials::{Credentials, TokenSource};
+use crate::credentials::{AuthEndpoints, Credentials, TokenSource};
 use crate::delivery::Delivery;
-use crate::destination::{Destinations, TopicNames, Topics};
+use crate::destination::{Destinations, TopicNames};
 use crate::quota::{CREATES_PER_HOUR, CreateQuota, Expected};
 use crate::row::{MetadataColumns, UnknownFields};
 use crate::schema::TableSchema;
 use crate::sink::{BigQuerySink, Options, Parts};
+use crate::streaming::Appenders;
 use crate::table::{TableOptions, TableOptionsOf, Tables};
 use crate::transport::{GrpcOptions, GrpcTransport, IN_FLIGHT_MAX, Rest, RestOptions};
 use crate::writer::{ROUTES_MAX, ROW_MAX, name_max};
@@ -33,6 +35,7 @@ pub struct BigQuerySinkBuilder {
     topic_patterns: Vec<(String, String)>,
     topic_names: TopicNames,
     credentials: Credentials,
+    auth: AuthEndpoints,
     general: Option<Columns>,
     of: Vec<(String, Columns)>,
     tables: TableOptions,
@@ -44,7 +47,7 @@ pub struct BigQuerySinkBuilder {
     changes: Option<Changes>,
     append_bytes: usize,
     in_flight: usize,
-    routes_max: usize,
+    routes_max: Option<usize>,
     expected: Expected,
     create_quota: usize,
     connections: usize,
@@ -63,6 +66,9 @@ impl BigQuerySinkBuilder {
     /// The largest [`append_bytes`](Self::append_bytes): with what surrounds the rows it stays below every documented limit.
     pub const APPEND_BYTES_MAX: usize = ROW_MAX;
 
+    /// The largest [`routes_max`](Self::routes_max) of [`Delivery::AtLeastOnce`] and [`Delivery::InsertAll`].
+    pub const STREAM_ROUTES_MAX: usize = 1000;
+
     /// Most [`connections`](Self::connections).
     pub const CONNECTIONS_MAX: usize = 64;
 
@@ -75,6 +81,7 @@ impl BigQuerySinkBuilder {
             topic_patterns: Vec::new(),
             topic_names: TopicNames::default(),
             credentials: Credentials::default(),
+            auth: AuthEndpoints::default(),
             general: None,
             of: Vec::new(),
             tables: TableOptions::default(),
@@ -86,7 +93,7 @@ impl BigQuerySinkBuilder {
             changes: None,
             append_bytes: 2 << 20,
             in_flight: 4,
-            routes_max: 6,
+            routes_max: None,
             expected: Expected { lanes: 1, tables: 1, interval: None },
             create_quota: CREATES_PER_HOUR,
             connections: 4,
@@ -115,34 +122,6 @@ impl BigQuerySinkBuilder {
     /// like it.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
-        self
-    }
-
-    /// The table of one topic: `table`, `dataset.table` or `project.dataset.table`. Topics may share one.
-    pub fn topic_table(mut self, topic: impl Into<String>, table: impl Into<String>) -> Self {
-        self.topic_tables.push((topic.into(), table.into()));
-        self
-    }
-
-    /// The table of the topics that `pattern` matches, in the syntax of the [`regex`](https://docs.rs/regex/latest/regex/#syntax)
-    /// crate and from end to end. In `table`, as in [`topic_table`](Self::topic_table), `$name`, `${name}` and `$1` stand for
-    /// what groups have matched and `$$` for a `$`. Patterns are tried in the order they are given in, behind
-    /// [`topic_table`](Self::topic_table) and before [`table`](Self::table).
-    ///
-    /// ```
-    /// # use aqueduct_sink_bigquery::BigQuerySink;
-    /// // logs.web goes to dataset logs, table web; logs.web.front to logs.web_front_x… with an ending of its own.
-    /// let builder = BigQuerySink::builder().topic_pattern(r"logs\.(?<app>.+)", "logs.$app");
-    /// # drop(builder);
-    /// ```
-    pub fn topic_pattern(mut self, pattern: impl Into<String>, table: impl Into<String>) -> Self {
-        self.topic_patterns.push((pattern.into(), table.into()));
-        self
-    }
-
-    /// How topics' names become names of tables; so that no two meet, by default.
-    pub fn topic_names(mut self, names: TopicNames) -> Self {
-        self.topic_names = names;
         self
     }
 
@@ -177,8 +156,8 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`] and
-    /// [a primary key](TableOptions::primary_key).
+    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`], [a primary key](TableOptions::primary_key)
+    /// and declared columns.
     pub fn changes(mut self, changes: Changes) -> Self {
         self.changes = Some(changes);
         self
@@ -192,6 +171,8 @@ impl BigQuerySinkBuilder {
 
     /// Requests of one table that may wait for their answers at the same time; 4 by default. While a segment is staged it holds
     /// `append_bytes × (in_flight + 2)` of the publish pool.
+    ///
+    /// With [`Delivery::AtLeastOnce`] as many bytes as they have may wait over one connection, in at most 100 requests.
     pub fn in_flight(mut self, requests: usize) -> Self {
         self.in_flight = requests;
         self
@@ -200,42 +181,17 @@ impl BigQuerySinkBuilder {
     /// Most tables of one segment; another one cuts it. 6 by default, 10 at most: the intent names a stream for each, in 1 KiB. The
     /// more, the shorter the names of tables must be: with 6, routes may name tables of 80 bytes, with 2 of over 400. The table
     /// of records without a route takes no room, however long its name is.
+    ///
+    /// With [`Delivery::AtLeastOnce`] nothing is named: 100 by default, 1,000 at most.
     pub fn routes_max(mut self, routes: usize) -> Self {
-        self.routes_max = routes;
-        self
-    }
-
-    /// How many partitions all processes of the pipeline read together; 1 by default. With
-    /// [`expected_tables`](Self::expected_tables) and the rotation it says how many write streams an hour takes, and a pipeline that
-    /// would take more than half of [`create_quota`](Self::create_quota) is not built.
-    pub fn expected_lanes(mut self, lanes: usize) -> Self {
-        self.expected.lanes = lanes;
-        self
-    }
-
-    /// How many tables the rows of one segment go to, mostly; 1 by default, [`routes_max`](Self::routes_max) at most.
-    pub fn expected_tables(mut self, tables: usize) -> Self {
-        self.expected.tables = tables;
-        self
-    }
-
-    /// How long the segments of a lane live, on average and at the least, whatever ends them. Without it the rotation's clock counts,
-    /// and a rotation by records or bytes alone is not looked at before it runs: only the pipeline's traffic would tell.
-    pub fn expected_segment_interval(mut self, interval: Duration) -> Self {
-        self.expected.interval = Some(interval);
-        self
-    }
-
-    /// How many write streams may be created in an hour, 10,000 by default
-    /// (<https://cloud.google.com/bigquery/quotas#createwritestream>). Where other processes create them in the same project and region,
-    /// what they leave: a lane of this one waits before it creates one too many.
-    pub fn create_quota(mut self, streams_per_hour: usize) -> Self {
-        self.create_quota = streams_per_hour;
+        self.routes_max = Some(routes);
         self
     }
 
     /// Connections to the Storage Write interface that tables are appended over, in turn; 4 by default. Over each at most 90 tables
     /// are appended at the same time, the others wait.
+    ///
+    /// With [`Delivery::AtLeastOnce`] a table that is written from several partitions has up to as many connections of its own.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -281,7 +237,11 @@ impl BigQuerySinkBuilder {
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub async fn build(self) -> Result<BigQuerySink, BigQueryConfigErrors> {
+    pub async fn build(mut self) -> Result<BigQuerySink, BigQueryConfigErrors> {
+        if self.changes.is_some() {
+            self.tables.demand_key();
+            self.tables_of.iter_mut().for_each(|(_, options)| options.demand_key());
+        }
         let mut problems = self.problems();
         let destinations = Destinations {
             project: self.project.clone(),
@@ -292,7 +252,8 @@ impl BigQuerySinkBuilder {
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
         let tables_of = self.options_of_tables(&destinations, &mut problems);
         let columns = self.sources(&destinations, &tables_of, &mut problems);
-        let tokens = match self.credentials.open().await {
+        let auth = AuthEndpoints { plaintext: self.plaintext, ..self.auth.clone() };
+        let tokens = match self.credentials.open(&auth).await {
             Ok(tokens) => Some(tokens),
             Err(error) => {
                 problems.push(BigQueryConfigError::Credentials { problem: error.to_string() });
@@ -331,8 +292,10 @@ impl BigQuerySinkBuilder {
         let endpoint = self.rest_endpoint.trim_end_matches('/').to_owned();
         let rest = Rest::new(RestOptions { endpoint, timeout: self.call_timeout }, tokens);
         let rest = rest.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
+        let routes_max = self.routes_most();
         Ok(BigQuerySink::new(Parts {
             transport: Arc::new(transport),
+            appenders: Appenders::default(),
             tables: Tables::new(rest, tables),
             destinations,
             columns,
@@ -341,8 +304,10 @@ impl BigQuerySinkBuilder {
                 delivery: self.delivery,
                 changes: self.changes,
                 append_bytes: self.append_bytes,
+                append_timeout: self.append_timeout,
                 in_flight: self.in_flight,
-                routes_max: self.routes_max,
+                connections: self.connections,
+                routes_max,
                 expected: self.expected,
                 rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
                 metadata: self.metadata,
@@ -351,20 +316,19 @@ impl BigQuerySinkBuilder {
         }))
     }
 
-    fn topics(&self, problems: &mut Vec<BigQueryConfigError>) -> Topics {
-        let mut topics = Topics::named_by(self.topic_names);
-        let mut note = |option, text: &str, problem| {
-            problems.push(BigQueryConfigError::Topics { option, text: text.to_owned(), problem });
-        };
-        for (topic, table) in &self.topic_tables {
-            topics.add(topic, table).unwrap_or_else(|problem| note("topic_table", topic, problem));
+    fn routes_most(&self) -> usize {
+        self.routes_max.unwrap_or(match self.delivery {
+            Delivery::ExactlyOnce => 6,
+            Delivery::AtLeastOnce => 100,
+            Delivery::InsertAll => Self::STREAM_ROUTES_MAX,
+        })
+    }
+
+    fn routes_limit(&self) -> usize {
+        match self.delivery {
+            Delivery::ExactlyOnce => ROUTES_MAX,
+            Delivery::AtLeastOnce | Delivery::InsertAll => Self::STREAM_ROUTES_MAX,
         }
-        for (pattern, table) in &self.topic_patterns {
-            for problem in topics.add_pattern(pattern, table).err().into_iter().flatten() {
-                note("topic_pattern", pattern, problem);
-            }
-        }
-        topics
     }
 
     fn changes_problem(&self) -> Option<&'static str> {
@@ -373,8 +337,20 @@ impl BigQuerySinkBuilder {
                 "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
             );
         }
-        (!self.tables.has_primary_key())
-            .then_some("needs a primary key: TableOptions::primary_key() names it")
+        let tables = std::iter::once(&self.tables).chain(self.tables_of.iter().map(|(_, options)| options));
+        if tables.into_iter().any(|options| options.key().is_empty()) {
+            return Some("needs a primary key for every table: TableOptions::primary_key() names it");
+        }
+        for columns in self.general.iter().chain(self.of.iter().map(|(_, columns)| columns)) {
+            // A deletion has no value, and so brings no schema.
+            let Columns::Declared(schema) = columns else {
+                return Some("needs columns that are declared: schema() or schema_of()");
+            };
+            if schema.fields().len() + self.metadata.fields().len() > Changes::COLUMNS_MAX {
+                return Some("takes tables of at most 2,000 columns");
+            }
+        }
+        None
     }
 
     fn problems(&self) -> Vec<BigQueryConfigError> {
@@ -387,10 +363,10 @@ impl BigQuerySinkBuilder {
         let ranges = [
             ("append_bytes", self.append_bytes, 1, Self::APPEND_BYTES_MAX),
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
-            ("routes_max", self.routes_max, 1, ROUTES_MAX),
+            ("routes_max", self.routes_most(), 1, self.routes_limit()),
             ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
             ("expected_lanes", self.expected.lanes, 1, usize::MAX),
-            ("expected_tables", self.expected.tables, 1, self.routes_max.max(1)),
+            ("expected_tables", self.expected.tables, 1, self.routes_most().max(1)),
             ("create_quota", self.create_quota, 1, usize::MAX),
         ];
         for (option, value, min, max) in ranges {

@@ -282,11 +282,10 @@ impl Inner {
         let rows = data.rows.as_ref().map(|rows| rows.serialized_rows.as_slice()).unwrap_or_default();
         let (mut read, mut errors) = (Vec::with_capacity(rows.len()), Vec::new());
         for (index, bytes) in (0..).zip(rows) {
-            let row = match self.counts_only {
-                true => Ok(serde_json::Value::Null),
-                false => {
-                    decode::row(&message, &columns, bytes).and_then(|row| change::check(&row).map(|()| row))
-                }
+            let row = if self.counts_only {
+                Ok(serde_json::Value::Null)
+            } else {
+                decode::row(&message, &columns, bytes).and_then(|row| change::check(&row).map(|()| row))
             };
             let unwanted = |row: &_| self.refuses.as_ref().is_some_and(|refuses| refuses.0(row));
             match row {
