@@ -3,7 +3,7 @@
 use aqueduct_core::{Converted, Converter, Fingerprint, Poison, Record};
 use bytes::Bytes;
 
-use crate::tombstones::Tombstones;
+use crate::tombstones::{Tombstones, tombstones_only};
 
 /// Takes a value's bytes as they are, whatever they mean. Nothing is copied or looked at.
 ///
@@ -13,19 +13,7 @@ pub struct RawBytes {
     tombstones: Tombstones,
 }
 
-impl RawBytes {
-    /// Tombstones are poisons.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What a record without a value is.
-    #[must_use]
-    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
-        self.tombstones = tombstones;
-        self
-    }
-}
+tombstones_only!(RawBytes);
 
 impl Converter for RawBytes {
     type Output = Bytes;

@@ -54,6 +54,26 @@ fn without_null() -> Poison {
     )
 }
 
+/// `new` and `tombstones`, for a converter that has nothing else to be told.
+macro_rules! tombstones_only {
+    ($converter:ident) => {
+        impl $converter {
+            /// Tombstones are poisons.
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            /// What a record without a value is.
+            #[must_use]
+            pub fn tombstones(mut self, tombstones: $crate::Tombstones) -> Self {
+                self.tombstones = tombstones;
+                self
+            }
+        }
+    };
+}
+pub(crate) use tombstones_only;
+
 impl fmt::Display for Tombstones {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

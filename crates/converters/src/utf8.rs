@@ -10,7 +10,7 @@ use aqueduct_core::{
 };
 use bytes::Bytes;
 
-use crate::tombstones::Tombstones;
+use crate::tombstones::{Tombstones, tombstones_only};
 
 /// Reads a value as UTF-8 text. Nothing is copied; text that is not UTF-8 is a poison that names the byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,19 +18,7 @@ pub struct Utf8 {
     tombstones: Tombstones,
 }
 
-impl Utf8 {
-    /// Tombstones are poisons.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What a record without a value is.
-    #[must_use]
-    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
-        self.tombstones = tombstones;
-        self
-    }
-}
+tombstones_only!(Utf8);
 
 impl Converter for Utf8 {
     type Output = Text;

@@ -30,4 +30,8 @@ pub enum Delivery {
     /// The default stream of each table (<https://cloud.google.com/bigquery/docs/write-api#default_stream>): every record is in at
     /// least one row. With [`changes`](crate::BigQuerySinkBuilder::changes) repetitions have no effect.
     AtLeastOnce,
+    /// The legacy streaming interface, `tabledata.insertAll`
+    /// (<https://cloud.google.com/bigquery/docs/streaming-data-into-bigquery>): every record is in at least one row. For what has no
+    /// other; it costs more and carries less, and repetitions are removed for about a minute at best. Rows are visible at once.
+    InsertAll,
 }

@@ -14,7 +14,7 @@ pub use completeness::{
     Share,
 };
 pub use config::{BigQueryConfigError, BigQueryConfigErrors, BigQuerySinkBuilder};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Impersonation};
 pub use delivery::Delivery;
 pub use destination::{ByTable, ByTableError, ByTableFn, TableRoute, TopicNames, by_table_fn};
 pub use error::{Answer, At, BigQueryError, StreamState};
@@ -34,6 +34,7 @@ mod credentials;
 mod delivery;
 mod destination;
 mod error;
+mod insert_all;
 mod key_columns;
 mod name;
 mod query;

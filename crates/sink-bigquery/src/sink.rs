@@ -17,6 +17,7 @@ use crate::config::BigQuerySinkBuilder;
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
+use crate::insert_all::{self, InsertWriter};
 use crate::quota::{CreateQuota, Expected};
 use crate::row::MetadataColumns;
 use crate::streaming::{Appenders, StreamWriter};
@@ -208,6 +209,11 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         match self.0.options.delivery {
+            Delivery::InsertAll => {
+                let default = self.0.destinations.of_topic(at.lane.topic());
+                let default = default.map_err(|error| StageError::new("begin", error))?;
+                Ok(Begun::Fill(Box::new(InsertWriter::new(Arc::clone(&self.0), default, at))))
+            }
             Delivery::ExactlyOnce => self.begin_exactly_once(at).await,
             Delivery::AtLeastOnce => {
                 let defaults = self.0.defaults(&at.lane);
@@ -219,6 +225,12 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
 
     fn capabilities(&self) -> SinkCapabilities {
         let mut capabilities = match self.0.options.delivery {
+            Delivery::InsertAll => {
+                let mut capabilities = SinkCapabilities::after_durable();
+                capabilities.routes_max = insert_all::TABLES_MAX;
+                capabilities.opens_routes = self.0.columns.asks();
+                return capabilities;
+            }
             Delivery::ExactlyOnce => {
                 let mut capabilities = SinkCapabilities::redo();
                 // Records are read again only for a stream that is gone, and then a replay that differs is noticed.
@@ -245,7 +257,7 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             Delivery::ExactlyOnce => {
                 self.0.quota.problem(plan, self.0.options.expected).into_iter().collect()
             }
-            Delivery::AtLeastOnce => Vec::new(),
+            Delivery::AtLeastOnce | Delivery::InsertAll => Vec::new(),
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Worker {
     pub(super) bucket: String,
     pub(super) prefix: String,
     pub(super) spool_dir: PathBuf,
+    /// Where segments end, if not where the pipeline's defaults end them.
+    pub(super) segment_mib: Option<u64>,
     pub(super) follow: bool,
 }
 
@@ -46,6 +48,9 @@ impl Worker {
             .arg("--spool-dir")
             .arg(&self.spool_dir);
         place(&mut command, &self.endpoint, &self.bucket, &self.prefix);
+        if let Some(mib) = self.segment_mib {
+            command.args(["--segment-mib", &mib.to_string()]);
+        }
         if self.follow {
             command.arg("--follow");
         }

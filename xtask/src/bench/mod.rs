@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use xtask::load::audit::{self, Audit, audit};
 use xtask::load::generate::Load;
 use xtask::load::{Ledger, Spec, Spread};
-use xtask::services::{Cache, Options, Running};
+use xtask::services::{Cache, Endpoint, Options, Running};
 
 use self::bigquery::BigQueryArguments;
 use self::child::{Child, Worker};
@@ -285,20 +285,9 @@ impl Bench {
         Child::spawn(&worker.command()?)?.done().await
     }
 
-    /// What one request of the SDK costs for an object of the mean size of these.
     async fn bare_put(&mut self, objects: u64, stored_bytes: u64) -> Result<Measured> {
-        let bytes = stored_bytes / objects.max(1);
-        tell(&format!("bare PUTs of {bytes} bytes"));
         self.runs += 1;
-        let mut command = child::this_program("put")?;
-        command
-            .args(["--objects", &objects.min(BARE_PUTS_MAX).to_string()])
-            .args(["--bytes", &bytes.to_string()]);
-        let endpoint = self.running.s3.endpoint();
-        child::place(&mut command, endpoint, BUCKET, &format!("run-{}", self.runs));
-        let measured = Child::spawn(&command)?.done().await?;
-        endpoint.bucket(BUCKET).clear().await?;
-        Ok(measured)
+        bare_put(self.running.s3.endpoint(), &format!("run-{}", self.runs), objects, stored_bytes).await
     }
 
     fn worker(&mut self, case: Case, until: Until, topic: &str, follow: bool) -> Worker {
@@ -314,6 +303,7 @@ impl Bench {
             bucket: BUCKET.to_owned(),
             prefix: format!("run-{}", self.runs),
             spool_dir: self.scratch.path().join("spool"),
+            segment_mib: None,
             follow,
         }
     }
@@ -365,6 +355,20 @@ impl Bench {
         }
         Ok((read + rest.records).saturating_sub(spec.records))
     }
+}
+
+/// What one request of the SDK costs for an object of the mean size of these.
+async fn bare_put(endpoint: &Endpoint, prefix: &str, objects: u64, stored_bytes: u64) -> Result<Measured> {
+    let bytes = stored_bytes / objects.max(1);
+    tell(&format!("bare PUTs of {bytes} bytes"));
+    let mut command = child::this_program("put")?;
+    command
+        .args(["--objects", &objects.min(BARE_PUTS_MAX).to_string()])
+        .args(["--bytes", &bytes.to_string()]);
+    child::place(&mut command, endpoint, BUCKET, prefix);
+    let measured = Child::spawn(&command)?.done().await?;
+    endpoint.bucket(BUCKET).clear().await?;
+    Ok(measured)
 }
 
 /// Reads a topic and does nothing with it.

@@ -43,13 +43,12 @@ pub(crate) struct Site {
 impl Site {
     /// The schema registry, whether it is up or not.
     pub(crate) async fn registry(&mut self) -> Result<&mut Registry> {
-        let registry = match self.registry.take() {
-            Some(registry) => registry,
-            None => {
-                let home = self.logs.with_file_name("registry");
-                let launched = Registry::launch(&Cache::from_env()?, &home).await;
-                launched.context("the schema registry cannot be started")?
-            }
+        let registry = if let Some(registry) = self.registry.take() {
+            registry
+        } else {
+            let home = self.logs.with_file_name("registry");
+            let launched = Registry::launch(&Cache::from_env()?, &home).await;
+            launched.context("the schema registry cannot be started")?
         };
         Ok(self.registry.insert(registry))
     }
@@ -196,9 +195,9 @@ impl Case {
             skip: Skip::default(),
             host: Host::default(),
             s3: SinkOptions::default(),
-            tables: None,
             registry: None,
             redrive: None,
+            tables: None,
         }
     }
 

@@ -246,6 +246,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::access::Access;
+    use super::super::bigquery::Tables;
     use super::super::host::{Host, Shift};
     use super::super::options::Skip;
     use super::*;
@@ -316,6 +317,16 @@ mod tests {
         };
         let options = Options { tables: Some(tables), ..options() };
         assert_eq!(pipeline(&options).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
+    }
+
+    #[tokio::test]
+    async fn avro_and_tickets_build_and_are_exactly_once() {
+        let layout = vec![Layout::Field("city".to_owned())];
+        for format in [Format::Orders(Sharing::Backward), Format::Tickets] {
+            let options =
+                Options { format, layout: layout.clone(), compression: Compression::None, ..options() };
+            assert_eq!(pipeline(&options).await.unwrap().guarantee(), Guarantee::ExactlyOnce);
+        }
     }
 
     #[tokio::test]

@@ -1,9 +1,8 @@
 //! CBOR: checked once, kept as it came, read lazily.
 
-use aqueduct_core::{Converted, Converter, Fingerprint, Poison, Record};
 use bytes::Bytes;
 
-use crate::tokens::encoded_value;
+use crate::tokens::{encoded_converter, encoded_value};
 use crate::tombstones::Tombstones;
 use reader::Reader;
 
@@ -45,34 +44,7 @@ pub struct Cbor {
     tombstones: Tombstones,
 }
 
-impl Cbor {
-    /// Tombstones are poisons.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What a record without a value is.
-    #[must_use]
-    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
-        self.tombstones = tombstones;
-        self
-    }
-}
-
-impl Converter for Cbor {
-    type Output = CborValue;
-
-    fn convert(&self, record: &Record<'_>) -> Result<Converted<CborValue>, Poison> {
-        match record.value_bytes() {
-            Some(bytes) => CborValue::parse(bytes).map(Converted::Emit),
-            None => self.tombstones.absent(CborValue::null),
-        }
-    }
-
-    fn fingerprint(&self, parts: &mut Fingerprint) {
-        parts.put("converter", format_args!("cbor/1 tombstones={}", self.tombstones));
-    }
-}
+encoded_converter!(Cbor, CborValue, "cbor/1");
 
 /// One CBOR value as checked bytes. Its fields are found in the bytes when asked for.
 ///

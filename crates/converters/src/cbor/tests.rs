@@ -1,4 +1,4 @@
-use aqueduct_core::{Decimal, PoisonReason, SkipReason, TimeUnit};
+use aqueduct_core::{Converted, Decimal, Poison, PoisonReason, SkipReason, TimeUnit};
 use ciborium::Value;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -1,21 +1,18 @@
 //! JSON with Kafka Connect's schema around it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
     Converted, Converter, FieldPath, FieldValue, Fields, Fingerprint, JsonRow, Poison, PoisonReason, Record,
     Schema, StructuredValue, ValueVisitor, write_json,
 };
-use bytes::Bytes;
 
+use crate::json::JsonValue;
 use crate::json::lookup::skip_value;
 use crate::json::text::{skip_space, skip_string};
-use crate::json::{self, JsonValue};
-use crate::shape;
+use crate::shape::{self, Described, Parsed};
 use crate::tombstones::Tombstones;
 use cache::TextCache;
-use schema::Parsed;
 
 mod cache;
 mod schema;
@@ -86,9 +83,7 @@ impl Converter for ConnectJson {
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<ConnectValue>, Poison> {
         let Some(bytes) = record.value_bytes() else {
-            return self
-                .tombstones
-                .absent(|| ConnectValue { payload: Bytes::from_static(b"null"), parsed: None });
+            return self.tombstones.absent(|| ConnectValue(Described::null()));
         };
         let document = JsonValue::parse(bytes)
             .map_err(|error| Poison::new(PoisonReason::Malformed, error.to_string()))?
@@ -98,7 +93,7 @@ impl Converter for ConnectJson {
         if let Some(parsed) = &parsed {
             shape::check(&parsed.shape, payload)?;
         }
-        Ok(Converted::Emit(ConnectValue { payload: document.slice_ref(payload), parsed }))
+        Ok(Converted::Emit(ConnectValue(Described::new(document.slice_ref(payload), parsed))))
     }
 
     fn fingerprint(&self, parts: &mut Fingerprint) {
@@ -135,65 +130,37 @@ fn parts(document: &[u8]) -> Result<(&[u8], &[u8]), Poison> {
     schema.zip(payload).ok_or_else(|| refused("it has no schema or no payload"))
 }
 
-/// The payload of an envelope, with its schema.
-#[derive(Clone)]
-pub struct ConnectValue {
-    payload: Bytes,
-    /// Nothing where the record's schema is null.
-    parsed: Option<Arc<Parsed>>,
-}
+/// The payload of an envelope, with its schema, if the record has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectValue(Described);
 
 impl ConnectValue {
     /// The payload's text, as it came.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.payload
-    }
-}
-
-impl fmt::Debug for ConnectValue {
-    /// Never prints a payload.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let schema = self.schema().map(ToString::to_string);
-        f.debug_struct("ConnectValue")
-            .field("len", &self.payload.len())
-            .field("schema", &schema)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for ConnectValue {
-    /// Whether text and schema are the same.
-    fn eq(&self, other: &Self) -> bool {
-        self.payload == other.payload && self.schema() == other.schema()
+        self.0.text()
     }
 }
 
 impl Fields for ConnectValue {
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-        match &self.parsed {
-            Some(parsed) => shape::field(&parsed.shape, &self.payload, path.segments()),
-            None => json::lookup::scan(&self.payload, path.segments()),
-        }
+        self.0.field(path)
     }
 }
 
 impl StructuredValue for ConnectValue {
     fn schema(&self) -> Option<&Arc<Schema>> {
-        self.parsed.as_ref().map(|parsed| &parsed.schema)
+        self.0.schema()
     }
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        match &self.parsed {
-            Some(parsed) => shape::visit(&parsed.shape, &self.payload, visitor),
-            None => json::visit::visit(&self.payload, visitor),
-        }
+        self.0.visit(visitor)
     }
 }
 
 impl JsonRow for ConnectValue {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
-        if self.parsed.is_none() {
-            out.extend_from_slice(&self.payload);
+        if self.0.schema().is_none() {
+            out.extend_from_slice(self.0.text());
             return Ok(());
         }
         write_json(self, out)

@@ -7,15 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::json::JsonValue;
-use crate::shape::{self, Kind, Members, Pairs, Shape};
+use crate::shape::{self, Kind, Members, Pairs, Parsed, Shape};
 use crate::unfold::Unfold;
-
-/// What a schema's text says.
-#[derive(Debug)]
-pub(super) struct Parsed {
-    pub(super) shape: Shape,
-    pub(super) schema: std::sync::Arc<Schema>,
-}
 
 #[derive(Deserialize)]
 struct Text {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 pub use validate::{JsonError, NESTING_MAX};
 
 use crate::nobody::Nobody;
-use crate::tombstones::Tombstones;
+use crate::tombstones::{Tombstones, tombstones_only};
 use compact::compact_into;
 use outline::Outline;
 use validate::validate;
@@ -54,19 +54,7 @@ pub struct Json {
     tombstones: Tombstones,
 }
 
-impl Json {
-    /// Tombstones are poisons.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What a record without a value is.
-    #[must_use]
-    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
-        self.tombstones = tombstones;
-        self
-    }
-}
+tombstones_only!(Json);
 
 impl Converter for Json {
     type Output = JsonValue;

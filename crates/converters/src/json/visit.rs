@@ -5,21 +5,24 @@ use std::borrow::Cow;
 use aqueduct_core::{Composite, FieldValue, Poison, ValueVisitor};
 
 use super::lookup::{unescape, whole_number};
-use super::text::{skip_space, skip_string};
+use super::text::{skip_space, string_end};
 
 /// Gives the document `text` to `visitor`, member by member, as it is spelled: nothing is sorted or left out.
 pub(crate) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-    let mut at = skip_space(text, 0);
+    // Once for all of it: then its names and strings are text without another look. The validator has seen to that.
+    let text = std::str::from_utf8(text).unwrap_or("null");
+    let bytes = text.as_bytes();
+    let mut at = skip_space(bytes, 0);
     // A bit per open object or array, the innermost lowest: whether it is an object. The validator bounds the levels.
     let (mut objects, mut depth) = (0_u128, 0_u32);
     loop {
         // At a value.
-        match text.get(at) {
+        match bytes.get(at) {
             Some(b'{') => {
                 visitor.begin(Composite::Struct)?;
                 (objects, depth) = (objects << 1 | 1, depth + 1);
-                at = skip_space(text, at + 1);
-                if text.get(at) != Some(&b'}') {
+                at = skip_space(bytes, at + 1);
+                if bytes.get(at) != Some(&b'}') {
                     at = key(text, at, visitor)?;
                     continue;
                 }
@@ -27,8 +30,8 @@ pub(crate) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), P
             Some(b'[') => {
                 visitor.begin(Composite::List)?;
                 (objects, depth) = (objects << 1, depth + 1);
-                at = skip_space(text, at + 1);
-                if text.get(at) != Some(&b']') {
+                at = skip_space(bytes, at + 1);
+                if bytes.get(at) != Some(&b']') {
                     continue;
                 }
             }
@@ -37,13 +40,13 @@ pub(crate) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), P
                 if depth == 0 {
                     return Ok(());
                 }
-                at = skip_space(text, at);
+                at = skip_space(bytes, at);
             }
         }
         // Behind a value, or in front of the end of something empty.
         loop {
-            if text.get(at) == Some(&b',') {
-                at = skip_space(text, at + 1);
+            if bytes.get(at) == Some(&b',') {
+                at = skip_space(bytes, at + 1);
                 if objects & 1 == 1 {
                     at = key(text, at, visitor)?;
                 }
@@ -54,45 +57,64 @@ pub(crate) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), P
             if depth == 0 {
                 return Ok(());
             }
-            at = skip_space(text, at + 1);
+            at = skip_space(bytes, at + 1);
         }
     }
 }
 
 /// Gives the name whose quote is at `at`; answers where its value starts.
-fn key(text: &[u8], at: usize, visitor: &mut dyn ValueVisitor) -> Result<usize, Poison> {
-    let end = skip_string(text, at);
-    visitor.key(&string(text, at, end))?;
+#[inline]
+fn key(text: &str, at: usize, visitor: &mut dyn ValueVisitor) -> Result<usize, Poison> {
+    let (name, end) = string(text, at);
+    visitor.key(&name)?;
     // Past the colon.
-    Ok(skip_space(text, skip_space(text, end) + 1))
+    Ok(skip_space(text.as_bytes(), skip_space(text.as_bytes(), end) + 1))
 }
 
-fn scalar(text: &[u8], at: usize, visitor: &mut dyn ValueVisitor) -> Result<usize, Poison> {
-    let (value, end) = match text.get(at) {
+#[inline]
+fn scalar(text: &str, at: usize, visitor: &mut dyn ValueVisitor) -> Result<usize, Poison> {
+    let (value, end) = match text.as_bytes().get(at) {
         Some(b'"') => {
-            let end = skip_string(text, at);
-            (FieldValue::Str(string(text, at, end)), end)
+            let (value, end) = string(text, at);
+            (FieldValue::Str(value), end)
         }
         Some(b't') => (FieldValue::Bool(true), at + 4),
         Some(b'f') => (FieldValue::Bool(false), at + 5),
         Some(b'n') => (FieldValue::Null, at + 4),
-        _ => {
-            let rest = text.get(at..).unwrap_or_default();
-            let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
-            let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
-            // At least one byte, so that the loop moves on whatever the text is.
-            let end = at + length.max(1);
-            let number = std::str::from_utf8(text.get(at..end).unwrap_or_default()).unwrap_or("0");
-            (whole_number(number).unwrap_or(FieldValue::Number(number)), end)
-        }
+        _ => number(text, at),
     };
     visitor.scalar(value)?;
     Ok(end)
 }
 
-/// The content of the string between the quotes at `at` and before `end`.
-fn string(text: &[u8], at: usize, end: usize) -> Cow<'_, str> {
+/// The number at `at`, and the position after it.
+fn number(text: &str, at: usize) -> (FieldValue<'_>, usize) {
+    let mut whole = true;
+    let mut end = at;
+    loop {
+        match text.as_bytes().get(end) {
+            Some(b'0'..=b'9' | b'-') => {}
+            Some(b'.' | b'e' | b'E' | b'+') => whole = false,
+            _ => break,
+        }
+        end += 1;
+    }
+    // At least one byte, so that the loop moves on whatever the text is.
+    end = end.max(at + 1);
+    let number = text.get(at..end).unwrap_or("0");
+    let whole = if whole { whole_number(number) } else { None };
+    (whole.unwrap_or(FieldValue::Number(number)), end)
+}
+
+/// The string whose quote is at `at`, and the position after its last quote.
+#[inline]
+fn string(text: &str, at: usize) -> (Cow<'_, str>, usize) {
+    let (end, is_plain) = string_end(text.as_bytes(), at);
     let inner = text.get(at + 1..end.saturating_sub(1)).unwrap_or_default();
-    let plain = if memchr::memchr(b'\\', inner).is_none() { std::str::from_utf8(inner).ok() } else { None };
-    plain.map_or_else(|| Cow::Owned(unescape(inner).unwrap_or_default()), Cow::Borrowed)
+    let content = if is_plain {
+        Cow::Borrowed(inner)
+    } else {
+        Cow::Owned(unescape(inner.as_bytes()).unwrap_or_default())
+    };
+    (content, end)
 }

@@ -1,6 +1,5 @@
 //! JSON described by JSON Schema, in Confluent's wire format.
 
-use std::fmt;
 use std::sync::Arc;
 
 use aqueduct_core::{
@@ -10,11 +9,10 @@ use aqueduct_core::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::json::{self, JsonValue};
+use crate::json::JsonValue;
 use crate::registry::{Framing, Registered, RegisteredSchema, SchemaSource};
-use crate::shape;
+use crate::shape::{self, Described, Parsed};
 use crate::tombstones::Tombstones;
-use schema::Parsed;
 
 mod documents;
 mod schema;
@@ -112,9 +110,7 @@ impl Converter for JsonSchema {
 
     fn convert(&self, record: &Record<'_>) -> Result<Converted<JsonSchemaValue>, Poison> {
         let Some(bytes) = record.value_bytes() else {
-            return self
-                .tombstones
-                .absent(|| JsonSchemaValue { text: Bytes::from_static(b"null"), parsed: None });
+            return self.tombstones.absent(|| JsonSchemaValue(Described::null()));
         };
         let framed = self.registered.split(record)?;
         let payload = bytes.slice_ref(framed.payload());
@@ -123,7 +119,7 @@ impl Converter for JsonSchema {
                 .map_err(|error| Poison::new(PoisonReason::Malformed, error.to_string()))?
                 .into_bytes();
             shape::check(&parsed.shape, &text)?;
-            Ok(Converted::Emit(JsonSchemaValue { text, parsed: Some(Arc::clone(parsed)) }))
+            Ok(Converted::Emit(JsonSchemaValue(Described::new(text, Some(Arc::clone(parsed))))))
         })
     }
 
@@ -134,68 +130,40 @@ impl Converter for JsonSchema {
 }
 
 /// JSON text with the schema that describes it.
-#[derive(Clone)]
-pub struct JsonSchemaValue {
-    text: Bytes,
-    /// Nothing for a tombstone.
-    parsed: Option<Arc<Parsed>>,
-}
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonSchemaValue(Described);
 
 impl JsonSchemaValue {
     /// The text, on one line.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.text
-    }
-}
-
-impl fmt::Debug for JsonSchemaValue {
-    /// Never prints a payload.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let schema = self.schema().map(ToString::to_string);
-        f.debug_struct("JsonSchemaValue")
-            .field("len", &self.text.len())
-            .field("schema", &schema)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for JsonSchemaValue {
-    /// Whether text and schema are the same.
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text && self.schema() == other.schema()
+        self.0.text()
     }
 }
 
 impl Fields for JsonSchemaValue {
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-        match &self.parsed {
-            Some(parsed) => shape::field(&parsed.shape, &self.text, path.segments()),
-            None => json::lookup::scan(&self.text, path.segments()),
-        }
+        self.0.field(path)
     }
 }
 
 impl StructuredValue for JsonSchemaValue {
     fn schema(&self) -> Option<&Arc<Schema>> {
-        self.parsed.as_ref().map(|parsed| &parsed.schema)
+        self.0.schema()
     }
 
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        match &self.parsed {
-            Some(parsed) => shape::visit(&parsed.shape, &self.text, visitor),
-            None => json::visit::visit(&self.text, visitor),
-        }
+        self.0.visit(visitor)
     }
 }
 
 impl JsonRow for JsonSchemaValue {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), Poison> {
-        out.extend_from_slice(&self.text);
+        out.extend_from_slice(self.0.text());
         Ok(())
     }
 
     fn json_bytes(&self) -> Option<&Bytes> {
-        Some(&self.text)
+        Some(self.0.text())
     }
 }
 

@@ -1,20 +1,11 @@
 //! JSON Schema into columns.
 
-use std::sync::Arc;
-
 use aqueduct_core::{DataType, Field, Schema, TimeUnit};
 
 use super::documents::{Documents, Index};
 use super::text::Node;
 use crate::registry::{RegisteredSchema, SchemaKind};
-use crate::shape::{Kind, Members, Pairs, Shape};
-
-/// What a schema's text says.
-#[derive(Debug)]
-pub(super) struct Parsed {
-    pub(super) shape: Shape,
-    pub(super) schema: Arc<Schema>,
-}
+use crate::shape::{Kind, Members, Pairs, Parsed, Shape};
 
 /// Reads a schema with what it refers to; an error is why it cannot be used, in words.
 pub(super) fn registered(schema: &RegisteredSchema, version: Option<u32>) -> Result<Parsed, String> {

@@ -23,7 +23,7 @@ fn columns(schema: &str, value: &str) -> Result<String, String> {
     let text = JsonValue::parse(value.to_owned().into()).map_err(|error| error.to_string())?.into_bytes();
     shape::check(&parsed.shape, &text).map_err(|poison| poison.to_string())?;
     let mut out = Vec::new();
-    let value = JsonSchemaValue { text, parsed: Some(Arc::new(parsed)) };
+    let value = JsonSchemaValue(Described::new(text, Some(Arc::new(parsed))));
     write_json(&value, &mut out).map_err(|poison| poison.to_string())?;
     Ok(String::from_utf8(out).unwrap())
 }
@@ -110,7 +110,7 @@ fn texts_become_what_their_format_says() {
     );
     assert_eq!(columns(ORDER, &value).unwrap(), expected);
     let parsed = Some(Arc::new(parse(ORDER).unwrap()));
-    let value = JsonSchemaValue { text: value.into(), parsed };
+    let value = JsonSchemaValue(Described::new(value.into(), parsed));
     let field = |path: &str| value.field(&FieldPath::parse(path).unwrap());
     let count = 1_624_865_400_123_456;
     assert_eq!(field("at"), Some(FieldValue::Timestamp { count, unit: TimeUnit::Micros, utc: true }));

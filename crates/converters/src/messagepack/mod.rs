@@ -1,9 +1,8 @@
 //! MessagePack: checked once, kept as it came, read lazily.
 
-use aqueduct_core::{Converted, Converter, Fingerprint, Poison, Record};
 use bytes::Bytes;
 
-use crate::tokens::encoded_value;
+use crate::tokens::{encoded_converter, encoded_value};
 use crate::tombstones::Tombstones;
 use reader::Reader;
 
@@ -41,34 +40,7 @@ pub struct MessagePack {
     tombstones: Tombstones,
 }
 
-impl MessagePack {
-    /// Tombstones are poisons.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What a record without a value is.
-    #[must_use]
-    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
-        self.tombstones = tombstones;
-        self
-    }
-}
-
-impl Converter for MessagePack {
-    type Output = MessagePackValue;
-
-    fn convert(&self, record: &Record<'_>) -> Result<Converted<MessagePackValue>, Poison> {
-        match record.value_bytes() {
-            Some(bytes) => MessagePackValue::parse(bytes).map(Converted::Emit),
-            None => self.tombstones.absent(MessagePackValue::null),
-        }
-    }
-
-    fn fingerprint(&self, parts: &mut Fingerprint) {
-        parts.put("converter", format_args!("messagepack/1 tombstones={}", self.tombstones));
-    }
-}
+encoded_converter!(MessagePack, MessagePackValue, "messagepack/1");
 
 /// One MessagePack value as checked bytes. Its fields are found in the bytes when asked for.
 ///

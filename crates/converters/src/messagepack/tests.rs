@@ -1,4 +1,4 @@
-use aqueduct_core::{PoisonReason, SkipReason};
+use aqueduct_core::{Converted, Poison, PoisonReason, SkipReason};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rmpv::Value;

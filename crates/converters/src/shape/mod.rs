@@ -12,11 +12,14 @@ use hashbrown::HashMap;
 #[cfg(feature = "connect-json")]
 use crate::owned::into_static;
 
-pub(crate) use self::lookup::field;
+pub(crate) use self::described::{Described, Parsed};
+use self::lookup::field;
+pub(crate) use self::walk::check;
 #[cfg(feature = "connect-json")]
 pub(crate) use self::walk::check_default;
-pub(crate) use self::walk::{check, visit};
+use self::walk::visit;
 
+mod described;
 mod lookup;
 mod scalar;
 mod walk;

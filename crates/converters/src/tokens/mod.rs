@@ -101,6 +101,32 @@ macro_rules! encoded_value {
 }
 pub(crate) use encoded_value;
 
+/// The converter of such a value, for a type with `tombstones: Tombstones`.
+macro_rules! encoded_converter {
+    ($converter:ident, $value:ident, $identity:literal) => {
+        $crate::tombstones::tombstones_only!($converter);
+
+        impl aqueduct_core::Converter for $converter {
+            type Output = $value;
+
+            fn convert(
+                &self,
+                record: &aqueduct_core::Record<'_>,
+            ) -> Result<aqueduct_core::Converted<$value>, aqueduct_core::Poison> {
+                match record.value_bytes() {
+                    Some(bytes) => $value::parse(bytes).map(aqueduct_core::Converted::Emit),
+                    None => self.tombstones.absent($value::null),
+                }
+            }
+
+            fn fingerprint(&self, parts: &mut aqueduct_core::Fingerprint) {
+                parts.put("converter", format_args!(concat!($identity, " tombstones={}"), self.tombstones));
+            }
+        }
+    };
+}
+pub(crate) use encoded_converter;
+
 /// Is told what a value consists of.
 trait Events {
     fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison>;

@@ -4,8 +4,9 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Composite, FieldValue, StructuredValue, TimeUnit, ValueVisitor};
 use crate::error::{Poison, PoisonReason};
@@ -39,6 +40,8 @@ pub fn write_json<T: StructuredValue + ?Sized>(value: &T, out: &mut Vec<u8>) -> 
 pub struct JsonText<'o> {
     out: &'o mut Vec<u8>,
     depth: u32,
+    /// The bit of the level at hand; none at the root.
+    level: u128,
     /// A bit per level: whether it has members already.
     filled: u128,
     /// A bit per level: whether it is a list.
@@ -52,7 +55,7 @@ pub struct JsonText<'o> {
 impl<'o> JsonText<'o> {
     /// Appends one value to `out`.
     pub fn new(out: &'o mut Vec<u8>) -> Self {
-        Self { out, depth: 0, filled: 0, lists: 0, keyed: false, places: 0 }
+        Self { out, depth: 0, level: 0, filled: 0, lists: 0, keyed: false, places: 0 }
     }
 
     /// Gives the buffer back, for what comes behind the value.
@@ -60,20 +63,16 @@ impl<'o> JsonText<'o> {
         self.out
     }
 
-    fn level(&self) -> u128 {
-        1_u128.checked_shl(self.depth.saturating_sub(1)).unwrap_or(0)
-    }
-
     /// The comma before an element or key, if one is due.
+    #[inline]
     fn separate(&mut self) {
         if self.keyed {
             self.keyed = false;
-        } else if self.depth > 0 {
-            let level = self.level();
-            if self.filled & level != 0 {
+        } else {
+            if self.filled & self.level != 0 {
                 self.out.push(b',');
             }
-            self.filled |= level;
+            self.filled |= self.level;
         }
     }
 
@@ -153,14 +152,14 @@ impl ValueVisitor for JsonText<'_> {
         if self.depth >= u128::BITS {
             return Err(Poison::new(PoisonReason::TooLarge, "the value nests deeper than 128 levels"));
         }
+        self.level = if self.depth == 0 { 1 } else { self.level << 1 };
         self.depth += 1;
-        let level = self.level();
-        self.filled &= !level;
+        self.filled &= !self.level;
         if composite == Composite::List {
-            self.lists |= level;
+            self.lists |= self.level;
             self.out.push(b'[');
         } else {
-            self.lists &= !level;
+            self.lists &= !self.level;
             self.out.push(b'{');
         }
         Ok(())
@@ -175,18 +174,33 @@ impl ValueVisitor for JsonText<'_> {
     }
 
     fn end(&mut self) -> Result<(), Poison> {
-        self.out.push(if self.lists & self.level() == 0 { b'}' } else { b']' });
+        self.out.push(if self.lists & self.level == 0 { b'}' } else { b']' });
         self.depth = self.depth.saturating_sub(1);
+        self.level >>= 1;
         Ok(())
     }
 }
 
 /// A string with quotes; control characters, quotes and backslashes are escaped.
+#[inline]
 fn write_string(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    // At once for its quotes, too, and the colon behind a name.
+    out.reserve(bytes.len() + 3);
     out.push(b'"');
-    let mut rest = text.as_bytes();
+    if is_plain(bytes) {
+        out.extend_from_slice(bytes);
+    } else {
+        write_escaped(bytes, out);
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
     loop {
-        let (plain, escaped) = rest.split_at(plain_length(rest));
+        let plain = rest.iter().position(|&byte| is_escaped(byte)).unwrap_or(rest.len());
+        let (plain, escaped) = rest.split_at(plain);
         out.extend_from_slice(plain);
         let Some((&byte, after)) = escaped.split_first() else { break };
         rest = after;
@@ -200,17 +214,38 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             }
         }
     }
-    out.push(b'"');
 }
 
-/// How many bytes there are in front of the first that is escaped.
-fn plain_length(bytes: &[u8]) -> usize {
-    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    // Without an early exit inside of a piece, which is what lets it be vectorised: strings are most of a typical value.
-    let is_plain = |piece: &&[u8]| !piece.iter().fold(false, |found, &byte| found | is_escaped(byte));
-    let whole: usize = bytes.chunks(32).take_while(is_plain).map(<[u8]>::len).sum();
-    let rest = bytes.get(whole..).unwrap_or_default();
-    whole + rest.iter().position(|&byte| is_escaped(byte)).unwrap_or(rest.len())
+fn is_escaped(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// Whether nothing is to be escaped. Names and strings are most of a typical value, and few need it.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    // The last word or block is looked at whole, so that parts of it are seen twice and none byte by byte.
+    if let Some(last) = bytes.last_chunk::<32>() {
+        bytes.chunks_exact(32).all(is_plain_block) && is_plain_block(last)
+    } else if let Some(last) = bytes.last_chunk::<8>() {
+        bytes.as_chunks::<8>().0.iter().all(|word| is_plain_word(*word)) && is_plain_word(*last)
+    } else {
+        !bytes.iter().any(|&byte| is_escaped(byte))
+    }
+}
+
+/// Without an early exit, which is what lets it be vectorised.
+fn is_plain_block(block: &[u8]) -> bool {
+    !block.iter().fold(false, |found, &byte| found | is_escaped(byte))
+}
+
+#[inline]
+fn is_plain_word(word: [u8; 8]) -> bool {
+    const EVERY: u64 = u64::MAX / 255;
+    let word = u64::from_le_bytes(word);
+    // The high bit of a byte is set where it is below the limit and had no high bit of its own; higher ones may be carries.
+    let below = |word: u64, limit: u8| word.wrapping_sub(EVERY * u64::from(limit)) & !word;
+    let equal = |byte: u8| below(word ^ (EVERY * u64::from(byte)), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & (EVERY << 7) == 0
 }
 
 /// A UUID with quotes.
@@ -296,6 +331,15 @@ fn time(count: i64, unit: TimeUnit) -> Result<Time, Poison> {
 fn date_time(count: i64, unit: TimeUnit) -> Result<DateTime, Poison> {
     let (seconds, rest) = (count.div_euclid(unit.per_second()), count.rem_euclid(unit.per_second()));
     let nanos = i32::try_from(rest * (1_000_000_000 / unit.per_second())).unwrap_or_default();
+    // The short way, which ends some hours before the calendar does.
+    if let Ok(moment) = Timestamp::new(seconds, nanos) {
+        return Ok(Offset::UTC.to_datetime(moment));
+    }
+    far_date_time(seconds, nanos)
+}
+
+#[cold]
+fn far_date_time(seconds: i64, nanos: i32) -> Result<DateTime, Poison> {
     let at = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(SignedDuration::new(seconds, nanos));
     at.map_err(|_| outside("timestamp"))
 }
@@ -305,171 +349,4 @@ fn date_time(count: i64, unit: TimeUnit) -> Result<DateTime, Poison> {
 const PLACES_MAX: u64 = 16 << 20;
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::value::Decimal;
-
-    fn text(value: FieldValue<'_>) -> String {
-        let mut out = Vec::new();
-        JsonText::new(&mut out).scalar(value).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn kinds_that_json_does_not_have_are_texts_that_readers_know() {
-        let timestamp = |count, unit, utc| text(FieldValue::Timestamp { count, unit, utc });
-        assert_eq!(timestamp(1_624_865_400_250, TimeUnit::Millis, true), r#""2021-06-28T07:30:00.250Z""#);
-        assert_eq!(timestamp(-1, TimeUnit::Nanos, false), r#""1969-12-31T23:59:59.999999999""#);
-        assert_eq!(timestamp(0, TimeUnit::Micros, true), r#""1970-01-01T00:00:00.000000Z""#);
-        assert_eq!(text(FieldValue::Date(-1)), r#""1969-12-31""#);
-        assert_eq!(text(FieldValue::Time { count: 27_000_250, unit: TimeUnit::Millis }), r#""07:30:00.250""#);
-        assert_eq!(text(FieldValue::Duration { months: 1, days: 2, millis: 3_004 }), r#""P1M2DT3.004S""#);
-        assert_eq!(text(FieldValue::Bytes(Cow::Borrowed(b"\xff\0"))), r#""/wA=""#);
-        assert_eq!(text(FieldValue::Decimal(Decimal::from_i128(1250, 2))), "12.50");
-        assert_eq!(text(FieldValue::F32(0.1)), "0.1");
-        assert_eq!(text(FieldValue::F64(1e300)), "1e300");
-        assert_eq!(text(FieldValue::F64(f64::NEG_INFINITY)), r#""-Infinity""#);
-        assert_eq!(text(FieldValue::F64(f64::NAN)), r#""NaN""#);
-        let uuid =
-            text(FieldValue::Uuid(*b"\x6b\xa7\xb8\x10\x9d\xad\x11\xd1\x80\xb4\x00\xc0\x4f\xd4\x30\xc8"));
-        assert_eq!(uuid, r#""6ba7b810-9dad-11d1-80b4-00c04fd430c8""#);
-    }
-
-    proptest! {
-        #[test]
-        fn times_are_spelled_as_jiff_spells_them(count: i64, days in -4_371_587..2_932_896_i32, unit in 0..3_usize) {
-            let unit = [TimeUnit::Millis, TimeUnit::Micros, TimeUnit::Nanos][unit];
-            prop_assert_eq!(text(FieldValue::Date(days)), format!("\"{}\"", date(days).unwrap()));
-            // Every moment that a calendar shows, not only those that a random number hits.
-            let count = count % 250_000_000_i64.saturating_mul(unit.per_second());
-            let at = date_time(count, unit).unwrap();
-            let expected = format!("\"{at:.digits$}Z\"", digits = unit.digits());
-            prop_assert_eq!(text(FieldValue::Timestamp { count, unit, utc: true }), expected);
-            let of_day = count.rem_euclid(86_400 * unit.per_second());
-            let expected = format!("\"{:.digits$}\"", time(of_day, unit).unwrap(), digits = unit.digits());
-            prop_assert_eq!(text(FieldValue::Time { count: of_day, unit }), expected);
-        }
-
-        #[test]
-        fn strings_are_escaped_wherever_it_is_needed(string in "[a-z\"\\\\\n\u{1}é]{0,100}") {
-            let written = text(FieldValue::Str(string.as_str().into()));
-            prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), string);
-        }
-    }
-
-    #[test]
-    fn times_outside_of_every_calendar_are_poisons() {
-        let mut out = Vec::new();
-        let mut refused = |value| JsonText::new(&mut out).scalar(value).unwrap_err().reason();
-        let timestamp = FieldValue::Timestamp { count: i64::MAX, unit: TimeUnit::Millis, utc: true };
-        assert_eq!(refused(timestamp), PoisonReason::InvalidField);
-        assert_eq!(refused(FieldValue::Date(i32::MAX)), PoisonReason::InvalidField);
-        let a_day = FieldValue::Time { count: 86_400_000, unit: TimeUnit::Millis };
-        assert_eq!(refused(a_day), PoisonReason::InvalidField);
-    }
-
-    #[test]
-    fn decimals_have_as_many_digits_as_the_limit() {
-        let written = |bytes: usize, scale| {
-            let mut out = Vec::new();
-            let number = FieldValue::Decimal(Decimal::new(vec![0x7f; bytes], scale));
-            JsonText::new(&mut out).scalar(number).map(|()| out.len())
-        };
-        assert_eq!(written(1_024, 0).unwrap(), 2_466);
-        assert_eq!(written(1, 4_096).unwrap(), 4_098);
-        assert_eq!(written(1_024, 4_096).unwrap(), 4_098);
-        // Gigabytes of zeros, and minutes of divisions.
-        for (bytes, scale) in [(1_025, 0), (1, 4_097), (1, 4_000_000_000), (1 << 20, 0)] {
-            let poison = written(bytes, scale).unwrap_err();
-            assert_eq!(poison.reason(), PoisonReason::TooLarge);
-            assert!(poison.detail().contains("4096 digits behind its point"), "{poison}");
-        }
-    }
-
-    #[test]
-    fn many_decimals_have_as_many_zeros_as_the_limit() {
-        let mut out = Vec::new();
-        let mut json = JsonText::new(&mut out);
-        let mut small = |scale| json.scalar(FieldValue::Decimal(Decimal::new(vec![1], scale)));
-        for _ in 0..4_096 {
-            small(4_096).unwrap();
-        }
-        let poison = small(1).unwrap_err();
-        assert_eq!(poison.reason(), PoisonReason::TooLarge);
-        assert!(poison.detail().contains("16777216"), "{poison}");
-    }
-
-    #[test]
-    fn values_nest_up_to_the_limit() {
-        let mut out = Vec::new();
-        let mut json = JsonText::new(&mut out);
-        for _ in 0..128 {
-            json.begin(Composite::List).unwrap();
-        }
-        assert!(json.begin(Composite::List).is_err());
-        for _ in 0..128 {
-            json.end().unwrap();
-        }
-        assert_eq!(out.len(), 256);
-    }
-
-    proptest! {
-        #[test]
-        fn any_tree_reads_back(tree in tree()) {
-            let mut out = Vec::new();
-            give(&tree, &mut JsonText::new(&mut out)).unwrap();
-            prop_assert!(!out.contains(&b'\n'));
-            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap(), tree);
-        }
-    }
-
-    fn tree() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i64>().prop_map(Into::into),
-            any::<u64>().prop_map(Into::into),
-            any::<String>().prop_map(Into::into),
-            // What serde_json reads exactly without its feature for it.
-            any::<i32>().prop_map(|it| (f64::from(it) / 8.0).into()),
-        ];
-        leaf.prop_recursive(4, 40, 5, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::Array),
-                proptest::collection::hash_map(any::<String>(), inner, 0..5)
-                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
-            ]
-        })
-    }
-
-    fn give(tree: &serde_json::Value, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        use serde_json::Value;
-        match tree {
-            Value::Null => visitor.scalar(FieldValue::Null),
-            Value::Bool(it) => visitor.scalar(FieldValue::Bool(*it)),
-            Value::String(it) => visitor.scalar(FieldValue::Str(it.into())),
-            Value::Number(it) => visitor.scalar(match (it.as_i64(), it.as_u64()) {
-                (Some(whole), _) => FieldValue::I64(whole),
-                (_, Some(whole)) => FieldValue::U64(whole),
-                _ => FieldValue::F64(it.as_f64().unwrap()),
-            }),
-            Value::Array(elements) => {
-                visitor.begin(Composite::List)?;
-                elements.iter().try_for_each(|element| give(element, visitor))?;
-                visitor.end()
-            }
-            Value::Object(members) => {
-                visitor.begin(Composite::Struct)?;
-                for (name, member) in members {
-                    visitor.key(name)?;
-                    give(member, visitor)?;
-                }
-                visitor.end()
-            }
-        }
-    }
-}
+mod tests;

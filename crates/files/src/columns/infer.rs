@@ -216,7 +216,11 @@ impl Inferred {
                 Composite::List => None,
             };
             let below = self.below(at, name.unwrap_or(Name::Number(0)), &mut guess)?;
-            self.value(below, &mut parts)?;
+            let is_text = self.places.get(below as usize).is_some_and(|place| place.seen == Seen::Text);
+            // Text where there was text shows nothing new.
+            if !is_text || parts.text()?.is_none() {
+                self.value(below, &mut parts)?;
+            }
         }
         Ok(())
     }

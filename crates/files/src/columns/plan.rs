@@ -286,7 +286,17 @@ impl Plan {
         &self.nodes
     }
 
+    #[inline]
     pub(crate) fn node(&self, id: usize) -> &Node {
+        // Ids come from the plan itself; what it does not have is always null.
+        match self.nodes.get(id) {
+            Some(node) => node,
+            None => Self::nothing(),
+        }
+    }
+
+    #[cold]
+    fn nothing() -> &'static Node {
         static NOTHING: LazyLock<Node> = LazyLock::new(|| Node {
             name: "".into(),
             kind: Kind::Null,
@@ -300,8 +310,7 @@ impl Plan {
             by_number: HashMap::new(),
             by_name: HashMap::new(),
         });
-        // Ids come from the plan itself; what it does not have is always null.
-        self.nodes.get(id).unwrap_or(&NOTHING)
+        &NOTHING
     }
 
     /// The branch of `node` for the branch that a row of this source says; `None` if that says nothing.

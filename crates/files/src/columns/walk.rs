@@ -103,6 +103,12 @@ impl<'p> Walk<'p> {
 
     fn value(&mut self, id: usize, tape: &mut Tape<'_>, cells: &mut impl Cells) -> Result<(), Problem> {
         let node = self.plan.node(id);
+        if node.kind == Kind::String
+            && let Some(text) = tape.text()?
+        {
+            cells.text(id, text);
+            return Ok(());
+        }
         if node.kind == Kind::Json {
             return self.json(id, node, tape, cells);
         }

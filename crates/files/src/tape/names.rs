@@ -30,6 +30,12 @@ impl Names {
         self.spelled.get(number as usize).map(|name| &**name)
     }
 
+    /// Whether the name with this number is `name`.
+    #[inline]
+    pub(super) fn is(&self, number: u32, name: &str) -> bool {
+        self.spelled.get(number as usize).is_some_and(|known| is_same(known.as_bytes(), name.as_bytes()))
+    }
+
     /// Its number, a new one if there is room.
     pub(super) fn number(&mut self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
@@ -66,9 +72,38 @@ impl Names {
     }
 }
 
+/// Whether both are the same; short ones, as most names are, without a call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    fn ends<const N: usize>(name: &[u8]) -> Option<(&[u8; N], &[u8; N])> {
+        name.first_chunk().zip(name.last_chunk())
+    }
+    match one.len() {
+        length if length != other.len() => false,
+        0..4 => one.iter().eq(other),
+        4..=8 => ends::<4>(one) == ends(other),
+        9..=16 => ends::<8>(one) == ends(other),
+        _ => one == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_the_same_if_every_byte_is() {
+        for length in 0..40 {
+            let name = vec![b'a'; length];
+            assert!(is_same(&name, &name.clone()));
+            assert!(!is_same(&name, &vec![b'a'; length + 1]));
+            for at in 0..length {
+                let mut other = name.clone();
+                other[at] = b'b';
+                assert!(!is_same(&name, &other), "{at} of {length}");
+            }
+        }
+    }
 
     #[test]
     fn names_are_numbered_up_to_the_limits() {

@@ -149,6 +149,23 @@ impl<'a> Tape<'a> {
         self.part().map(Some)
     }
 
+    /// The next value, if it is text that says no branch; else nothing is read. As [`item`](Self::item) would, sooner: text is
+    /// most of what there is.
+    #[inline]
+    pub(crate) fn text(&mut self) -> Result<Option<&'a [u8]>, Damaged> {
+        match self.bytes.split_first() {
+            Some((&tag @ tag::TEXT..tag::MEMBER, rest)) => {
+                self.bytes = rest;
+                self.take(usize::from(tag - tag::TEXT)).map(Some)
+            }
+            Some((&tag::LONG_TEXT, rest)) => {
+                self.bytes = rest;
+                self.block().map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The next value; of one that says its branch, [`branch`](Self::branch) is read before.
     #[inline]
     pub(crate) fn item(&mut self) -> Result<Item<'a>, Damaged> {

@@ -157,7 +157,7 @@ impl<'a> TapeWriter<'a> {
         let TapeState { names, followers, stamps, covered, levels, .. } = &mut *self.state;
         let Some(level) = levels.last_mut() else { return Err(disorder()) };
         let guess = followers.get(level.place).copied().unwrap_or(NONE);
-        let number = if names.get(guess) == Some(name) {
+        let number = if names.is(guess, name) {
             guess
         } else if let Some(number) = names.number(name) {
             if followers.len() < 2 * names.len() + 2 {
@@ -320,18 +320,17 @@ impl ValueVisitor for TapeWriter<'_> {
 
     #[inline]
     fn key(&mut self, name: &str) -> Result<(), Poison> {
-        match self.state.levels.last_mut() {
-            Some(level) if level.composite != Composite::List && !level.keyed => level.keyed = true,
-            _ => return Err(disorder()),
+        let Some(level) = self.state.levels.last_mut() else { return Err(disorder()) };
+        if level.keyed || level.composite == Composite::List {
+            return Err(disorder());
         }
-        match self.state.levels.last() {
-            Some(level) if level.composite == Composite::Map => {
-                self.out.push(tag::SPELLED);
-                self.block(name.as_bytes());
-                Ok(())
-            }
-            _ => self.member(name),
+        level.keyed = true;
+        if level.composite == Composite::Map {
+            self.out.push(tag::SPELLED);
+            self.block(name.as_bytes());
+            return Ok(());
         }
+        self.member(name)
     }
 
     fn end(&mut self) -> Result<(), Poison> {

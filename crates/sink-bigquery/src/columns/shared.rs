@@ -12,7 +12,7 @@ use crate::changes::{ChangePlan, Changes};
 use crate::error::BigQueryError;
 use crate::name::TableName;
 use crate::row::{PlanOptions, RowPlan};
-use crate::schema::{Field, FieldType, Mode, TableSchema, is_legal};
+use crate::schema::{Field, FieldType, Mode, TableSchema, is_legal, places};
 use crate::table::Tables;
 
 /// Where the columns come from: for all tables, and for some.
@@ -226,6 +226,11 @@ impl TableColumns {
         Self { evolves, derived, options, state }
     }
 
+    /// Whether it says which record a row is of.
+    pub(super) fn is_ours(&self, field: &Field) -> bool {
+        is_among(&self.options.metadata.fields(), field)
+    }
+
     /// Takes in what the table has by now; answers whether that goes together with what is known, so that numbers stay.
     fn adopt(&self, columns: &[Field]) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,12 +261,20 @@ impl TableColumns {
         let want = derive(schema, &self.derived)?;
         let ours = self.options.metadata.fields();
         if let Some(field) = want.iter().find(|field| is_among(&ours, field)) {
-            let problem = "says which record a row is of, and values have a field of its name: name it otherwise with \\
+            let problem = "says which record a row is of, and values have a field of its name: name it otherwise with \
                            metadata_columns()";
             return Err(refuse(Misfit { path: field.name.clone(), problem: problem.to_owned() }));
         }
         let mut layout = state.layout.clone();
         let used = resolve(&mut layout, ours.len(), &want, self.evolves, "").map_err(refuse)?;
+        if count(&layout) > TableSchema::FIELDS_MAX {
+            let detail = format!(
+                "{} would give the table more than the {} columns that BigQuery allows",
+                named(schema),
+                TableSchema::FIELDS_MAX
+            );
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
         let plan = Arc::new(RowPlan::of(used, 0, self.options.clone()));
         state.layout = layout;
         if state.plans.len() >= PLANS_MAX {
@@ -270,6 +283,15 @@ impl TableColumns {
         state.plans.insert(schema.digest(), Arc::clone(&plan));
         Ok(plan)
     }
+}
+
+/// Those in records included.
+fn count(fields: &[Field]) -> usize {
+    let inside = |field: &Field| match &field.kind {
+        FieldType::Record(inner) => count(inner),
+        _ => 0,
+    };
+    fields.iter().map(|field| 1 + inside(field)).sum()
 }
 
 /// Numbers by places.
@@ -284,9 +306,10 @@ fn number(fields: &mut [Field]) {
 
 /// Adds to `layout` what the table has beyond it; `false` if a column turned out to be another.
 fn adopt(layout: &mut Vec<Field>, columns: &[Field]) -> bool {
+    let there = places(layout);
     for column in columns {
-        let place = layout.iter().position(|field| field.name.eq_ignore_ascii_case(&column.name));
-        let Some(field) = place.and_then(|place| layout.get_mut(place)) else {
+        let place = there.get(&column.name.to_ascii_lowercase());
+        let Some(field) = place.and_then(|place| layout.get_mut(*place)) else {
             let mut new = [Field { number: 0, ..column.clone() }];
             number(&mut new);
             let next = u32::try_from(layout.len() + 1).unwrap_or(u32::MAX);

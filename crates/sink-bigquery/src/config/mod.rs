@@ -2,6 +2,7 @@
 
 mod columns;
 mod error;
+mod routing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,9 @@ use aqueduct_core::TimeUnit;
 pub use self::error::{BigQueryConfigError, BigQueryConfigErrors};
 use crate::changes::Changes;
 use crate::columns::{ColumnSources, Columns, Source};
-use crate::credentials::{Credentials, TokenSource};
+use crate::credentials::{AuthEndpoints, Credentials, TokenSource};
 use crate::delivery::Delivery;
-use crate::destination::{Destinations, TopicNames, Topics};
+use crate::destination::{Destinations, TopicNames};
 use crate::quota::{CREATES_PER_HOUR, CreateQuota, Expected};
 use crate::row::{MetadataColumns, UnknownFields};
 use crate::schema::TableSchema;
@@ -34,6 +35,7 @@ pub struct BigQuerySinkBuilder {
     topic_patterns: Vec<(String, String)>,
     topic_names: TopicNames,
     credentials: Credentials,
+    auth: AuthEndpoints,
     general: Option<Columns>,
     of: Vec<(String, Columns)>,
     tables: TableOptions,
@@ -79,6 +81,7 @@ impl BigQuerySinkBuilder {
             topic_patterns: Vec::new(),
             topic_names: TopicNames::default(),
             credentials: Credentials::default(),
+            auth: AuthEndpoints::default(),
             general: None,
             of: Vec::new(),
             tables: TableOptions::default(),
@@ -119,34 +122,6 @@ impl BigQuerySinkBuilder {
     /// like it.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
-        self
-    }
-
-    /// The table of one topic: `table`, `dataset.table` or `project.dataset.table`. Topics may share one.
-    pub fn topic_table(mut self, topic: impl Into<String>, table: impl Into<String>) -> Self {
-        self.topic_tables.push((topic.into(), table.into()));
-        self
-    }
-
-    /// The table of the topics that `pattern` matches, in the syntax of the [`regex`](https://docs.rs/regex/latest/regex/#syntax)
-    /// crate and from end to end. In `table`, as in [`topic_table`](Self::topic_table), `$name`, `${name}` and `$1` stand for
-    /// what groups have matched and `$$` for a `$`. Patterns are tried in the order they are given in, behind
-    /// [`topic_table`](Self::topic_table) and before [`table`](Self::table).
-    ///
-    /// ```
-    /// # use aqueduct_sink_bigquery::BigQuerySink;
-    /// // logs.web goes to dataset logs, table web; logs.web.front to logs.web_front_x… with an ending of its own.
-    /// let builder = BigQuerySink::builder().topic_pattern(r"logs\.(?<app>.+)", "logs.$app");
-    /// # drop(builder);
-    /// ```
-    pub fn topic_pattern(mut self, pattern: impl Into<String>, table: impl Into<String>) -> Self {
-        self.topic_patterns.push((pattern.into(), table.into()));
-        self
-    }
-
-    /// How topics' names become names of tables; so that no two meet, by default.
-    pub fn topic_names(mut self, names: TopicNames) -> Self {
-        self.topic_names = names;
         self
     }
 
@@ -210,35 +185,6 @@ impl BigQuerySinkBuilder {
     /// With [`Delivery::AtLeastOnce`] nothing is named: 100 by default, 1,000 at most.
     pub fn routes_max(mut self, routes: usize) -> Self {
         self.routes_max = Some(routes);
-        self
-    }
-
-    /// How many partitions all processes of the pipeline read together; 1 by default. With
-    /// [`expected_tables`](Self::expected_tables) and the rotation it says how many write streams an hour takes, and a pipeline that
-    /// would take more than half of [`create_quota`](Self::create_quota) is not built.
-    pub fn expected_lanes(mut self, lanes: usize) -> Self {
-        self.expected.lanes = lanes;
-        self
-    }
-
-    /// How many tables the rows of one segment go to, mostly; 1 by default, [`routes_max`](Self::routes_max) at most.
-    pub fn expected_tables(mut self, tables: usize) -> Self {
-        self.expected.tables = tables;
-        self
-    }
-
-    /// How long the segments of a lane live, on average and at the least, whatever ends them. Without it the rotation's clock counts,
-    /// and a rotation by records or bytes alone is not looked at before it runs: only the pipeline's traffic would tell.
-    pub fn expected_segment_interval(mut self, interval: Duration) -> Self {
-        self.expected.interval = Some(interval);
-        self
-    }
-
-    /// How many write streams may be created in an hour, 10,000 by default
-    /// (<https://cloud.google.com/bigquery/quotas#createwritestream>). Where other processes create them in the same project and region,
-    /// what they leave: a lane of this one waits before it creates one too many.
-    pub fn create_quota(mut self, streams_per_hour: usize) -> Self {
-        self.create_quota = streams_per_hour;
         self
     }
 
@@ -306,7 +252,8 @@ impl BigQuerySinkBuilder {
         problems.extend(destinations.problems().into_iter().map(BigQueryConfigError::Name));
         let tables_of = self.options_of_tables(&destinations, &mut problems);
         let columns = self.sources(&destinations, &tables_of, &mut problems);
-        let tokens = match self.credentials.open().await {
+        let auth = AuthEndpoints { plaintext: self.plaintext, ..self.auth.clone() };
+        let tokens = match self.credentials.open(&auth).await {
             Ok(tokens) => Some(tokens),
             Err(error) => {
                 problems.push(BigQueryConfigError::Credentials { problem: error.to_string() });
@@ -369,33 +316,17 @@ impl BigQuerySinkBuilder {
         }))
     }
 
-    fn topics(&self, problems: &mut Vec<BigQueryConfigError>) -> Topics {
-        let mut topics = Topics::named_by(self.topic_names);
-        let mut note = |option, text: &str, problem| {
-            problems.push(BigQueryConfigError::Topics { option, text: text.to_owned(), problem });
-        };
-        for (topic, table) in &self.topic_tables {
-            topics.add(topic, table).unwrap_or_else(|problem| note("topic_table", topic, problem));
-        }
-        for (pattern, table) in &self.topic_patterns {
-            for problem in topics.add_pattern(pattern, table).err().into_iter().flatten() {
-                note("topic_pattern", pattern, problem);
-            }
-        }
-        topics
-    }
-
     fn routes_most(&self) -> usize {
         self.routes_max.unwrap_or(match self.delivery {
-            Delivery::ExactlyOnce => 6,
             Delivery::AtLeastOnce => 100,
+            Delivery::ExactlyOnce | Delivery::InsertAll => 6,
         })
     }
 
     fn routes_limit(&self) -> usize {
         match self.delivery {
-            Delivery::ExactlyOnce => ROUTES_MAX,
             Delivery::AtLeastOnce => Self::STREAM_ROUTES_MAX,
+            Delivery::ExactlyOnce | Delivery::InsertAll => ROUTES_MAX,
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) type Problem = &'static str;
 
 const NOT_WHOLE: Problem = "is no whole number of 64 bits";
 const NOT_OF_TYPE: Problem = "is of another kind than its column";
-const TOO_MANY_DIGITS: Problem = "is no decimal number, or has more digits than its column";
+const TOO_MANY_DIGITS: Problem = "is a decimal of more digits than any column has";
 const OUTSIDE: Problem = "is outside of BigQuery's calendar";
 
 /// Appends the field's tag and `value`, which is not null. On an error, `out` may hold a part.
@@ -164,7 +164,7 @@ fn decimal(value: &FieldValue<'_>) -> Result<Plain, Problem> {
         FieldValue::Str(text) => text.as_ref().into(),
         _ => return Err(NOT_OF_TYPE),
     };
-    Plain::parse(&text).ok_or(TOO_MANY_DIGITS)
+    Plain::parse(&text).ok_or("is no decimal number, or has more digits than its column")
 }
 
 /// A producer's decimal as text; ten bytes may say that it has billions of digits.

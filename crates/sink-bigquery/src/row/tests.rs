@@ -1,37 +1,9 @@
-use aqueduct_core::{
-    Composite, Decimal, FieldValue, Poison, PoisonReason, StructuredValue, TimeUnit, ValueVisitor,
-};
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use aqueduct_core::{Composite, Decimal, FieldValue, Poison, PoisonReason, StructuredValue, TimeUnit};
 use serde_json::{Value, json};
 
+use super::events::{Event, Events, read, reader};
 use super::*;
 use crate::schema::{Field, FieldType, RangeOf, TableSchema};
-
-/// An event, so that a test can give any sequence of them.
-#[derive(Clone, Debug)]
-enum Event {
-    Scalar(FieldValue<'static>),
-    Begin(Composite),
-    Key(&'static str),
-    End,
-}
-
-struct Events(Vec<Event>);
-
-impl StructuredValue for Events {
-    fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        for event in &self.0 {
-            match event {
-                Event::Scalar(value) => visitor.scalar(value.clone())?,
-                Event::Begin(composite) => visitor.begin(*composite)?,
-                Event::Key(name) => visitor.key(name)?,
-                Event::End => visitor.end()?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// JSON as the converter gives it.
 fn json_value(text: &str) -> aqueduct_converters::JsonValue {
@@ -47,18 +19,6 @@ fn plan_of(fields: Vec<Field>, unknown: UnknownFields) -> RowPlan {
     )
 }
 
-/// A reader that knows nothing of the encoder.
-fn reader(plan: &RowPlan) -> MessageDescriptor {
-    let file = FileDescriptorProto {
-        name: Some("row.proto".into()),
-        message_type: vec![plan.descriptor()],
-        syntax: Some("proto2".into()),
-        ..FileDescriptorProto::default()
-    };
-    let pool = DescriptorPool::from_file_descriptor_set(FileDescriptorSet { file: vec![file] }).unwrap();
-    pool.get_message_by_name("Row").unwrap()
-}
-
 const IDENTITY: Identity<'_> = Identity {
     topic: "t",
     partition: 3,
@@ -69,9 +29,7 @@ const IDENTITY: Identity<'_> = Identity {
 };
 
 fn decode(plan: &RowPlan, row: &[u8]) -> Value {
-    let message = DynamicMessage::decode(reader(plan), row).unwrap();
-    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
-    message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
+    read(&reader(plan.descriptor()), row)
 }
 
 fn encode(plan: &RowPlan, value: &impl StructuredValue) -> Result<Value, Poison> {
@@ -96,8 +54,8 @@ fn encode_json(fields: Vec<Field>, text: &str) -> Result<Value, Poison> {
 /// One column `x` of a type, and one value for it.
 fn column(kind: FieldType, value: FieldValue<'static>) -> Result<Value, Poison> {
     let plan = plan_of(vec![Field::nullable("x", kind)], UnknownFields::Refuse);
-    let events = vec![Event::Begin(Composite::Struct), Event::Key("x"), Event::Scalar(value), Event::End];
-    encode(&plan, &Events(events)).map(|row| row.get("x").cloned().unwrap_or_default())
+    let events = vec![Event::Begin(Composite::Struct), Event::key("x"), Event::Scalar(value), Event::End];
+    encode(&plan, &Events { schema: None, events }).map(|row| row.get("x").cloned().unwrap_or_default())
 }
 
 fn text(text: &'static str) -> FieldValue<'static> {
@@ -262,19 +220,22 @@ fn maps_become_records_of_key_and_value() {
     let plan = plan_of(nested(), UnknownFields::Refuse);
     let number = |number| Event::Scalar(FieldValue::I64(number));
     let events = [
-        vec![Event::Begin(Composite::Struct), Event::Key("counts"), Event::Begin(Composite::Map)],
+        vec![Event::Begin(Composite::Struct), Event::key("counts"), Event::Begin(Composite::Map)],
         vec![
-            Event::Key("a"),
+            Event::key("a"),
             number(1),
-            Event::Key("b"),
+            Event::key("b"),
             Event::Scalar(FieldValue::Null),
-            Event::Key("c"),
+            Event::key("c"),
             number(3),
         ],
-        vec![Event::End, Event::Key("id"), number(9), Event::End],
+        vec![Event::End, Event::key("id"), number(9), Event::End],
     ];
     let counts = json!([{"key": "a", "value": 1}, {"key": "b"}, {"key": "c", "value": 3}]);
-    assert_eq!(encode(&plan, &Events(events.concat())), Ok(json!({"id": 9, "counts": counts})));
+    assert_eq!(
+        encode(&plan, &Events { schema: None, events: events.concat() }),
+        Ok(json!({"id": 9, "counts": counts}))
+    );
 }
 
 #[test]

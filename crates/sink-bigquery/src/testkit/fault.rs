@@ -26,6 +26,8 @@ pub enum FakeCall {
     InsertTable,
     /// `tables.patch`
     PatchTable,
+    /// `tabledata.insertAll`
+    InsertAll,
     /// `jobs.query`
     Query,
     /// `jobs.getQueryResults`
@@ -34,7 +36,7 @@ pub enum FakeCall {
 
 impl FakeCall {
     /// All there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CreateWriteStream,
         Self::AppendRows,
         Self::FinalizeWriteStream,
@@ -44,6 +46,7 @@ impl FakeCall {
         Self::GetTable,
         Self::InsertTable,
         Self::PatchTable,
+        Self::InsertAll,
         Self::Query,
         Self::GetQueryResults,
     ];
@@ -96,8 +99,10 @@ impl FakeFault {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FakeLimits {
-    /// The largest `AppendRows` request, in bytes. 10 MB, as the interface's comments say.
+    /// The largest `AppendRows` or `insertAll` request, in bytes. 10 MB, as the interface's comments say.
     pub request_bytes: usize,
+    /// Rows of one `insertAll` request. 50,000 (<https://cloud.google.com/bigquery/quotas#streaming_inserts>).
+    pub rows_per_insert: usize,
     /// `CreateWriteStream` calls in an hour. 10,000 (<https://cloud.google.com/bigquery/quotas#createwritestream>).
     pub creates_per_hour: usize,
     /// `CreateWriteStream` calls in a second; 50, where the documents say that calls begin to fail.
@@ -112,6 +117,7 @@ impl Default for FakeLimits {
     fn default() -> Self {
         Self {
             request_bytes: 10_000_000,
+            rows_per_insert: 50_000,
             creates_per_hour: 10_000,
             creates_per_second: 50,
             updates_per_ten_seconds: 5,
@@ -141,6 +147,13 @@ impl FakeLimits {
     #[must_use]
     pub fn with_query_page_rows(mut self, rows: usize) -> Self {
         self.query_page_rows = rows.max(1);
+        self
+    }
+
+    /// Sets [`rows_per_insert`](Self::rows_per_insert).
+    #[must_use]
+    pub fn with_rows_per_insert(mut self, rows: usize) -> Self {
+        self.rows_per_insert = rows;
         self
     }
 

@@ -18,10 +18,12 @@
 mod change;
 mod decode;
 mod fault;
+mod insert_all;
 mod query;
 mod rest;
 mod state;
 mod stream;
+mod tokens;
 mod write;
 
 use std::net::TcpListener;
@@ -33,6 +35,7 @@ use tokio::task::JoinHandle;
 
 pub use fault::{FakeCall, FakeFault, FakeLimits};
 pub use state::FakeRow;
+pub use tokens::{FakeTokenAnswer, FakeTokenRequest, FakeTokens};
 
 use self::state::State;
 use crate::name::TableName;

@@ -41,6 +41,7 @@ struct Lost;
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Lost> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let length = body.len();
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let path: Vec<String> = parts.uri.path().split('/').skip(3).map(decoded).collect();
@@ -70,7 +71,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
         if let Some((status, reason)) = refusal {
             return Ok(respond(status, &error_body(status, reason, "injected")));
         }
-        (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), &body))
+        (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), (&body, length)))
     };
     match fault {
         Some(FakeFault::LoseAnswer) => Err(Lost),
@@ -110,6 +111,7 @@ fn call_of(method: &Method, path: &[&str]) -> Option<FakeCall> {
         (&Method::POST, ["projects", _, "datasets", _, "tables"]) => FakeCall::InsertTable,
         (&Method::GET, ["projects", _, "datasets", _, "tables", _]) => FakeCall::GetTable,
         (&Method::PATCH, ["projects", _, "datasets", _, "tables", _]) => FakeCall::PatchTable,
+        (&Method::POST, ["projects", _, "datasets", _, "tables", _, "insertAll"]) => FakeCall::InsertAll,
         (&Method::POST, ["projects", _, "queries"]) => FakeCall::Query,
         (&Method::GET, ["projects", _, "queries", _]) => FakeCall::GetQueryResults,
         _ => return None,
@@ -129,7 +131,7 @@ impl Inner {
         path: &[&str],
         query: &[(String, String)],
         if_match: Option<&str>,
-        body: &Value,
+        (body, length): (&Value, usize),
     ) -> Answer {
         let [_, project, rest @ ..] = path else { return refused(404, "notFound", "") };
         match call {
@@ -161,6 +163,7 @@ impl Inner {
         };
         match call {
             FakeCall::InsertTable => self.insert(&name, body),
+            FakeCall::InsertAll => self.insert_all(&name, body, length),
             FakeCall::PatchTable => self.patch(&name, if_match, body),
             _ => self.get(&name),
         }

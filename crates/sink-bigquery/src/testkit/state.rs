@@ -60,6 +60,7 @@ pub(super) struct Inner {
     pub(super) token: Option<String>,
     pub(super) refuses: Option<Refuses>,
     pub(super) creates: VecDeque<Instant>,
+    pub(super) insert_ids: super::insert_all::InsertIds,
     holds_changes: bool,
     pub(super) miscounts: usize,
     /// Most requests of one connection that had no answer, and most bytes of them.

@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod columns;
+#[cfg(test)]
 mod completeness;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod insert_all;
 #[cfg(test)]
 mod pipeline;
 #[cfg(test)]
@@ -22,3 +26,5 @@ mod support;
 mod tables;
 #[cfg(test)]
 mod transport;
+#[cfg(test)]
+mod values;

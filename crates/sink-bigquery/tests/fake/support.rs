@@ -183,30 +183,35 @@ impl Segment {
     pub(crate) async fn fill(&mut self, offsets: std::ops::Range<i64>, route: fn(i64) -> String) {
         let all: Vec<i64> = offsets.collect();
         for chunk in all.chunks(7) {
-            let batch = batch(chunk.iter().copied());
-            for record in batch.iter() {
-                let mut path = RoutePath::new(0);
-                let name = route(record.offset().get());
-                if !name.is_empty() {
-                    path.push(&name).unwrap();
-                }
-                let known = self.routes.get(&path);
-                if known.is_none() && self.opens_routes {
-                    persist(async || self.writer.open_route(&path).await).await.unwrap();
-                }
-                let route = known.unwrap_or_else(|| self.routes.next_id());
-                let value = JsonValue::parse(record.value_bytes().unwrap()).unwrap();
-                if self.writer.append(Envelope { record: &record, route, path: &path, value }).is_err() {
-                    self.poisoned.push(record.offset().get());
-                    continue;
-                }
-                if known.is_none() {
-                    self.routes.intern(&path);
-                }
-                self.rows += 1;
-                self.hash.push(record.offset());
-            }
+            self.append_all(chunk.iter().copied(), route).await;
             assert!(persist(async || self.writer.spill().await).await.unwrap().is_empty());
+        }
+    }
+
+    /// One batch, not spilled.
+    pub(crate) async fn append_all(&mut self, offsets: impl Iterator<Item = i64>, route: fn(i64) -> String) {
+        let batch = batch(offsets);
+        for record in batch.iter() {
+            let mut path = RoutePath::new(0);
+            let name = route(record.offset().get());
+            if !name.is_empty() {
+                path.push(&name).unwrap();
+            }
+            let known = self.routes.get(&path);
+            if known.is_none() && self.opens_routes {
+                persist(async || self.writer.open_route(&path).await).await.unwrap();
+            }
+            let route = known.unwrap_or_else(|| self.routes.next_id());
+            let value = JsonValue::parse(record.value_bytes().unwrap()).unwrap();
+            if self.writer.append(Envelope { record: &record, route, path: &path, value }).is_err() {
+                self.poisoned.push(record.offset().get());
+                continue;
+            }
+            if known.is_none() {
+                self.routes.intern(&path);
+            }
+            self.rows += 1;
+            self.hash.push(record.offset());
         }
     }
 

@@ -4,6 +4,9 @@
 //! Floor, pipeline and bare loop alternate, each in a process of its own. The bare loop makes as many files as the pipeline made
 //! objects, of as many rows each, from records that are in memory already; what it costs is the time of its one thread. It sorts
 //! nothing by path and stores nothing, which is why the pipeline is allowed more: see [`limit`].
+//!
+//! With many paths open, a segment is as many objects at least, and a request for each. Such a pipeline is given larger segments
+//! than the default, as its operator would give it, and the run so many records that they matter: [`MANY_SEGMENT_MIB`].
 
 mod table;
 
@@ -21,11 +24,11 @@ use xtask::services::{Bucket, Cache, Options, Running};
 use self::table::Row;
 use super::child::{self, Child, Worker};
 use super::worker::{Compression, Conversion, Measured, Until, Values};
-use super::{BUCKET, Case, FEW, floor, tell};
+use super::{BUCKET, Case, FEW, bare_put, floor, tell};
 
 #[derive(Debug, Args)]
 pub(crate) struct FormatsArguments {
-    /// Records of a run
+    /// Records of a run with few paths; with many, four times as many
     #[arg(long, default_value_t = 2_000_000)]
     records: u64,
     /// Triples of floor, pipeline and bare loop; the median counts
@@ -43,6 +46,10 @@ pub(crate) struct FormatsArguments {
 }
 
 const MANY: u32 = 1_000;
+/// Where segments end if there are many paths, in MiB: an object of a path then has half a mebibyte and not an eighth of one.
+const MANY_SEGMENT_MIB: u64 = 512;
+/// How many times more records a run has if there are many paths: segments of that size would else be cut by the end.
+const MANY_RECORDS: u64 = 4;
 
 /// By encoding and number of paths, so that each topic is produced once.
 const CASES: [(Conversion, u32); 6] = [
@@ -123,7 +130,8 @@ impl Bench {
             if !case.name().contains(&only) {
                 continue;
             }
-            let (spec, encoding) = (case.spec(self.arguments.records), conversion.encoding());
+            let records = self.arguments.records * if case.is_plain() { 1 } else { MANY_RECORDS };
+            let (spec, encoding) = (case.spec(records), conversion.encoding());
             let topic = match produced.take() {
                 Some((of, known, topic)) if (of, known) == (encoding, paths) => topic,
                 former => {
@@ -151,7 +159,7 @@ impl Bench {
 
     async fn case(&mut self, conversion: Conversion, case: Case, spec: &Spec, topic: &str) -> Result<Row> {
         let (name, pairs) = (case.name(), self.arguments.pairs);
-        let (mut floors, mut runs, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut floors, mut runs, mut bares, mut stored_bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for pair in 1..=pairs {
             let say = |what: &str| tell(&format!("{name} {pair}/{pairs}: {what}"));
             say("floor");
@@ -162,10 +170,16 @@ impl Bench {
             say("bare loop");
             bares.push(bare(conversion, spec.records, run.objects).await?);
             say("audit");
-            self.audit(conversion, &worker.prefix, spec, topic).await?;
+            stored_bytes = self.audit(conversion, &worker.prefix, spec, topic).await?;
             runs.push(run);
         }
-        Row::new(name, &floors, &runs, &bares)
+        let mut row = Row::new(name, &floors, &runs, &bares)?;
+        if !case.is_plain() {
+            self.runs += 1;
+            let (endpoint, prefix) = (self.running.s3.endpoint(), format!("run-{}", self.runs));
+            row.without_objects(&bare_put(endpoint, &prefix, row.objects(), stored_bytes).await?);
+        }
+        Ok(row)
     }
 
     fn worker(&mut self, case: Case, topic: &str) -> Worker {
@@ -181,25 +195,29 @@ impl Bench {
             bucket: BUCKET.to_owned(),
             prefix: format!("run-{}", self.runs),
             spool_dir: self.scratch.path().join("spool"),
+            segment_mib: (!case.is_plain()).then_some(MANY_SEGMENT_MIB),
             follow: false,
         }
     }
 
-    /// Every record is there once, or the benchmark ends; then the run's objects are removed.
-    async fn audit(&self, conversion: Conversion, prefix: &str, spec: &Spec, topic: &str) -> Result<()> {
+    /// Every record is there once, or the benchmark ends; then the run's objects are removed. Answers their bytes.
+    async fn audit(&self, conversion: Conversion, prefix: &str, spec: &Spec, topic: &str) -> Result<u64> {
         let bucket = self.running.s3.endpoint().bucket(BUCKET);
-        match conversion {
+        let stored_bytes = match conversion {
             Conversion::AvroToJson => {
                 let found = lines(&bucket, prefix, spec, topic).await?;
                 ensure!(found.is_clean(), "{found}: {:?}", found.findings);
+                found.stored_bytes
             }
             Conversion::AvroToParquet | Conversion::JsonToParquet => {
                 let dir = tempfile::tempdir_in(self.scratch.path())?;
-                download(&bucket, prefix, dir.path()).await?;
+                let stored_bytes = download(&bucket, prefix, dir.path()).await?;
                 self.columns(dir.path(), spec).await?;
+                stored_bytes
             }
-        }
-        bucket.clear().await
+        };
+        bucket.clear().await?;
+        Ok(stored_bytes)
     }
 
     /// Counts by `DuckDB`; whether every value is right is for the integration run to tell.
@@ -248,10 +266,13 @@ async fn lines(bucket: &Bucket, prefix: &str, spec: &Spec, topic: &str) -> Resul
     audit(bucket, &options, ledger).await
 }
 
-async fn download(bucket: &Bucket, prefix: &str, dir: &Path) -> Result<()> {
+/// Answers the bytes of all objects.
+async fn download(bucket: &Bucket, prefix: &str, dir: &Path) -> Result<u64> {
+    let mut stored_bytes = 0;
     for (index, object) in bucket.objects(&format!("{prefix}/")).await?.into_iter().enumerate() {
         let (bytes, _) = bucket.read(&object.key).await?;
+        stored_bytes += bytes.len() as u64;
         tokio::fs::write(dir.join(format!("{index}.parquet")), bytes).await?;
     }
-    Ok(())
+    Ok(stored_bytes)
 }

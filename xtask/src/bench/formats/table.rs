@@ -27,6 +27,10 @@ pub(super) struct Row {
     peak_limit_mib: f64,
     /// Objects of a run, and files of a bare loop.
     objects: u64,
+    /// CPU of one bare request of the SDK for an object of the mean size, where there are many.
+    ns_per_bare_put: Option<f64>,
+    /// CPU less that of as many bare requests as there are objects.
+    net_ns_per_record: Option<f64>,
     /// Each run was audited: one that has lost or duplicated a record has no row.
     audited: usize,
 }
@@ -57,8 +61,22 @@ impl Row {
             peak_rss_mib,
             peak_limit_mib: PEAK_MIB_MAX,
             objects: last.objects,
+            ns_per_bare_put: None,
+            net_ns_per_record: None,
             audited: runs.len(),
         })
+    }
+
+    pub(super) fn objects(&self) -> u64 {
+        self.objects
+    }
+
+    /// Takes off what `put` says that as many objects cost. For people: the limit knows nothing of it.
+    pub(super) fn without_objects(&mut self, put: &Measured) {
+        let put = put.cpu.as_nanos() as f64 / put.objects.max(1) as f64;
+        self.ns_per_bare_put = Some(put);
+        self.net_ns_per_record =
+            Some(self.ns_per_record - put * self.objects as f64 / self.records.max(1) as f64);
     }
 
     pub(super) fn case(&self) -> &str {
@@ -73,7 +91,7 @@ impl Row {
 #[expect(clippy::print_stdout, reason = "the result goes to standard output")]
 pub(super) fn print(rows: &[Row]) {
     println!(
-        "{:<24} {:>9} {:>9} {:>6} {:>6} {:>6} {:>7} {:>10} {:>8} {:>8}",
+        "{:<24} {:>9} {:>9} {:>6} {:>6} {:>6} {:>7} {:>10} {:>8} {:>8} {:>7} {:>7}",
         "case",
         "records",
         "ns/record",
@@ -83,11 +101,14 @@ pub(super) fn print(rows: &[Row]) {
         "verdict",
         "records/s",
         "peak MiB",
-        "objects"
+        "objects",
+        "PUT µs",
+        "net ns"
     );
+    let figure = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.0}"));
     for row in rows {
         println!(
-            "{:<24} {:>9} {:>9.0} {:>6.0} {:>6.0} {:>6.0} {:>7} {:>10.0} {:>8.1} {:>8}",
+            "{:<24} {:>9} {:>9.0} {:>6.0} {:>6.0} {:>6.0} {:>7} {:>10.0} {:>8.1} {:>8} {:>7} {:>7}",
             row.case,
             row.records,
             row.ns_per_record,
@@ -97,7 +118,9 @@ pub(super) fn print(rows: &[Row]) {
             if row.within { "within" } else { "OVER" },
             row.records_per_s,
             row.peak_rss_mib,
-            row.objects
+            row.objects,
+            figure(row.ns_per_bare_put.map(|put| put / 1_000.0)),
+            figure(row.net_ns_per_record)
         );
     }
     println!(

@@ -15,8 +15,8 @@ use aqueduct::convert::registry::{FixedSchemas, SchemaKind};
 use aqueduct::files::{Delimited, Format, ObjectOptions, ObjectSink, Parquet};
 use aqueduct::partition::{ByKafkaPartition, ByTime};
 use aqueduct::{
-    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, Partitioner, Pipeline, RawBytes, S3Sink,
-    Sink, StartAt,
+    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, MaxAge, MaxBytes, Partitioner, Pipeline,
+    RawBytes, S3Sink, Sink, StartAt, any,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use rdkafka::config::ClientConfig;
@@ -119,6 +119,9 @@ pub(crate) struct PipelineArguments {
     secret_key: String,
     #[arg(long)]
     spool_dir: PathBuf,
+    /// Segments end at so many MiB [default: the pipeline's own rotation]
+    #[arg(long)]
+    segment_mib: Option<u64>,
     /// Go on after the end until SIGTERM
     #[arg(long)]
     follow: bool,
@@ -257,14 +260,17 @@ impl PipelineArguments {
         if !self.follow {
             source = source.until_end();
         }
-        let pipeline = Pipeline::from(source.build()?)
+        let mut pipeline = Pipeline::from(source.build()?)
             .convert(converter)
             .partition(partitioner)
             .sink(sink)
             .spool_dir(&self.spool_dir)
             .name("bench")
-            .require(Guarantee::ExactlyOnce)
-            .build()?;
+            .require(Guarantee::ExactlyOnce);
+        if let Some(mib) = self.segment_mib {
+            pipeline = pipeline.rotate(any((MaxBytes::mib(mib), MaxAge::minutes(5))));
+        }
+        let pipeline = pipeline.build()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let handle = pipeline.handle();
         let progress = tokio::spawn(tell(handle));

@@ -60,7 +60,7 @@ impl Judge<'_> {
         let pieces = self.pieces(objects)?;
         let mut found = Found::default();
         for (object, told) in objects.iter().zip(contents.chunks(READERS.len())) {
-            let segment = self.segment_of(object, &pieces)?;
+            let segment = segment_of(object, &pieces)?;
             found.audit.objects += 1;
             for (reader, told) in READERS.iter().zip(told) {
                 let at = |what: &str| format!("{} by {reader:?}: {what}", object.key);
@@ -79,7 +79,7 @@ impl Judge<'_> {
                 }
             }
         }
-        self.settle(found)
+        Ok(self.settle(found))
     }
 
     fn rows(&self, seen: &Seen<'_>, rows: &[Cell], found: &mut Found) -> Result<()> {
@@ -165,13 +165,7 @@ impl Judge<'_> {
         Ok(pieces)
     }
 
-    fn segment_of(&self, object: &Object, pieces: &[Piece]) -> Result<Piece> {
-        let range = object.range()?;
-        let piece = pieces.iter().find(|piece| piece.holds(range));
-        piece.copied().with_context(|| format!("{} is of no segment", object.key))
-    }
-
-    fn settle(&self, mut found: Found) -> Result<Found> {
+    fn settle(&self, mut found: Found) -> Found {
         let lost: Vec<_> = self.orders.keys().filter(|place| !found.places.contains(*place)).collect();
         found.audit.records = found.places.len() as u64;
         found.audit.lost = lost.len() as u64;
@@ -184,8 +178,14 @@ impl Judge<'_> {
             found.audit.orphans += count - 1;
             found.audit.findings.push(format!("{count} objects of {of:?}"));
         }
-        Ok(found)
+        found
     }
+}
+
+fn segment_of(object: &Object, pieces: &[Piece]) -> Result<Piece> {
+    let range = object.range()?;
+    let piece = pieces.iter().find(|piece| piece.holds(range));
+    piece.copied().with_context(|| format!("{} is of no segment", object.key))
 }
 
 /// One object before one reader.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xtask::readers::{Cell, Contents, Request};
 
 use super::Combination;
+use super::encode::beside::Stands;
 use super::produce::{Sent, Topic};
 use super::storage::Kind;
 use crate::integration::objects::Object;
@@ -89,7 +90,8 @@ impl Check<'_> {
                 && self.combination.layout.route(*of, value) == route
             {
                 let Combination { encoding, storage, .. } = self.combination;
-                expected.push((*place, storage.format.stores(encoding, value)));
+                let stands = Stands { topic: self.topic_name, offset: place.1, place: *of };
+                expected.push((*place, storage.format.stores(encoding, value, stands)));
             }
         }
         let (first, last) = (expected.first().map(|(it, _)| it.1), expected.last().map(|(it, _)| it.1 + 1));

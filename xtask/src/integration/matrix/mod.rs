@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use aqueduct::RegistryClient;
+use aqueduct::schema_registry::NewSchema;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::task::spawn_blocking;
 use xtask::load::audit::Audit;
@@ -28,7 +30,7 @@ use xtask::services::{Bucket, Cache};
 pub(crate) use self::calendar::Moment;
 use self::check::{Check, Compared};
 pub(crate) use self::encode::avro;
-use self::encode::{ENCODINGS, Encoding};
+use self::encode::{ENCODINGS, Encoding, Frame};
 use self::layout::Layout;
 pub(crate) use self::layout::hour;
 use self::produce::{PARTITIONS, Topic};
@@ -70,7 +72,7 @@ fn combinations() -> Vec<Combination> {
     for encoding in ENCODINGS {
         for storage in Storage::all().filter(|storage| storage.format.takes() == encoding.gives) {
             for layout in Layout::ALL {
-                if encoding.gives == storage::Takes::Structured || !layout.needs_fields() {
+                if encoding.has_fields || !layout.needs_fields() {
                     all.push(Combination { encoding, storage, layout });
                 }
             }
@@ -96,7 +98,8 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     let bucket = site.servers.s3.endpoint().bucket(BUCKET);
     bucket.create().await?;
     bucket.clear().await?;
-    let topics = produce_all(site).await?;
+    let registry = site.registry().await?.url();
+    let topics = produce_all(site, &registry).await?;
 
     let started = Instant::now();
     let dir = tempfile::tempdir()?;
@@ -104,7 +107,7 @@ pub(crate) async fn run(site: &mut Site) -> Result<Outcome> {
     for some in chosen.chunks(READ_AT_ONCE) {
         let site = &*site;
         let ran: Vec<Ran> = futures::stream::iter(some)
-            .map(|combination| one(site, *combination, &topics, &bucket, dir.path()))
+            .map(|combination| one(site, *combination, &registry, &topics, &bucket, dir.path()))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -139,15 +142,23 @@ fn topic_name(encoding: &Encoding) -> String {
     format!("matrix-{}", encoding.name)
 }
 
-async fn produce_all(site: &Site) -> Result<BTreeMap<&'static str, Topic>> {
+/// Makes the topics, and the registry know the schemas.
+async fn produce_all(site: &Site, registry: &str) -> Result<BTreeMap<&'static str, Topic>> {
+    let registry = RegistryClient::builder(registry).build()?;
     let (names, seed) = (site.servers.kafka.topics()?, site.seed);
     let mut topics = BTreeMap::new();
     for encoding in ENCODINGS {
         let (name, brokers) = (topic_name(encoding), site.servers.kafka.brokers());
         names.recreate(&name, PARTITIONS.unsigned_abs(), &[]).await?;
+        let id = match encoding.frame {
+            Frame::Nothing => 0,
+            Frame::Registry { kind, schema, .. } => {
+                registry.register(&format!("{name}-value"), &NewSchema::new(kind, schema)).await?
+            }
+        };
         let produced = spawn_blocking(move || {
             let topic = produce::plan(encoding, seed, RECORDS);
-            produce::produce(&brokers, &name, encoding, &topic)?;
+            produce::produce(&brokers, &name, encoding, id, &topic)?;
             anyhow::Ok(topic)
         });
         topics
@@ -166,6 +177,7 @@ struct Ran {
 async fn one(
     site: &Site,
     combination: Combination,
+    registry: &str,
     topics: &BTreeMap<&'static str, Topic>,
     bucket: &Bucket,
     dir: &std::path::Path,
@@ -179,6 +191,7 @@ async fn one(
         brokers: &brokers,
         topic: &topic,
         letters: &letters,
+        registry,
         endpoint: site.servers.s3.endpoint(),
         bucket: bucket.name(),
         spool_dir: site.spools.join(&name),

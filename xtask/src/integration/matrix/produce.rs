@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use xtask::readers::Cell;
 
@@ -53,15 +54,19 @@ pub(super) fn plan(encoding: &Encoding, seed: u64, records: i64) -> Topic {
     topic
 }
 
-/// Produces it to an empty topic. Blocks.
-pub(super) fn produce(brokers: &str, name: &str, encoding: &Encoding, topic: &Topic) -> Result<()> {
+/// Produces it to an empty topic; `id` is what the registry calls its schema. Blocks.
+pub(super) fn produce(brokers: &str, name: &str, encoding: &Encoding, id: u32, topic: &Topic) -> Result<()> {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", brokers).set("enable.idempotence", "true").create()?;
     for ((partition, _), sent) in topic {
         let value = match sent {
-            Sent::Good { value, .. } => Some((encoding.encode)(value)?),
-            Sent::Spoilt(Spoilt { value, .. }) => Some(value.to_vec()),
+            Sent::Good { value, .. } => Some(encoding.bytes(value, id)?),
+            Sent::Spoilt(spoilt) => Some(spoilt.bytes(id)),
             Sent::Tombstone => None,
+        };
+        let (key, headers) = match (encoding.beside, sent) {
+            (Some(spelling), Sent::Good { place, .. }) => (spelling.key(*place), spelling.headers(*place)),
+            _ => (None, Vec::new()),
         };
         let timestamp = match sent {
             Sent::Good { place, .. } => place.timestamp(),
@@ -69,7 +74,11 @@ pub(super) fn produce(brokers: &str, name: &str, encoding: &Encoding, topic: &To
             _ => Place { seed: 0, partition: 0, seq: 0 }.timestamp(),
         };
         let mut record = BaseRecord::<[u8], [u8]>::to(name).partition(*partition).timestamp(timestamp);
-        record.payload = value.as_deref();
+        (record.payload, record.key) = (value.as_deref(), key.as_deref());
+        let insert = |all: OwnedHeaders, (key, value): &(&str, Option<Vec<u8>>)| {
+            all.insert(Header { key, value: value.as_deref() })
+        };
+        record.headers = Some(headers.iter().fold(OwnedHeaders::new(), insert));
         producer.send(record).map_err(|(error, _)| error)?;
     }
     producer.flush(Duration::from_secs(30))?;

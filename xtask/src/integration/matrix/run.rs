@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use aqueduct::files::Format;
 use aqueduct::{
     BytesRow, Converter, ErrorChain, Fields, Guarantee, JsonRow, KafkaDeadLetters, KafkaSource, MaxRecords,
-    OnPoison, Partitioner, Pipeline, S3Sink, StartAt, StructuredValue, Tombstones,
+    OnPoison, Partitioner, Pipeline, RegistryClient, S3Sink, StartAt, StructuredValue, Tombstones,
 };
 use xtask::services::Endpoint;
 
@@ -20,6 +20,8 @@ pub(super) struct Run<'a> {
     pub(super) brokers: &'a str,
     pub(super) topic: &'a str,
     pub(super) letters: &'a str,
+    /// The address of the schema registry.
+    pub(super) registry: &'a str,
     pub(super) endpoint: &'a Endpoint,
     pub(super) bucket: &'a str,
     pub(super) spool_dir: PathBuf,
@@ -42,6 +44,14 @@ impl Run<'_> {
     /// Half of the combinations skip tombstones, and half take them for poison.
     pub(super) fn tombstones(&self) -> Tombstones {
         if self.combination.skips_tombstones() { Tombstones::Skip } else { Tombstones::Poison }
+    }
+
+    /// A client of the registry that believes it at once: nobody registers anything any more.
+    pub(super) fn registry(&self) -> Result<RegistryClient> {
+        Ok(RegistryClient::builder(self.registry)
+            .versions(true)
+            .unknown_again_after(Duration::ZERO)
+            .build()?)
     }
 
     /// With a converter of values with parts.

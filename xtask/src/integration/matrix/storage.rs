@@ -13,6 +13,7 @@ use xtask::readers::{Around, Cell, Reader};
 use super::calendar::{Moment, date_text};
 use super::columns::Columns;
 use super::encode::Encoding;
+use super::encode::beside::Stands;
 
 /// A format with one compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,16 @@ impl Kind {
         }
     }
 
-    /// The value in a file, where a record of `encoding` has `value`.
-    pub(super) fn stores(self, encoding: &Encoding, value: &Cell) -> Cell {
-        match self {
-            Self::JsonLines | Self::JsonArray => (encoding.rows)(value),
-            Self::Parquet | Self::Avro | Self::Csv | Self::Delimited | Self::Raw => (encoding.carries)(value),
+    /// The value in a file, where a record of `encoding` that stands there has `value`.
+    pub(super) fn stores(self, encoding: &Encoding, value: &Cell, stands: Stands<'_>) -> Cell {
+        let is_json = matches!(self, Self::JsonLines | Self::JsonArray);
+        let row = if is_json { encoding.row(value) } else { (encoding.carries)(value) };
+        match (encoding.beside, self) {
+            // Rows with columns have members: a value without any is the one of that name.
+            (None, Self::Parquet | Self::Csv) if !encoding.has_fields => Cell::record([("value", row)]),
+            (None, _) => row,
+            (Some(spelling), _) if is_json => as_json(&spelling.beside(row, stands)),
+            (Some(spelling), _) => spelling.beside(row, stands),
         }
     }
 

@@ -149,7 +149,7 @@ async fn harried(site: &Site, case: &Case, mut options: Options, salt: u64, kill
         match member.redriven(REDRIVE).await {
             Ok(_) => harried.ended += 1,
             Err(error) if error.to_string().contains("of its letters were not found") => {
-                harried.too_early += 1
+                harried.too_early += 1;
             }
             Err(error) => bail!(error),
         }

@@ -53,6 +53,12 @@ impl Text {
         Self { ends: vec![0], bytes: Vec::new() }
     }
 
+    fn with_rows(rows: usize) -> Self {
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        Self { ends, bytes: Vec::with_capacity(rows * TEXT_BYTES) }
+    }
+
     #[inline]
     fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
@@ -75,8 +81,13 @@ fn offsets(ends: Vec<i32>) -> Result<OffsetBuffer<i32>, ArrowError> {
     }
 }
 
+/// A text is thought to have so many bytes as long as nobody knows.
+const TEXT_BYTES: usize = 8;
+
 impl Batch {
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// For the cells of `plan`, with room for so many rows in at most so many bytes.
+    pub(super) fn new(plan: &Plan, rows: usize, room: usize) -> Self {
+        let rows = rows.min(room / (plan.nodes().len() * (size_of::<i64>() + TEXT_BYTES)).max(1));
         let column = |node: &crate::columns::Node| {
             let data = match node.kind {
                 Kind::Struct => Data::Struct,
@@ -86,14 +97,14 @@ impl Batch {
                 Kind::Duration => Data::Duration(Default::default()),
                 _ => match Leaf::of_node(node).arrow() {
                     ArrowType::Boolean => Data::Bool(BooleanBufferBuilder::new(0)),
-                    ArrowType::Int32 => Data::I32(Vec::new()),
-                    ArrowType::Int64 => Data::I64(Vec::new()),
-                    ArrowType::Float32 => Data::F32(Vec::new()),
-                    ArrowType::Float64 => Data::F64(Vec::new()),
+                    ArrowType::Int32 => Data::I32(Vec::with_capacity(rows)),
+                    ArrowType::Int64 => Data::I64(Vec::with_capacity(rows)),
+                    ArrowType::Float32 => Data::F32(Vec::with_capacity(rows)),
+                    ArrowType::Float64 => Data::F64(Vec::with_capacity(rows)),
                     ArrowType::FixedSizeBinary(size) => {
                         Data::Fixed { size: usize::try_from(size).unwrap_or_default(), bytes: Vec::new() }
                     }
-                    _ => Data::Bytes(Text::new()),
+                    _ => Data::Bytes(Text::with_rows(rows)),
                 },
             };
             Column {

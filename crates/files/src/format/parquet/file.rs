@@ -41,21 +41,33 @@ fn batch_bytes(row_group_bytes: usize) -> usize {
     (row_group_bytes / 4).clamp(64 << 10, 1 << 20)
 }
 
+/// The most a column spends on its dictionary, in bytes; what does not fit is written plainly. Each row group begins a new one,
+/// which is a waste where values do not repeat, so a small row group gets a small one.
+fn dictionary_bytes(row_group_bytes: usize) -> usize {
+    (row_group_bytes / 32).clamp(32 << 10, 1 << 20)
+}
+
 impl ParquetFile {
+    /// A file of so many rows.
     pub(super) fn new(
         schema: &Arc<FileSchema>,
         plan: &Plan,
         row_group_bytes: usize,
         row_group_rows: usize,
+        rows: u64,
     ) -> Result<Self, ParquetError> {
         let schema = Arc::clone(schema);
+        let properties = schema.properties.clone().into_builder();
+        let properties = properties.set_dictionary_page_size_limit(dictionary_bytes(row_group_bytes)).build();
         let options = ArrowWriterOptions::new()
-            .with_properties(schema.properties.clone())
+            .with_properties(properties)
             .with_skip_arrow_metadata(true)
             .with_parquet_schema(schema.parquet.clone());
         let arrow = Arc::clone(&schema.arrow);
         let writer = ArrowWriter::try_new_with_options(Finished::default(), arrow, options)?;
-        Ok(Self { batch: Batch::new(plan), writer, schema, row_group_bytes, row_group_rows })
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        let batch = Batch::new(plan, rows, batch_bytes(row_group_bytes));
+        Ok(Self { batch, writer, schema, row_group_bytes, row_group_rows })
     }
 
     fn flush_batch(&mut self) -> Result<(), BuildError> {
@@ -65,9 +77,11 @@ impl ParquetFile {
         let mut batch = self.batch.take(&self.schema).map_err(BuildError::new)?;
         while batch.num_rows() > 0 {
             let room = self.row_group_rows.saturating_sub(self.writer.in_progress_rows()).max(1);
-            let now = batch.slice(0, batch.num_rows().min(room));
-            batch = batch.slice(now.num_rows(), batch.num_rows() - now.num_rows());
+            let rest = batch.num_rows().saturating_sub(room);
+            let after = batch.slice(batch.num_rows() - rest, rest);
+            let now = if rest == 0 { batch } else { batch.slice(0, room) };
             self.writer.write(&now).map_err(BuildError::new)?;
+            batch = after;
             if self.writer.in_progress_rows() >= self.row_group_rows
                 || self.writer.memory_size() >= self.row_group_bytes
             {

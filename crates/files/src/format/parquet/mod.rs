@@ -132,15 +132,12 @@ impl Parquet {
             .set_compression(compression)
             .set_created_by(concat!("aqueduct version ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_statistics_enabled(EnabledStatistics::Page)
-            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_data_page_size_limit(PAGE_BYTES)
             .set_max_row_group_row_count(None)
             .build()
     }
 }
 
-/// The most a column spends on its dictionary, in bytes; what does not fit is written plainly.
-const DICTIONARY_BYTES: usize = 256 << 10;
 /// The most of a page, in bytes.
 const PAGE_BYTES: usize = 256 << 10;
 
@@ -197,7 +194,7 @@ impl Columnar for Parquet {
         file: &FileOutline,
     ) -> Result<ParquetFile, BuildError> {
         let rows = self.row_group_rows.unwrap_or(Self::ROW_GROUP_ROWS);
-        ParquetFile::new(shape, plan, self.row_group(file), rows).map_err(BuildError::new)
+        ParquetFile::new(shape, plan, self.row_group(file), rows, file.rows).map_err(BuildError::new)
     }
 
     fn workspace(&self, shape: &Arc<FileSchema>, plan: &Plan, file: &FileOutline) -> usize {

@@ -23,7 +23,8 @@ fn stored(combination: &Combination, topic: &Topic) -> Vec<(Object, Contents)> {
     let mut routes: BTreeMap<(i32, String), Vec<(i64, Cell)>> = BTreeMap::new();
     for ((partition, offset), sent) in topic {
         if let Sent::Good { place, value } = sent {
-            let row = Kind::JsonLines.stores(combination.encoding, value);
+            let stands = Stands { topic: TOPIC, offset: *offset, place: *place };
+            let row = Kind::JsonLines.stores(combination.encoding, value, stands);
             routes
                 .entry((*partition, combination.layout.route(*place, value)))
                 .or_default()

@@ -1,4 +1,4 @@
-//! Avro by apache-avro: datums, behind a registry's prefix, behind a fingerprint, or bare.
+//! Avro by apache-avro: datums, bare or behind a fingerprint.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -40,9 +40,6 @@ pub(super) const SCHEMA: &str = r#"{"type": "record", "name": "Event", "namespac
         {"name": "sku", "type": "string"}, {"name": "count", "type": "long"}]}}},
     {"name": "choice", "type": ["long", "string", "Item"]}]}"#;
 
-/// The id that the registry knows it by.
-pub(super) const SCHEMA_ID: u32 = 17;
-
 static PARSED: LazyLock<Result<Schema, String>> =
     LazyLock::new(|| Schema::parse_str(SCHEMA).map_err(|error| error.to_string()));
 
@@ -59,14 +56,6 @@ pub(crate) fn datum_of(value: &Cell, schema: &Schema) -> Result<Vec<u8>> {
         .write_value_to_vec(typed(value, schema)?)?)
 }
 
-/// Confluent's wire format.
-pub(super) fn registered(value: &Cell) -> Result<Vec<u8>> {
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&SCHEMA_ID.to_be_bytes());
-    bytes.extend(datum(value)?);
-    Ok(bytes)
-}
-
 /// The Rabin fingerprint of the schema's parsing canonical form, as fastavro computes it. apache-avro's own is of another text: it
 /// leaves what has a logical type an object, which the canonical form makes the plain name.
 const FINGERPRINT: u64 = 0x4af1_fa58_bf29_6c3f;
@@ -77,11 +66,6 @@ pub(super) fn single_object(value: &Cell) -> Result<Vec<u8>> {
     bytes.extend_from_slice(&FINGERPRINT.to_le_bytes());
     bytes.extend(datum(value)?);
     Ok(bytes)
-}
-
-/// Every kind there is.
-pub(super) fn carries(value: &Cell) -> Cell {
-    value.clone()
 }
 
 fn typed(cell: &Cell, schema: &Schema) -> Result<Value> {

@@ -1,11 +1,9 @@
 //! JSON that a registry's JSON Schema describes, in Confluent's wire format.
 
-use anyhow::Result;
 use xtask::readers::{Cell, Unit};
 
 use super::super::calendar::Moment;
 use super::super::storage::as_json;
-use super::json;
 
 /// What the columns are; a choice has no single kind and stays JSON.
 pub(super) const SCHEMA: &str = r##"{"$schema": "http://json-schema.org/draft-07/schema#", "title": "Event", "type": "object",
@@ -43,16 +41,6 @@ pub(super) const SCHEMA: &str = r##"{"$schema": "http://json-schema.org/draft-07
         "city": {"type": "string"},
         "at": {"type": "object", "required": ["lat", "lon"], "properties": {
             "lat": {"type": "number"}, "lon": {"type": "number"}}}}}}}"##;
-
-/// The id that the registry knows it by.
-pub(super) const SCHEMA_ID: u32 = 19;
-
-pub(super) fn encode(value: &Cell) -> Result<Vec<u8>> {
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&SCHEMA_ID.to_be_bytes());
-    bytes.extend(json::encode(value)?);
-    Ok(bytes)
-}
 
 /// Moments are in microseconds, local times are text.
 pub(super) fn carries(value: &Cell) -> Cell {

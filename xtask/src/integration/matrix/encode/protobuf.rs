@@ -56,8 +56,6 @@ enum Color { RED = 0; GREEN = 1; BLUE = 2; }
 "#;
 
 pub(super) const MESSAGE: &str = "aqueduct.matrix.Event";
-/// The id that the registry knows it by.
-pub(super) const SCHEMA_ID: u32 = 23;
 const FILE: &str = "event.proto";
 
 static COMPILED: LazyLock<Result<Vec<u8>, String>> =
@@ -94,18 +92,9 @@ static EVENT: LazyLock<Result<MessageDescriptor, String>> = LazyLock::new(|| {
 });
 
 /// The message alone.
-pub(super) fn plain(value: &Cell) -> Result<Vec<u8>> {
+pub(super) fn encode(value: &Cell) -> Result<Vec<u8>> {
     let event = EVENT.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(message(&carries(value), event)?.encode_to_vec())
-}
-
-/// Confluent's wire format; the one byte says that it is the first message of the file.
-pub(super) fn registered(value: &Cell) -> Result<Vec<u8>> {
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&SCHEMA_ID.to_be_bytes());
-    bytes.push(0);
-    bytes.extend(plain(value)?);
-    Ok(bytes)
 }
 
 /// Moments in microseconds; the members of the choice, of which one is set; text and numbers for what there is no type of.
@@ -137,7 +126,7 @@ pub(super) fn carries(value: &Cell) -> Cell {
 }
 
 /// In JSON a field that is absent is not there.
-pub(super) fn rows(value: &Cell) -> Cell {
+pub(super) fn row(value: &Cell) -> Cell {
     as_json(&carries(value).without_nulls())
 }
 
