@@ -18,9 +18,9 @@ pub(super) fn plain_run(text: &[u8], mut at: usize, high: &mut u64) -> usize {
     }
     while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk::<32>) {
         // Without an early exit, which is what lets it be vectorised.
-        let (ends, bits) = block.iter().fold((false, 0), |(ends, bits), &byte| {
-            (ends | (byte < 0x20) | (byte == b'"') | (byte == b'\\'), bits | byte)
-        });
+        let is_end = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        let (ends, bits) =
+            block.iter().fold((false, 0), |(ends, bits), &byte| (ends | is_end(byte), bits | byte));
         if ends {
             break;
         }

@@ -11,13 +11,15 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use aqueduct_core::Pool;
 use bytes::Bytes;
 
 use super::buffers::Buffers;
-use super::read::{self, Bodies, Body, GROUP_OVERHEAD, ReadError, Spooled};
+use super::excerpt::Excerpt;
+use super::read::{self, Bodies, Body, GROUP_OVERHEAD, ReadError, Spooled, range_of};
 use super::rows::Object;
 use crate::checksum::Crc;
 use crate::compress::{Compression, Compressor, PIECE};
@@ -173,6 +175,10 @@ pub(super) struct Group {
     /// Numbers ascending.
     objects: Vec<(u32, Object)>,
     assembly: Assembly,
+    /// Objects whose runs are looked for together with theirs, if nobody has done so.
+    reach: Range<u32>,
+    /// Held until the end, so that the next group finds it.
+    excerpt: Option<Arc<Excerpt>>,
     /// Their rows, once they are read.
     rows: Option<Bodies>,
     /// Objects that are bodies already, or outgrown.
@@ -181,8 +187,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(objects: Vec<(u32, Object)>, assembly: Assembly) -> Self {
-        Self { objects, assembly, rows: None, done: 0, outgrown: Vec::new() }
+    pub(super) fn new(objects: Vec<(u32, Object)>, assembly: Assembly, reach: Range<u32>) -> Self {
+        Self { objects, assembly, reach, excerpt: None, rows: None, done: 0, outgrown: Vec::new() }
     }
 
     /// What all of it takes, in bytes, until the last body has been sent.
@@ -221,9 +227,11 @@ impl Group {
     /// The next bodies: all there are, or as many built files as fit into the buffer. The bodies of the round before are
     /// gone. Blocks.
     pub(super) fn next_round(&mut self, spooled: &Spooled, buffers: &Buffers) -> Result<Bodies, ReadError> {
-        let rows = match self.rows.take() {
-            Some(rows) => rows,
-            None => read::gather(spooled, &self.objects, buffers)?,
+        let rows = if let Some(rows) = self.rows.take() {
+            rows
+        } else {
+            self.excerpt = spooled.excerpt(&range_of(&self.objects), &self.reach)?;
+            read::gather(spooled, &self.objects, self.excerpt.as_deref(), buffers)?
         };
         if self.assembly.is_plain() {
             self.done = self.objects.len();

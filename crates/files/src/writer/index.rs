@@ -7,10 +7,11 @@
 //! ```
 //!
 //! The index is on disk like the rows, so that nothing in memory grows with the records of a segment. It is read from
-//! the front for every group of objects that fits into memory; within a batch the runs are in order of their objects,
-//! so a group of neighbouring objects is one stretch per batch.
+//! the front for as many objects as there is memory for, see `excerpt.rs`; within a batch the runs are in order of their
+//! objects, so a group of neighbouring objects is one stretch per batch.
 
 use std::io;
+use std::ops::Range;
 
 use aqueduct_core::ScratchFile;
 
@@ -36,6 +37,11 @@ impl Run {
             u128::from(self.object) | u128::from(self.length) << 32 | u128::from(self.position) << 64;
         bytes.copy_from_slice(&packed.to_le_bytes());
         bytes
+    }
+
+    #[inline]
+    fn object_of([a, b, c, d, ..]: &[u8; Self::SIZE]) -> u32 {
+        u32::from_le_bytes([*a, *b, *c, *d])
     }
 
     fn decode(bytes: &[u8; Self::SIZE]) -> Self {
@@ -114,7 +120,7 @@ impl IndexTail {
     }
 }
 
-/// Reads the index from the front. Blocks.
+/// Looks for runs in the index, from the front. Blocks.
 #[derive(Debug)]
 pub(super) struct IndexReader {
     file: Option<ScratchFile>,
@@ -132,13 +138,17 @@ impl IndexReader {
         Self { file, length, position: 0, chunk: Vec::new(), consumed: 0 }
     }
 
-    /// The next run; `None` at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Run>> {
+    /// The next run of one of `objects`; `None` at the end.
+    pub(super) fn next_of(&mut self, objects: &Range<u32>) -> io::Result<Option<Run>> {
         loop {
-            let unread = self.chunk.get(self.consumed..).unwrap_or_default();
-            if let Some(bytes) = unread.first_chunk::<{ Run::SIZE }>() {
-                self.consumed += Run::SIZE;
-                return Ok(Some(Run::decode(bytes)));
+            // Most runs of a large index are of other objects.
+            let unread = self.chunk.get(self.consumed..).unwrap_or_default().as_chunks::<{ Run::SIZE }>().0;
+            match unread.iter().position(|run| objects.contains(&Run::object_of(run))) {
+                Some(place) => {
+                    self.consumed += (place + 1) * Run::SIZE;
+                    return Ok(unread.get(place).map(Run::decode));
+                }
+                None => self.consumed += unread.len() * Run::SIZE,
             }
             let Some(file) = &self.file else { return Ok(None) };
             let left = usize::try_from(self.length - self.position).unwrap_or(usize::MAX);

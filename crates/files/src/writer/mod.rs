@@ -4,13 +4,14 @@
 //! append   encode; note row and object                      rows.rs     no copy
 //! spill    group by object into one block, write it         index.rs    the one copy in memory
 //! stage    write the rest of the index                                  nothing is visible
-//! publish  read each object's runs, verify,                 read.rs     buffers paid before they exist
+//! publish  read each object's runs, verify,                 excerpt.rs, read.rs    buffers paid before they exist
 //!          (build its file, compress it),                   assemble.rs
 //!          create the objects                               publish.rs, upload.rs
 //! ```
 
 mod assemble;
 mod buffers;
+mod excerpt;
 mod index;
 mod publish;
 mod read;
@@ -79,6 +80,10 @@ impl<T> Stream<T> {
         };
         if length > ROW_MAX {
             let detail = format!("a row of {length} bytes, {ROW_MAX} is the most");
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
+        if shape >= Encoded::SHAPES_MAX {
+            let detail = format!("a row of shape {shape}; a segment has {} at most", Encoded::SHAPES_MAX);
             return Err(Poison::new(PoisonReason::TooLarge, detail));
         }
         workspace.push(row, length + self.framing.length());
@@ -293,7 +298,7 @@ where
                 Encoder::Built(rows) => Some(rows.finish()),
             });
             let assembly = Assembly::new(builders.collect(), &self.sink.options, &self.memory);
-            let spooled = read::Spooled { rows, index, index_length: self.index_tail.written() };
+            let spooled = read::Spooled::new(rows, index, self.index_tail.written());
             let segment = publish::Segment {
                 lane: self.lane.clone(),
                 layout: self.layout,

@@ -7,6 +7,7 @@
 //! What is created is remembered, so publishing again after an outage goes on where it stopped; what was created
 //! without our knowing (a lost answer, a former owner) is met and verified.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use super::ObjectStyle;
 use super::assemble::{Assembly, Group};
 use super::buffers::Buffers;
+use super::excerpt::Excerpt;
 use super::index::IndexReader;
 use super::read::{Bodies, ReadError, Spooled};
 use super::rows::{Object, Route};
@@ -216,11 +218,12 @@ impl<O: ObjectTarget> Plan<O> {
     }
 
     async fn publish_group(self: Arc<Self>, ids: Vec<u32>) -> Result<(), StageError> {
+        let reach = self.reach(&ids);
         let mut objects = Vec::with_capacity(ids.len());
         for id in ids {
             objects.push((id, self.object(id)?.clone()));
         }
-        let mut group = Group::new(objects, self.segment.assembly.clone());
+        let mut group = Group::new(objects, self.segment.assembly.clone(), reach);
         let permit = self.segment.memory.acquire(group.bytes() as u64).await;
         loop {
             let (spooled, buffers) = (Arc::clone(&self.spooled), Arc::clone(&self.buffers));
@@ -241,6 +244,18 @@ impl<O: ObjectTarget> Plan<O> {
             Box::pin(Arc::clone(&self).publish_large(id)).await?;
         }
         Ok(())
+    }
+
+    /// From the first object of a group on, as many as have few enough runs to be looked for together. For an object alone it
+    /// is none: nobody comes after the segment's first.
+    fn reach(&self, ids: &[u32]) -> Range<u32> {
+        let (Some(&first), true) = (ids.first(), ids.len() > 1) else { return 0..0 };
+        let mut runs = 0_usize;
+        let behind = self.objects.get(first as usize..).unwrap_or_default().iter().take_while(|object| {
+            runs = runs.saturating_add(usize::try_from(object.runs).unwrap_or(usize::MAX));
+            runs <= Excerpt::RUNS_MAX
+        });
+        first..first.saturating_add(u32::try_from(behind.count()).unwrap_or(0))
     }
 
     /// Sends bodies, several at once.

@@ -1,12 +1,14 @@
 //! Reading objects back from the spool, and proving that they are what was written.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use aqueduct_core::{Class, Classify, ScratchFile};
 use bytes::Bytes;
 
 use super::buffers::Buffers;
+use super::excerpt::{Excerpt, Excerpts};
 use super::index::{IndexReader, Run};
 use super::rows::Object;
 use crate::checksum::Crc;
@@ -18,6 +20,27 @@ pub(super) struct Spooled {
     pub(super) rows: Option<ScratchFile>,
     pub(super) index: Option<ScratchFile>,
     pub(super) index_length: u64,
+    excerpts: Excerpts,
+}
+
+impl Spooled {
+    pub(super) fn new(rows: Option<ScratchFile>, index: Option<ScratchFile>, index_length: u64) -> Self {
+        Self { rows, index, index_length, excerpts: Excerpts::default() }
+    }
+
+    /// Looks for runs, from the front.
+    pub(super) fn runs(&self) -> IndexReader {
+        IndexReader::new(self.index.clone(), self.index_length)
+    }
+
+    /// See [`Excerpts::of`].
+    pub(super) fn excerpt(
+        &self,
+        group: &Range<u32>,
+        reach: &Range<u32>,
+    ) -> Result<Option<Arc<Excerpt>>, ReadError> {
+        self.excerpts.of(self, group, reach)
+    }
 }
 
 /// What cannot be read back must not be published.
@@ -84,18 +107,26 @@ pub(super) struct Bodies {
 }
 
 /// What reading a group needs beside its rows, in bytes.
-pub(super) const GROUP_OVERHEAD: usize = IndexReader::CHUNK + 256 * 1024;
+pub(super) const GROUP_OVERHEAD: usize = IndexReader::CHUNK + Excerpt::BYTES + 256 * 1024;
 
-/// Reads the rows of several objects (numbers ascending) in one pass over the index, and verifies them. Blocks.
+/// Reads the rows of several objects (numbers ascending), whose runs `excerpt` has if it is given, and verifies them. Blocks.
 pub(super) fn gather(
     spooled: &Spooled,
     objects: &[(u32, Object)],
+    excerpt: Option<&Excerpt>,
     buffers: &Buffers,
 ) -> Result<Bodies, ReadError> {
     let mut gathering = Gathering::new(objects, buffers);
-    let mut index = IndexReader::new(spooled.index.clone(), spooled.index_length);
-    while let Some(run) = index.next()? {
-        gathering.add(run, spooled)?;
+    let group = range_of(objects);
+    if let Some(excerpt) = excerpt {
+        for run in excerpt.runs_of(&group) {
+            gathering.add(run, spooled)?;
+        }
+    } else {
+        let mut index = spooled.runs();
+        while let Some(run) = index.next_of(&group)? {
+            gathering.add(run, spooled)?;
+        }
     }
     gathering.read_stretch(spooled)?;
     let Gathering { members, buffer, .. } = gathering;
@@ -112,6 +143,14 @@ pub(super) fn gather(
         bodies.push(Body { object: *id, bytes, crc32c: object.crc.get() });
     }
     Ok(Bodies { bodies, whole })
+}
+
+/// From the first to the last of them, those between that are none of them included.
+pub(super) fn range_of(objects: &[(u32, Object)]) -> Range<u32> {
+    match (objects.first(), objects.last()) {
+        (Some((first, _)), Some((last, _))) => *first..last.saturating_add(1),
+        _ => 0..0,
+    }
 }
 
 /// Objects being gathered into one buffer.
@@ -144,17 +183,6 @@ impl Gathering {
     }
 
     fn add(&mut self, run: Run, spooled: &Spooled) -> Result<(), ReadError> {
-        let outside = |member: Option<&Member>, above: bool| {
-            member.is_none_or(
-                |member| {
-                    if above { run.object > member.object } else { run.object < member.object }
-                },
-            )
-        };
-        // Most runs of a large index belong to other groups.
-        if outside(self.members.first(), false) || outside(self.members.last(), true) {
-            return Ok(());
-        }
         let Ok(member) = self.members.binary_search_by_key(&run.object, |member| member.object) else {
             return Ok(());
         };
@@ -225,7 +253,7 @@ pub(super) struct RowReader {
 
 impl RowReader {
     pub(super) fn new(spooled: Arc<Spooled>, id: u32, object: Object) -> Self {
-        let index = IndexReader::new(spooled.index.clone(), spooled.index_length);
+        let index = spooled.runs();
         Self { spooled, id, object, index, run: None, read: 0, crc: Crc::EMPTY }
     }
 
@@ -296,11 +324,7 @@ impl RowReader {
     }
 
     fn next_run(&mut self) -> Result<Run, ReadError> {
-        while let Some(run) = self.index.next()? {
-            if run.object == self.id {
-                return Ok(run);
-            }
-        }
-        Err(ReadError::Damaged { object: self.id, problem: "rows are missing" })
+        let next = self.index.next_of(&(self.id..self.id.saturating_add(1)))?;
+        next.ok_or(ReadError::Damaged { object: self.id, problem: "rows are missing" })
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Object {
     pub(super) bytes: u64,
     /// Of the largest of them.
     pub(super) row_max: u32,
+    /// Runs in the index, at most.
+    pub(super) runs: u32,
     /// Checksum of those, as far as they are in a block.
     pub(super) crc: Crc,
     /// The object's rows in the batch at hand: a list through [`Workspace::rows`], empty if `head` is `NONE`.
@@ -68,6 +70,7 @@ impl Object {
             rows: 0,
             bytes: 0,
             row_max: 0,
+            runs: 0,
             crc: Crc::EMPTY,
             head: NONE,
             tail: NONE,
@@ -215,6 +218,7 @@ impl Objects {
             (object.head, object.tail) = (NONE, NONE);
             let run = block.get(start..).unwrap_or_default();
             object.crc.update(run);
+            object.runs = object.runs.saturating_add(1);
             index.push(id, position + start as u64, run.len() as u64);
         }
         rows.clear();

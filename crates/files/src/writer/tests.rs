@@ -18,6 +18,7 @@ mod built;
 #[cfg(all(feature = "parquet", feature = "avro", feature = "csv"))]
 mod columns;
 mod damage;
+mod excerpts;
 mod leftovers;
 mod partitions;
 mod segments;
