@@ -438,12 +438,12 @@ async fn versions_that_take_turns_share_a_table() {
     let n = r#"{"field": "n", "type": "int64"}"#;
     broker.extend(
         &lane,
-        (0..40).map(|offset| match offset % 2 {
-            0 => version(n, format!(r#"{{"n": {offset}}}"#)),
-            _ => {
-                let fields = format!(r#"{n}, {{"field": "text", "type": "string", "optional": true}}"#);
-                version(&fields, format!(r#"{{"n": {offset}, "text": "row {offset}"}}"#))
+        (0..40).map(|offset| {
+            if offset % 2 == 0 {
+                return version(n, format!(r#"{{"n": {offset}}}"#));
             }
+            let fields = format!(r#"{n}, {{"field": "text", "type": "string", "optional": true}}"#);
+            version(&fields, format!(r#"{{"n": {offset}, "text": "row {offset}"}}"#))
         }),
     );
     let pipeline = Pipeline::from(broker.source().until_end().batch_records(7))
