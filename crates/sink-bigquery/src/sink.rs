@@ -245,8 +245,8 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             }
             Delivery::InsertAll => SinkCapabilities::after_durable(),
         };
-        // Rows are refused by the service long after they were encoded.
-        capabilities.rejects_late = true;
+        // Rows are refused by the service long after they were encoded; by the legacy interface while their batch is there.
+        capabilities.rejects_late = self.0.options.delivery != Delivery::InsertAll;
         capabilities.routes_max = self.0.options.routes_max;
         capabilities.opens_routes = self.0.columns.asks();
         capabilities
