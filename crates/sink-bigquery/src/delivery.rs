@@ -11,6 +11,14 @@
 /// | tables of a segment | few: the intent names their streams | many |
 /// | quota | `CreateWriteStream` for each table and segment | connections |
 ///
+/// # At least once
+/// Rows are sent when their batch has been encoded, and are visible when they are acknowledged. While they wait for that they hold
+/// memory of the publish pool; when there is none the lane waits, and with it its source. A segment's end is committed when every row
+/// is acknowledged, or refused and its letter durable: rotation decides how much a crash writes again.
+///
+/// Rows of a partition are sent in order, and again in order after a failure. A table keeps no order, and rows behind one that was
+/// refused may come before its neighbours: the offset is in every row.
+///
 /// Another one may be chosen while no cut is pending: [`Pipeline::finish_pending`](aqueduct_core::Pipeline::finish_pending) with
 /// the one before publishes what is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

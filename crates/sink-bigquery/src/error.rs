@@ -211,6 +211,34 @@ impl BigQueryError {
     /// The least a lane waits after a quota was used up: coming back at once makes it worse.
     pub const THROTTLED_MIN: Duration = Duration::from_secs(2);
 
+    /// Its variant's name, for metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::NoSuchTable { .. } => "no-such-table",
+            Self::NoSuchDataset { .. } => "no-such-dataset",
+            Self::AccessDenied { .. } => "access-denied",
+            Self::NoCredentials { .. } => "no-credentials",
+            Self::Refused { .. } => "refused",
+            Self::Schema { .. } => "schema",
+            Self::PartlyThere { .. } => "partly-there",
+            Self::StreamLost { .. } => "stream-lost",
+            Self::Diverged { .. } => "diverged",
+            Self::Token { .. } => "token",
+            Self::Unauthenticated { .. } => "unauthenticated",
+            Self::CredentialsUnavailable { .. } => "credentials-unavailable",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Timeout { .. } => "timeout",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Throttled { .. } => "throttled",
+            Self::TableBusy { .. } => "table-busy",
+            Self::Stream { .. } => "stream",
+            Self::SchemaMismatch { .. } => "schema-mismatch",
+            Self::TopicsMeet { .. } => "topics-meet",
+            Self::CreateQuota { .. } => "create-quota",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+
     /// What a stream turned out to be, if this is about one.
     pub(crate) fn stream_state(&self) -> Option<StreamState> {
         match self {

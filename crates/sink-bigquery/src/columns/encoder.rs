@@ -91,6 +91,11 @@ impl TableEncoder {
         }
     }
 
+    /// How many schemas have rows: as long as that stays, so do [`columns`](Self::columns).
+    pub(crate) fn schemas(&self) -> usize {
+        self.known.iter().filter(|known| known.used).count()
+    }
+
     /// The columns of all rows, ours included: what the table needs.
     pub(crate) fn columns(&self) -> Vec<Field> {
         let mut columns: Option<Vec<Field>> = None;

@@ -8,6 +8,7 @@ use aqueduct_core::{Poison, PoisonReason, Schema};
 use super::DerivedColumns;
 use super::derive::{derive, named};
 use super::merge::{Misfit, resolve};
+use crate::changes::{ChangePlan, Changes};
 use crate::error::BigQueryError;
 use crate::name::TableName;
 use crate::row::{PlanOptions, RowPlan};
@@ -47,7 +48,35 @@ impl Source {
 #[derive(Clone, Debug)]
 pub(crate) struct Declared {
     pub(crate) schema: TableSchema,
-    pub(crate) plan: Arc<RowPlan>,
+    plan: Arc<RowPlan>,
+    /// If records change rows.
+    changes: Option<Arc<ChangePlan>>,
+}
+
+impl Declared {
+    /// Every record adds a row.
+    pub(crate) fn new(schema: &TableSchema, options: PlanOptions) -> Self {
+        let plan = Arc::new(RowPlan::new(schema, options));
+        Self { schema: schema.clone(), plan, changes: None }
+    }
+
+    /// Records change the rows with their key.
+    pub(crate) fn changing(
+        changes: &Changes,
+        schema: &TableSchema,
+        key: &[String],
+        options: PlanOptions,
+    ) -> Self {
+        let deletes = RowPlan::new(&Changes::of_table(schema, key), options.clone());
+        let plan = Arc::new(RowPlan::new(&Changes::of_values(schema, key), options));
+        let changes = Some(Arc::new(ChangePlan::new(changes, deletes)));
+        Self { schema: schema.clone(), plan, changes }
+    }
+
+    /// The columns the table needs, ours included.
+    pub(crate) fn columns(&self) -> &[Field] {
+        self.changes.as_ref().map_or_else(|| self.plan.columns(), |changes| changes.columns())
+    }
 }
 
 /// How rows of one table are encoded.
@@ -85,6 +114,14 @@ impl ColumnSources {
     pub(crate) fn declared(&self, table: &TableName) -> Option<TableLayout> {
         match self.source(table)? {
             Source::Declared(declared) => Some(TableLayout::Fixed(Arc::clone(&declared.plan))),
+            Source::Existing | Source::FromValues(_) => None,
+        }
+    }
+
+    /// What rows of the table have beside their columns, if records change them.
+    pub(crate) fn changes(&self, table: &TableName) -> Option<Arc<ChangePlan>> {
+        match self.source(table)? {
+            Source::Declared(declared) => declared.changes.clone(),
             Source::Existing | Source::FromValues(_) => None,
         }
     }

@@ -33,9 +33,6 @@ use crate::row::{Identity, Workspace, document};
 use crate::sink::Parts;
 use crate::writer::ROW_MAX;
 
-/// Most tables of a segment: each costs a request per batch.
-pub(crate) const TABLES_MAX: usize = 1_000;
-
 /// See the module.
 pub(crate) struct InsertWriter {
     parts: Arc<Parts>,

@@ -27,6 +27,7 @@ pub(crate) use metadata::Identity;
 pub use metadata::{KeyAs, MetadataColumns};
 pub use plan::UnknownFields;
 pub(crate) use plan::{PlanOptions, RowPlan};
+pub(crate) use wire::{Tag, WireType, begin_delimited, end_delimited, put_bytes};
 
 /// Literals, for the fake.
 #[cfg(feature = "testkit")]

@@ -64,6 +64,12 @@ pub enum FakeFault {
     Aborted,
     /// `INTERNAL`, 500; nothing has happened.
     Internal,
+    /// The answer to one append says `UNAVAILABLE`, and the connection lives on: an error inside of an answer "indicates rows
+    /// were not accepted", "users can retry or continue with other append requests within the same connection"
+    /// (the comments of storage.proto). Elsewhere as [`Unavailable`](Self::Unavailable).
+    UnavailableInside,
+    /// The same with `RESOURCE_EXHAUSTED`.
+    ExhaustedInside,
     /// `RESOURCE_EXHAUSTED` with a delay of a few milliseconds, 429; nothing has happened.
     Exhausted,
     /// `UNAUTHENTICATED`, 401; nothing has happened.

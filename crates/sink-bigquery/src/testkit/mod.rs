@@ -163,6 +163,16 @@ impl FakeBigQuery {
         self.state.lock().hold_changes(hold);
     }
 
+    /// Whether answers to appends are held back; the requests are read and done meanwhile, as many as come. `false` sends them.
+    pub fn hold_answers(&self, hold: bool) {
+        self.state.hold_answers(hold);
+    }
+
+    /// The most requests that one connection of appends had without an answer at a time, and the most bytes of them.
+    pub fn unanswered_max(&self) -> (usize, usize) {
+        self.state.lock().unanswered_max
+    }
+
     /// The next `times` streams that are finalized are said to have a row more than they have.
     pub fn miscount(&self, times: usize) {
         self.state.lock().miscounts = times;
@@ -191,6 +201,7 @@ impl FakeBigQuery {
     /// Sends GOAWAY on every gRPC connection: calls under way end, new ones need a new connection.
     pub fn go_away(&self) {
         self.go_away.notify_one();
+        self.state.go_away();
     }
 }
 

@@ -59,9 +59,11 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             return Ok(respond(401, &error_body(401, "authError", "Invalid Credentials")));
         }
         let refusal = match fault {
-            Some(FakeFault::Unavailable | FakeFault::Aborted) => Some((503, "backendError")),
+            Some(FakeFault::Unavailable | FakeFault::UnavailableInside | FakeFault::Aborted) => {
+                Some((503, "backendError"))
+            }
             Some(FakeFault::Internal) => Some((500, "internalError")),
-            Some(FakeFault::Exhausted) => Some((429, "rateLimitExceeded")),
+            Some(FakeFault::Exhausted | FakeFault::ExhaustedInside) => Some((429, "rateLimitExceeded")),
             Some(FakeFault::Unauthenticated) => Some((401, "authError")),
             Some(FakeFault::Denied) => Some((403, "accessDenied")),
             Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall) | None => None,

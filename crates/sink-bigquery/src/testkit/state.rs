@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::change;
@@ -14,11 +15,36 @@ use crate::name::TableName;
 use crate::schema::TableSchema;
 
 #[derive(Debug, Default)]
-pub(super) struct State(Mutex<Inner>);
+pub(super) struct State {
+    inner: Mutex<Inner>,
+    holds_answers: watch::Sender<bool>,
+    /// Changes when connections are told to go away.
+    went_away: watch::Sender<u64>,
+}
 
 impl State {
+    /// Whether answers to appends are held back.
+    pub(super) fn hold_answers(&self, hold: bool) {
+        self.holds_answers.send_replace(hold);
+    }
+
+    /// Waits for as long as they are.
+    pub(super) async fn answers_pass(&self) {
+        self.holds_answers.subscribe().wait_for(|holds| !holds).await.ok();
+    }
+
+    /// Ends the connections of appends.
+    pub(super) fn go_away(&self) {
+        self.went_away.send_modify(|times| *times += 1);
+    }
+
+    /// Sees connections being told to go away from now on.
+    pub(super) fn watch_away(&self) -> watch::Receiver<u64> {
+        self.went_away.subscribe()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -37,6 +63,8 @@ pub(super) struct Inner {
     pub(super) insert_ids: super::insert_all::InsertIds,
     holds_changes: bool,
     pub(super) miscounts: usize,
+    /// Most requests of one connection that had no answer, and most bytes of them.
+    pub(super) unanswered_max: (usize, usize),
     pub(super) jobs: VecDeque<Job>,
     pub(super) query_polls: usize,
     /// Rows are not looked into.

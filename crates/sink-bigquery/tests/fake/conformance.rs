@@ -1,5 +1,7 @@
 //! The sink passes core's conformance suite.
 
+use std::time::Duration;
+
 use aqueduct_converters::{ConnectJson, ConnectValue, JsonValue};
 use aqueduct_core::testkit::{SinkHarness, StoredRow, sink_suite};
 use aqueduct_core::{BatchBuilder, Converted, Converter, Permit, Record};
@@ -17,6 +19,8 @@ struct Harness {
     delivery: Delivery,
 }
 
+const SLOW: Duration = Duration::from_mins(1);
+
 const POISON: &str = "the row that is refused";
 
 impl Harness {
@@ -24,6 +28,10 @@ impl Harness {
         let fake = fake().await;
         fake.refuse_rows(|row| row["pad"] == POISON);
         Self { fake, refused_late, append_bytes, delivery: Delivery::ExactlyOnce }
+    }
+
+    fn delivering(self, delivery: Delivery) -> Self {
+        Self { delivery, ..self }
     }
 }
 
@@ -39,7 +47,7 @@ impl SinkHarness for Harness {
         let builder = builder(&self.fake).schema(schema).append_bytes(self.append_bytes);
         // A machine that is busy must not make answers late: what is sent again may be there twice.
         let builder = match self.delivery {
-            Delivery::InsertAll => builder.call_timeout(std::time::Duration::from_mins(1)),
+            Delivery::AtLeastOnce | Delivery::InsertAll => builder.call_timeout(SLOW).append_timeout(SLOW),
             _ => builder,
         };
         builder.delivery(self.delivery).build().await.unwrap()
@@ -68,8 +76,11 @@ impl SinkHarness for Harness {
 fn stored(fake: &FakeBigQuery) -> Vec<StoredRow> {
     let mut stored = Vec::new();
     for table in fake.tables() {
-        let rows = fake.rows(&table).into_iter().filter(|row| row.visible);
-        stored.extend(rows.map(|row| StoredRow::read(table.to_string(), row.columns.to_string())));
+        let mut rows: Vec<_> = fake.rows(&table).into_iter().filter(|row| row.visible).collect();
+        // Rows of a table have no order but that of their records.
+        rows.sort_by_key(|row| row.columns["_kafka_offset"].as_i64());
+        stored
+            .extend(rows.into_iter().map(|row| StoredRow::read(table.to_string(), row.columns.to_string())));
     }
     stored
 }
@@ -145,9 +156,22 @@ async fn rows_that_are_refused_late_and_many_requests() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_legacy_streaming_interface() {
     for (refused_late, append_bytes) in [(false, 2 << 20), (true, 1000)] {
-        let harness =
-            Harness { delivery: Delivery::InsertAll, ..Harness::new(refused_late, append_bytes).await };
+        let harness = Harness::new(refused_late, append_bytes).await.delivering(Delivery::InsertAll);
         let report = sink_suite(harness).await;
         assert!(report.ran.len() >= 14, "{report}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_least_once_rows_that_are_refused_early() {
+    let report = sink_suite(Harness::new(false, 2 << 20).await.delivering(Delivery::AtLeastOnce)).await;
+    assert!(report.ran.len() >= 16, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_least_once_rows_that_are_refused_late_and_many_requests() {
+    let harness = Harness::new(true, 1000).await.delivering(Delivery::AtLeastOnce);
+    harness.fake.set_limits(FakeLimits::default().without_quotas().with_request_bytes(4000));
+    let report = sink_suite(harness).await;
+    assert!(report.ran.len() >= 16, "{report}");
 }

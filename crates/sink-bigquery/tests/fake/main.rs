@@ -1,6 +1,8 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod columns;
 #[cfg(test)]
 mod completeness;
@@ -16,6 +18,8 @@ mod pipeline;
 mod recovery;
 #[cfg(test)]
 mod routing;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
