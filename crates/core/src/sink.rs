@@ -193,6 +193,12 @@ pub trait SegmentWriter<T: Send + 'static>: Send {
     /// for a sink that already writes here; others return an empty list.
     async fn spill(&mut self) -> Result<Vec<Rejected>, StageError>;
 
+    /// About five times a second while the segment is open and nothing else is asked of the writer. A sink that writes in the
+    /// background says here what went wrong there, so that a lane without records hears of it too. The default does nothing.
+    async fn tick(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
+
     /// Phase 1, at the cut: everything needed to publish is on scratch or staged remotely, nothing is visible.
     /// Returns the sink's token for the intent. May be called again after an error.
     async fn stage(&mut self, range: OffsetRange) -> Result<Staged, StageError>;

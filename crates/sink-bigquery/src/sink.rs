@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aqueduct_core::{
     Begun, Fingerprint, PipelinePlan, Published, SegmentStart, Sink, SinkCapabilities, StageError,
@@ -16,13 +17,16 @@ use crate::config::BigQuerySinkBuilder;
 use crate::delivery::Delivery;
 use crate::destination::Destinations;
 use crate::error::BigQueryError;
+use crate::insert_all::InsertWriter;
 use crate::quota::{CreateQuota, Expected};
 use crate::row::MetadataColumns;
+use crate::streaming::{Appenders, StreamWriter};
 use crate::table::Tables;
 use crate::transport::WriteTransport;
 use crate::writer::{Defaults, Recovered, TableWriter, recover};
 
-/// Writes records to BigQuery tables, exactly once.
+/// Writes records to BigQuery tables, exactly once. With [`Delivery::AtLeastOnce`] what is said here of segments is otherwise: see
+/// [there](Delivery).
 ///
 /// While a segment fills, its rows go to scratch disk, as the protobuf messages they are sent as. At the cut each table's rows
 /// are appended to a *pending stream* of their own, whose rows nobody sees, and the streams are finalized; their names are the
@@ -64,8 +68,7 @@ use crate::writer::{Defaults, Recovered, TableWriter, recover};
 /// The columns are declared, taken from the table, or made of the schemas that values come with: see [`Columns`](crate::Columns).
 /// Rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What does not fit is a letter and
 /// costs no other row anything. The table is made or, if that is allowed, brought up to date when a segment that needs it is
-/// staged. Three more columns, or up to six ([`MetadataColumns`]),
-/// say which record a row is of.
+/// staged. Three more columns, or up to six ([`MetadataColumns`]), say which record a row is of.
 ///
 /// A table is changed by nobody but one lane of a process at a time, no more than five times in ten seconds, and only if it still
 /// is what was looked at: processes that change it at the same time see each other's changes. One that knows fewer columns goes on
@@ -90,6 +93,8 @@ pub struct BigQuerySink(Arc<Parts>);
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) transport: Arc<dyn WriteTransport>,
+    /// Of at least once.
+    pub(crate) appenders: Appenders,
     pub(crate) tables: Tables,
     pub(crate) destinations: Destinations,
     pub(crate) columns: ColumnSources,
@@ -102,7 +107,9 @@ pub(crate) struct Options {
     pub(crate) delivery: Delivery,
     pub(crate) changes: Option<Changes>,
     pub(crate) append_bytes: usize,
+    pub(crate) append_timeout: Duration,
     pub(crate) in_flight: usize,
+    pub(crate) connections: usize,
     pub(crate) routes_max: usize,
     pub(crate) metadata: MetadataColumns,
     pub(crate) expected: Expected,
@@ -113,6 +120,11 @@ pub(crate) struct Options {
 }
 
 impl Parts {
+    /// Where tables are by default, for metrics.
+    pub(crate) fn dataset(&self) -> String {
+        format!("{}.{}", self.destinations.project, self.destinations.dataset)
+    }
+
     fn defaults(&self, lane: &TopicPartition) -> Result<Defaults, BigQueryError> {
         let (project, dataset) = (self.destinations.project.clone(), self.destinations.dataset.clone());
         Ok(Defaults { project, dataset, table: self.destinations.of_topic(lane.topic())? })
@@ -183,7 +195,7 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
         if let Some(table) = parts.destinations.single() {
             match parts.columns.source(&table) {
                 Some(Source::Declared(declared)) => {
-                    parts.tables.ensure(&table, declared.plan.columns()).await.map_err(failed)?;
+                    parts.tables.ensure(&table, declared.columns()).await.map_err(failed)?;
                 }
                 Some(Source::Existing | Source::FromValues(_)) => {
                     parts.columns.ask(&parts.tables, &table).await.map_err(failed)?;
@@ -196,16 +208,38 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
 
     async fn begin(&self, at: SegmentStart) -> Result<Begun<T>, StageError> {
         match self.0.options.delivery {
+            Delivery::InsertAll => {
+                let default = self.0.destinations.of_topic(at.lane.topic());
+                let default = default.map_err(|error| StageError::new("begin", error))?;
+                Ok(Begun::Fill(Box::new(InsertWriter::new(Arc::clone(&self.0), default, at))))
+            }
             Delivery::ExactlyOnce => self.begin_exactly_once(at).await,
-            Delivery::AtLeastOnce => Err(StageError::fatal("begin", "at least once is not built yet")),
+            Delivery::AtLeastOnce => {
+                let defaults = self.0.defaults(&at.lane);
+                let defaults = defaults.map_err(|error| StageError::new("begin", error))?;
+                Ok(Begun::Fill(Box::new(StreamWriter::new(Arc::clone(&self.0), defaults, at))))
+            }
         }
     }
 
     fn capabilities(&self) -> SinkCapabilities {
-        let mut capabilities = SinkCapabilities::redo();
-        // Records are read again only for a stream that is gone, and then a replay that differs is noticed.
-        capabilities.redoes = false;
-        capabilities.rejects_late = true;
+        let mut capabilities = match self.0.options.delivery {
+            Delivery::ExactlyOnce => {
+                let mut capabilities = SinkCapabilities::redo();
+                // Records are read again only for a stream that is gone, and then a replay that differs is noticed.
+                capabilities.redoes = false;
+                capabilities
+            }
+            Delivery::AtLeastOnce => {
+                let mut capabilities = SinkCapabilities::after_durable();
+                // A change that is written again has the number it had.
+                capabilities.idempotent = self.0.options.changes.is_some();
+                capabilities
+            }
+            Delivery::InsertAll => SinkCapabilities::after_durable(),
+        };
+        // Rows are refused by the service long after they were encoded; by the legacy interface while their batch is there.
+        capabilities.rejects_late = self.0.options.delivery != Delivery::InsertAll;
         capabilities.routes_max = self.0.options.routes_max;
         capabilities.opens_routes = self.0.columns.asks();
         capabilities
@@ -217,7 +251,7 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             Delivery::ExactlyOnce => {
                 self.0.quota.problem(plan, self.0.options.expected).into_iter().collect()
             }
-            Delivery::AtLeastOnce => Vec::new(),
+            Delivery::AtLeastOnce | Delivery::InsertAll => Vec::new(),
         }
     }
 

@@ -5,15 +5,15 @@ use aqueduct_core::{DataType, Field, Schema};
 use super::check::DECIMAL_BYTES_MAX;
 use super::default::literal;
 use super::schema::{
-    AvroSchema, AvroSchemaError, FIELDS_MAX, LEVELS_MAX, Logical, PRECISION_MAX, Type, TypeId,
+    AvroSchema, AvroSchemaError, FIELDS_MAX, LEVELS_MAX, Logical, NAMES_MAX, PRECISION_MAX, Type, TypeId,
 };
 
 /// The schema of values of `schema`. Where a record comes back to itself it is of any shape.
 ///
 /// # Errors
-/// If it nests too deep or, written out in full, has too many fields. A schema that was declared is bounded in both.
+/// If it nests too deep or, written out in full, has too many fields, or too long names. A schema that was declared is bounded in both.
 pub(super) fn declare(schema: &AvroSchema, version: Option<u32>) -> Result<Schema, AvroSchemaError> {
-    let mut declarer = Declarer { schema, around: Vec::new(), fields: 0 };
+    let mut declarer = Declarer { schema, around: Vec::new(), fields: 0, bytes: NAMES_MAX };
     let mut told = Schema::of_root(declarer.field("", schema.root(), 0)?);
     if let Some(name) = schema.get(schema.root()).name() {
         told = told.with_name(&name.full);
@@ -29,6 +29,8 @@ struct Declarer<'s> {
     /// The records around what is being declared.
     around: Vec<TypeId>,
     fields: usize,
+    /// Of names that may still come: a type is written out wherever it is referred to.
+    bytes: usize,
 }
 
 impl Declarer<'_> {
@@ -41,6 +43,7 @@ impl Declarer<'_> {
         if level > LEVELS_MAX {
             return Err(AvroSchemaError::new(format!("the schema nests deeper than {LEVELS_MAX} levels")));
         }
+        self.pay(name.len())?;
         let Type::Union(branches) = self.schema.get(id) else {
             return Ok(Field::new(name, self.data_type(id, level)?));
         };
@@ -59,6 +62,15 @@ impl Declarer<'_> {
         };
         let field = Field::new(name, data_type);
         Ok(if nullable { field.nullable() } else { field })
+    }
+
+    fn pay(&mut self, bytes: usize) -> Result<(), AvroSchemaError> {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or_else(|| {
+            let why = format!("the schema, written out in full, has more than {NAMES_MAX} bytes of names");
+            AvroSchemaError::new(why)
+        })?;
+        Ok(())
     }
 
     fn data_type(&mut self, id: TypeId, level: usize) -> Result<DataType, AvroSchemaError> {
@@ -89,7 +101,10 @@ impl Declarer<'_> {
             (Type::Bytes(_), None) => DataType::Bytes,
             (Type::String(_), None) => DataType::String,
             (Type::Fixed(fixed), None) => DataType::Fixed(fixed.size),
-            (Type::Enum(of), None) => DataType::Enum(of.symbols.clone()),
+            (Type::Enum(of), None) => {
+                self.pay(of.symbols.iter().map(String::len).sum())?;
+                DataType::Enum(of.symbols.clone())
+            }
             (Type::Array(items), None) => DataType::List(Box::new(self.field("", *items, level + 1)?)),
             (Type::Map(values), None) => DataType::Map(Box::new(self.field("", *values, level + 1)?)),
             (Type::Record(_), None) if self.around.contains(&id) => DataType::Json,
@@ -98,6 +113,10 @@ impl Declarer<'_> {
                 let mut fields = Vec::with_capacity(record.fields.len());
                 for field in &record.fields {
                     let mut declared = self.field(&field.name, field.of, level + 1)?;
+                    let texts = field.doc.iter().chain(&field.aliases).map(String::len).sum::<usize>();
+                    let default =
+                        field.default.as_ref().and_then(serde_json::Value::as_str).map_or(0, str::len);
+                    self.pay(texts.saturating_add(default))?;
                     if let Some(default) =
                         field.default.as_ref().and_then(|json| literal(schema, field.of, json))
                     {

@@ -55,7 +55,7 @@ mod walk;
 /// registry is a poison when the registry has said so; while it cannot be asked, the lane waits.
 ///
 /// # What schemas may be
-/// Up to 4 MiB with all they refer to, 128 levels, 50 000 fields when written out in full, decimals of up to 1 000 digits. Names
+/// Up to 4 MiB with all they refer to, 128 levels, 50 000 fields and 16 MiB of names when written out in full, decimals of up to 1 000 digits. Names
 /// and defaults are not judged beyond what reading needs: registries hold schemas that no parser would take today. An annotation
 /// that does not fit its type, or is not known, is passed over; `big-decimal` is not known.
 ///

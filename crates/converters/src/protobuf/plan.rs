@@ -126,7 +126,8 @@ impl Plan {
 pub(super) fn plan(root: &MessageDescriptor, version: Option<u32>) -> Result<Plan, String> {
     let mut planning = Planning::default();
     planning.message(root)?;
-    let mut columns = Columns { within: Vec::new(), left: FIELDS_MAX, docs: HashMap::new() };
+    let mut columns =
+        Columns { within: Vec::new(), left: FIELDS_MAX, bytes: NAMES_MAX, docs: HashMap::new() };
     let data_type = columns.message(root)?;
     let mut schema = Schema::new(data_type).with_name(root.full_name());
     if let Some(version) = version {
@@ -258,6 +259,8 @@ struct Columns {
     /// The messages that are being looked at: one that comes back to itself has no end.
     within: Vec<String>,
     left: usize,
+    /// Of names and comments that may still come: a message is written out wherever it is a field.
+    bytes: usize,
     /// Comments by file and path.
     docs: HashMap<String, HashMap<Vec<i32>, String>>,
 }
@@ -308,10 +311,19 @@ impl Columns {
         if presence == Presence::Explicit || *field.data_type() == DataType::Json {
             field = field.nullable();
         }
+        self.pay(member.name().len())?;
         if let Some(doc) = self.doc(member) {
+            self.pay(doc.len())?;
             field = field.with_doc(doc);
         }
         Ok(field)
+    }
+
+    fn pay(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes =
+            left.ok_or_else(|| format!("it has more than {NAMES_MAX} bytes of names and comments"))?;
+        Ok(())
     }
 
     fn element(&mut self, field: &FieldDescriptor) -> Result<DataType, String> {
@@ -370,6 +382,8 @@ const GOOGLE_FILES: [&str; 5] = [
 ];
 /// Fields with those of all messages within, and message types.
 const FIELDS_MAX: usize = 10_000;
+/// Bytes of names and comments with those of all messages within.
+const NAMES_MAX: usize = 4 << 20;
 /// Message types that lead to each other.
 const TYPES_DEEP_MAX: usize = 256;
 /// Levels that become columns of their own; what is deeper is JSON.

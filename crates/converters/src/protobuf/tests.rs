@@ -419,6 +419,15 @@ fn types_that_cannot_be_used_say_why() {
     let messages: Vec<String> = (0..20).map(message).collect();
     let bomb = format!("syntax = \"proto3\"; {} message M20 {{ int32 x = 1; }}", messages.concat());
     assert!(proto(&bomb, "M0").contains("more than 10000 fields"));
+    // A name, and a comment, of 100 KB, 1 000 times.
+    let long = "n".repeat(100_000);
+    for inner in [format!("int32 {long} = 1;"), format!("\n// {long}\nint32 a = 1;")] {
+        let fields: Vec<String> = (1..=1_000).map(|index| format!("R f{index} = {index};")).collect();
+        let bomb =
+            format!("syntax = \"proto3\"; message M {{ {} }} message R {{ {inner} }}", fields.join(" "));
+        let said = Protobuf::proto(&bomb, "M").map_or_else(|error| error.to_string(), |_| "taken".to_owned());
+        assert!(said.contains("more than 4194304 bytes of names"), "{said}");
+    }
     let comments =
         "syntax = \"proto3\"; /* {{{{ */ // [[[[\n message M { string s = 1 [json_name = \"{{{\"]; }";
     Protobuf::proto(comments, "M").unwrap();

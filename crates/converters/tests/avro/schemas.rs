@@ -117,6 +117,29 @@ fn limits_hold_at_the_last_value_and_not_past_it() {
     assert!(decimal(1_001).is_err());
 }
 
+/// A few megabytes may say a name of a hundred kilobytes thousands of times.
+#[test]
+fn what_a_schema_repeats_has_a_limit_in_bytes() {
+    let refers = |of: &Json, times: usize| {
+        let mut fields = vec![json!({"name": "first", "type": of})];
+        fields.extend((1..times).map(|index| json!({"name": format!("f{index}"), "type": "R"})));
+        Avro::fixed(json!({"type": "record", "name": "Top", "fields": fields}).to_string()).build()
+    };
+    let long = "n".repeat(100_000);
+    let of = json!({"type": "record", "name": "R", "fields": [{"name": long, "type": "int"}]});
+    assert!(refers(&of, 160).is_ok());
+    for of in [
+        json!({"type": "record", "name": "R", "fields": [{"name": long, "type": "int"}]}),
+        json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": "int", "doc": long}]}),
+        json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": "int", "aliases": [long]}]}),
+        json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": "string", "default": long}]}),
+        json!({"type": "enum", "name": "R", "symbols": [long]}),
+    ] {
+        let said = refers(&of, 5_000).unwrap_err().to_string();
+        assert!(said.contains("more than 16777216 bytes of names"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn schemas_that_refer_to_each_other_nest_to_the_limit_and_no_deeper() {
     use aqueduct_converters::registry::{FixedSchemas, Reference, RegisteredSchema, SchemaKind};

@@ -396,6 +396,9 @@ where
     }
 
     async fn tick(&mut self) -> Result<Flow, LaneError> {
+        if let Some(open) = self.open.as_mut() {
+            persist!(&self.context, open.writer.tick().await)?;
+        }
         let now = self.context.clock.now();
         let Some(open) = self.open.as_ref() else {
             Metric::SegmentAge.set(&self.context.scope, 0);

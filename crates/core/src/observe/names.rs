@@ -18,6 +18,18 @@ pub struct MetricInfo {
     pub help: &'static str,
 }
 
+impl MetricInfo {
+    /// For a stage that has metrics of its own and a reference of them.
+    pub const fn new(
+        name: &'static str,
+        kind: &'static str,
+        labels: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Self { name, kind, labels, help }
+    }
+}
+
 macro_rules! metrics_table {
     ($($variant:ident $name:literal $kind:ident [$labels:literal] $help:literal;)*) => {
         /// A metric of the pipeline.

@@ -96,6 +96,10 @@ impl<T: Send + 'static> SegmentWriter<T> for FaultyWriter<T> {
         self.faults.run(Step::Spill, self.inner.spill()).await
     }
 
+    async fn tick(&mut self) -> Result<(), StageError> {
+        self.inner.tick().await
+    }
+
     async fn stage(&mut self, range: OffsetRange) -> Result<Staged, StageError> {
         self.faults.run(Step::Stage, self.inner.stage(range)).await
     }

@@ -59,7 +59,8 @@ pub(super) struct Settled {
 }
 
 impl Shapes {
-    /// The most schemas a segment may meet. A registry has a few per topic; one schema a record is a mistake.
+    /// The most schemas a segment may meet. A registry has a few per topic; one schema a record is a mistake. With the shapes of
+    /// values without a schema they stay below [`Encoded::SHAPES_MAX`](crate::Encoded::SHAPES_MAX).
     pub(super) const SCHEMAS_MAX: usize = 1_000;
 
     pub(super) fn new(mode: Compatibility) -> Self {

@@ -202,11 +202,15 @@ pub struct Encoded {
     /// The number of the row's shape in this segment: what a file has to have in common, mostly its schema. Rows of a route
     /// that have different shapes go to different objects. A format without shapes says 0.
     ///
-    /// Each shape of a route costs an object, so an encoder keeps their number small.
+    /// Each shape of a route costs an object, so an encoder keeps their number small: it numbers them from 0, and a record whose
+    /// shape is [`SHAPES_MAX`](Self::SHAPES_MAX) or more is a poison.
     pub shape: u32,
 }
 
 impl Encoded {
+    /// Shapes of a segment, at most.
+    pub const SHAPES_MAX: u32 = 1_024;
+
     /// The row is at the end of `out`; its shape is 0.
     pub fn written() -> Self {
         Row::Written.into()

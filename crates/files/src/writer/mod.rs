@@ -82,6 +82,10 @@ impl<T> Stream<T> {
             let detail = format!("a row of {length} bytes, {ROW_MAX} is the most");
             return Err(Poison::new(PoisonReason::TooLarge, detail));
         }
+        if shape >= Encoded::SHAPES_MAX {
+            let detail = format!("a row of shape {shape}; a segment has {} at most", Encoded::SHAPES_MAX);
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
         workspace.push(row, length + self.framing.length());
         Ok(shape)
     }

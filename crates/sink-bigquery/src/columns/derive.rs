@@ -12,7 +12,7 @@ const DESCRIPTION_MAX: usize = 1024;
 /// The columns of values of `schema`. Fields of which nothing can be stored are empty records among them.
 pub(super) fn derive(schema: &Schema, options: &DerivedColumns) -> Result<Vec<Field>, Poison> {
     let DataType::Struct(members) = schema.root().data_type() else {
-        let problem = format!("values of {schema:.64} have no fields to make columns of");
+        let problem = format!("values of {} have no fields to make columns of", named(schema));
         return Err(Poison::new(PoisonReason::Malformed, problem));
     };
     let fields = columns(members, 1, options);
@@ -30,8 +30,11 @@ pub(super) fn derive(schema: &Schema, options: &DerivedColumns) -> Result<Vec<Fi
 
 /// A schema in messages.
 pub(super) fn named(schema: &Schema) -> String {
-    let version = schema.version().map(|version| format!(" version {version}")).unwrap_or_default();
-    format!("schema {:?}{version}", schema.name().unwrap_or("without a name"))
+    let name: String = schema.name().unwrap_or("without a name").chars().take(64).collect();
+    match schema.version() {
+        Some(version) => format!("schema {name:?} version {version}"),
+        None => format!("schema {name:?}"),
+    }
 }
 
 fn columns(members: &[Member], depth: usize, options: &DerivedColumns) -> Vec<Field> {

@@ -1,5 +1,6 @@
 //! One segment's rows of one table.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use aqueduct_core::{Poison, PoisonReason, Schema, StructuredValue};
@@ -18,8 +19,10 @@ use crate::schema::{Field, descriptor};
 #[derive(Debug)]
 pub(crate) struct TableEncoder {
     layout: TableLayout,
-    /// Schemas met so far. Few, so they are looked through.
+    /// Schemas met so far.
     known: Vec<Known>,
+    /// Their places by their digests.
+    places: HashMap<u64, usize>,
     /// That of the value before.
     last: usize,
 }
@@ -33,9 +36,12 @@ struct Known {
     used: bool,
 }
 
+/// Most schemas of one table's rows in one segment; data decides how many there are.
+const SCHEMAS_MAX: usize = 1_000;
+
 impl TableEncoder {
     pub(crate) fn new(layout: TableLayout) -> Self {
-        Self { layout, known: Vec::new(), last: 0 }
+        Self { layout, known: Vec::new(), places: HashMap::new(), last: 0 }
     }
 
     /// How `value` is encoded. Compiled at the first value of a schema.
@@ -47,7 +53,7 @@ impl TableEncoder {
                 return Err(Poison::new(PoisonReason::Malformed, problem));
             };
             if self.known.get(self.last).is_none_or(|known| !Arc::ptr_eq(&known.schema, schema)) {
-                self.last = self.find(schema);
+                self.last = self.find(schema)?;
             }
         }
         match (&self.layout, self.known.get(self.last).map(|known| &known.plan)) {
@@ -57,20 +63,25 @@ impl TableEncoder {
         }
     }
 
-    fn find(&mut self, schema: &Arc<Schema>) -> usize {
-        if let Some(place) = self.known.iter().position(|known| Arc::ptr_eq(&known.schema, schema)) {
-            return place;
-        }
-        // The same one, read again.
-        if let Some(place) = self.known.iter().position(|known| known.schema.digest() == schema.digest()) {
-            if let Some(known) = self.known.get_mut(place) {
+    fn find(&mut self, schema: &Arc<Schema>) -> Result<usize, Poison> {
+        if let Some(place) = self.places.get(&schema.digest()) {
+            // Versions take turns, or the same one was read again.
+            if let Some(known) = self.known.get_mut(*place)
+                && !Arc::ptr_eq(&known.schema, schema)
+            {
                 known.schema = Arc::clone(schema);
             }
-            return place;
+            return Ok(*place);
         }
-        let TableLayout::ByValues(columns) = &self.layout else { return 0 };
+        let TableLayout::ByValues(columns) = &self.layout else { return Ok(0) };
+        let place = self.known.len();
+        if place >= SCHEMAS_MAX {
+            let detail = format!("the rows of one table and segment have more than {SCHEMAS_MAX} schemas");
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
         self.known.push(Known { schema: Arc::clone(schema), plan: columns.plan(schema), used: false });
-        self.known.len() - 1
+        self.places.insert(schema.digest(), place);
+        Ok(place)
     }
 
     /// The value that was asked about last has become a row.
@@ -78,6 +89,11 @@ impl TableEncoder {
         if let Some(known) = self.known.get_mut(self.last) {
             known.used = true;
         }
+    }
+
+    /// How many schemas have rows: as long as that stays, so do [`columns`](Self::columns).
+    pub(crate) fn schemas(&self) -> usize {
+        self.known.iter().filter(|known| known.used).count()
     }
 
     /// The columns of all rows, ours included: what the table needs.

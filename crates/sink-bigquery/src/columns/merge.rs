@@ -1,6 +1,6 @@
 //! Columns that a schema of values makes, beside those that a table has.
 
-use crate::schema::{Field, FieldType, Mode};
+use crate::schema::{Field, FieldType, Mode, places};
 
 /// Why columns do not go together, with the column's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) fn resolve(
     evolves: bool,
     path: &str,
 ) -> Result<Vec<Field>, Misfit> {
-    let known = layout.len();
+    let (known, there, wanted) = (layout.len(), places(layout), places(want));
     let mut used = Vec::with_capacity(want.len());
     for field in want {
         if field.is_empty() {
@@ -28,15 +28,14 @@ pub(super) fn resolve(
             continue;
         }
         let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
-        let place = layout.iter().position(|old| old.name.eq_ignore_ascii_case(&field.name));
-        used.push(match place.and_then(|place| layout.get_mut(place)) {
+        let place = there.get(&field.name.to_ascii_lowercase());
+        used.push(match place.and_then(|place| layout.get_mut(*place)) {
             Some(old) => found(old, field, evolves, &path)?,
             None => added(layout, field, known > ours, evolves, &path)?,
         });
     }
     for old in layout.iter_mut().take(known) {
-        let is_wanted = want.iter().any(|field| field.name.eq_ignore_ascii_case(&old.name));
-        if old.mode == Mode::Required && !is_wanted {
+        if old.mode == Mode::Required && !wanted.contains_key(&old.name.to_ascii_lowercase()) {
             // Values never have it. If it may not be relaxed, that is what is wrong with them.
             if evolves {
                 old.mode = Mode::Nullable;
@@ -125,15 +124,11 @@ pub(super) fn stored(fields: &[Field]) -> Vec<Field> {
 
 /// Adds to the columns of rows those of others that go into the same stream; all of them [`stored`].
 pub(super) fn unite(into: &mut Vec<Field>, others: &[Field]) {
-    let find = |name: &str| others.iter().find(|other| other.name.eq_ignore_ascii_case(name));
-    let known = into.len();
-    for other in others {
-        if !into.iter().any(|field| field.name.eq_ignore_ascii_case(&other.name)) {
-            into.push(other.clone());
-        }
-    }
+    let (known, there, theirs) = (into.len(), places(into), places(others));
+    let new = others.iter().filter(|other| !there.contains_key(&other.name.to_ascii_lowercase()));
+    into.extend(new.cloned());
     for (place, field) in into.iter_mut().enumerate() {
-        let other = find(&field.name);
+        let other = theirs.get(&field.name.to_ascii_lowercase()).and_then(|place| others.get(*place));
         // What is on one side only, or null on one, is null in some rows.
         let always = place < known && other.is_some_and(|other| other.mode == Mode::Required);
         if field.mode == Mode::Required && !always {

@@ -62,7 +62,9 @@ use crate::schema::TableSchema;
 ///
 /// Where a table has a column already, its type stays, and takes values of another kind where none can lose anything: whole
 /// numbers in a `NUMERIC`, texts in a `TIMESTAMP` if they are moments, anything in `JSON`. If it cannot, records of that schema
-/// are letters that name the column. They are no reason to change or to drop it: somebody has to decide that.
+/// are letters that name the column. They are no reason to change or to drop it: somebody has to decide that. Where two processes
+/// meet two such schemas at the same moment, and no column yet, one of them makes it and the other stops with
+/// [`BigQueryError::Schema`](crate::BigQueryError::Schema) before anything of the segment is visible; started again it sees the column.
 ///
 /// A field whose name is none for a column gets one with `_` for what is not allowed and eight digits of a hash behind it
 /// (`user-id` becomes `user_id_` and so on): always the same, and never that of another field. Fields of one struct whose names

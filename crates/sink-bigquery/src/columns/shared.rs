@@ -8,10 +8,11 @@ use aqueduct_core::{Poison, PoisonReason, Schema};
 use super::DerivedColumns;
 use super::derive::{derive, named};
 use super::merge::{Misfit, resolve};
+use crate::changes::{ChangePlan, Changes};
 use crate::error::BigQueryError;
 use crate::name::TableName;
 use crate::row::{PlanOptions, RowPlan};
-use crate::schema::{Field, FieldType, Mode, TableSchema, is_legal};
+use crate::schema::{Field, FieldType, Mode, TableSchema, is_legal, places};
 use crate::table::Tables;
 
 /// Where the columns come from: for all tables, and for some.
@@ -47,7 +48,35 @@ impl Source {
 #[derive(Clone, Debug)]
 pub(crate) struct Declared {
     pub(crate) schema: TableSchema,
-    pub(crate) plan: Arc<RowPlan>,
+    plan: Arc<RowPlan>,
+    /// If records change rows.
+    changes: Option<Arc<ChangePlan>>,
+}
+
+impl Declared {
+    /// Every record adds a row.
+    pub(crate) fn new(schema: &TableSchema, options: PlanOptions) -> Self {
+        let plan = Arc::new(RowPlan::new(schema, options));
+        Self { schema: schema.clone(), plan, changes: None }
+    }
+
+    /// Records change the rows with their key.
+    pub(crate) fn changing(
+        changes: &Changes,
+        schema: &TableSchema,
+        key: &[String],
+        options: PlanOptions,
+    ) -> Self {
+        let deletes = RowPlan::new(&Changes::of_table(schema, key), options.clone());
+        let plan = Arc::new(RowPlan::new(&Changes::of_values(schema, key), options));
+        let changes = Some(Arc::new(ChangePlan::new(changes, deletes)));
+        Self { schema: schema.clone(), plan, changes }
+    }
+
+    /// The columns the table needs, ours included.
+    pub(crate) fn columns(&self) -> &[Field] {
+        self.changes.as_ref().map_or_else(|| self.plan.columns(), |changes| changes.columns())
+    }
 }
 
 /// How rows of one table are encoded.
@@ -85,6 +114,14 @@ impl ColumnSources {
     pub(crate) fn declared(&self, table: &TableName) -> Option<TableLayout> {
         match self.source(table)? {
             Source::Declared(declared) => Some(TableLayout::Fixed(Arc::clone(&declared.plan))),
+            Source::Existing | Source::FromValues(_) => None,
+        }
+    }
+
+    /// What rows of the table have beside their columns, if records change them.
+    pub(crate) fn changes(&self, table: &TableName) -> Option<Arc<ChangePlan>> {
+        match self.source(table)? {
+            Source::Declared(declared) => declared.changes.clone(),
             Source::Existing | Source::FromValues(_) => None,
         }
     }
@@ -230,6 +267,14 @@ impl TableColumns {
         }
         let mut layout = state.layout.clone();
         let used = resolve(&mut layout, ours.len(), &want, self.evolves, "").map_err(refuse)?;
+        if count(&layout) > TableSchema::FIELDS_MAX {
+            let detail = format!(
+                "{} would give the table more than the {} columns that BigQuery allows",
+                named(schema),
+                TableSchema::FIELDS_MAX
+            );
+            return Err(Poison::new(PoisonReason::TooLarge, detail));
+        }
         let plan = Arc::new(RowPlan::of(used, 0, self.options.clone()));
         state.layout = layout;
         if state.plans.len() >= PLANS_MAX {
@@ -238,6 +283,15 @@ impl TableColumns {
         state.plans.insert(schema.digest(), Arc::clone(&plan));
         Ok(plan)
     }
+}
+
+/// Those in records included.
+fn count(fields: &[Field]) -> usize {
+    let inside = |field: &Field| match &field.kind {
+        FieldType::Record(inner) => count(inner),
+        _ => 0,
+    };
+    fields.iter().map(|field| 1 + inside(field)).sum()
 }
 
 /// Numbers by places.
@@ -252,9 +306,10 @@ fn number(fields: &mut [Field]) {
 
 /// Adds to `layout` what the table has beyond it; `false` if a column turned out to be another.
 fn adopt(layout: &mut Vec<Field>, columns: &[Field]) -> bool {
+    let there = places(layout);
     for column in columns {
-        let place = layout.iter().position(|field| field.name.eq_ignore_ascii_case(&column.name));
-        let Some(field) = place.and_then(|place| layout.get_mut(place)) else {
+        let place = there.get(&column.name.to_ascii_lowercase());
+        let Some(field) = place.and_then(|place| layout.get_mut(*place)) else {
             let mut new = [Field { number: 0, ..column.clone() }];
             number(&mut new);
             let next = u32::try_from(layout.len() + 1).unwrap_or(u32::MAX);

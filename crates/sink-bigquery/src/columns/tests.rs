@@ -276,6 +276,28 @@ fn what_a_column_cannot_take_is_refused_by_schema_and_its_neighbours_are_not() {
 }
 
 #[test]
+fn schemas_without_end_are_letters_and_no_table_without_end() {
+    let version = |n: usize, fields: usize| {
+        schema((0..fields).map(|field| member(&format!("f{n}_{field}"), DataType::Bool)).collect())
+    };
+    // 9,997 beside ours.
+    let mut encoder = encoder_of(&[], true, DerivedColumns::new());
+    let full = version(0, TableSchema::FIELDS_MAX - 3);
+    encode(&mut encoder, &flat(&full, &[])).unwrap();
+    let poison = encode(&mut encoder, &flat(&version(1, 1), &[])).unwrap_err();
+    assert!(poison.detail().contains("more than the 10000 columns"), "{poison}");
+    encode(&mut encoder, &flat(&full, &[])).unwrap();
+
+    let mut encoder = encoder_of(&[], true, DerivedColumns::new());
+    for n in 0..1_000 {
+        encode(&mut encoder, &flat(&version(n, 1), &[])).unwrap();
+    }
+    let poison = encode(&mut encoder, &flat(&version(1_000, 1), &[])).unwrap_err();
+    assert!(poison.detail().contains("more than 1000 schemas"), "{poison}");
+    encode(&mut encoder, &flat(&version(7, 1), &[])).unwrap();
+}
+
+#[test]
 fn required_holds_for_the_first_schema_and_what_some_rows_lack_is_nullable() {
     let first = schema(vec![member("a", DataType::Int64), member("b", DataType::Int64)]);
     let second = schema(vec![member("a", DataType::Int64), member("c", DataType::Int64)]);

@@ -1,13 +1,12 @@
 //! Columns and options of tables.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::{BigQueryConfigError, BigQuerySinkBuilder};
 use crate::columns::{ColumnSources, Columns, Declared, Source};
 use crate::destination::Destinations;
 use crate::name::TableName;
-use crate::row::{PlanOptions, RowPlan};
+use crate::row::PlanOptions;
 use crate::schema::TableSchema;
 use crate::table::TableOptions;
 
@@ -67,8 +66,10 @@ impl BigQuerySinkBuilder {
             match columns {
                 Columns::Declared(schema) => {
                     problems.extend(self.problems_of(schema));
-                    let plan = Arc::new(RowPlan::new(schema, options.clone()));
-                    Source::Declared(Declared { schema: schema.clone(), plan })
+                    Source::Declared(match &self.changes {
+                        None => Declared::new(schema, options.clone()),
+                        Some(changes) => Declared::changing(changes, schema, tables.key(), options.clone()),
+                    })
                 }
                 Columns::Existing => Source::Existing,
                 Columns::FromValues(derived) => Source::FromValues(derived.clone()),

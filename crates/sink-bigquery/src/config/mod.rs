@@ -19,6 +19,7 @@ use crate::quota::{CREATES_PER_HOUR, CreateQuota, Expected};
 use crate::row::{MetadataColumns, UnknownFields};
 use crate::schema::TableSchema;
 use crate::sink::{BigQuerySink, Options, Parts};
+use crate::streaming::Appenders;
 use crate::table::{TableOptions, TableOptionsOf, Tables};
 use crate::transport::{GrpcOptions, GrpcTransport, IN_FLIGHT_MAX, Rest, RestOptions};
 use crate::writer::{ROUTES_MAX, ROW_MAX, name_max};
@@ -46,7 +47,7 @@ pub struct BigQuerySinkBuilder {
     changes: Option<Changes>,
     append_bytes: usize,
     in_flight: usize,
-    routes_max: usize,
+    routes_max: Option<usize>,
     expected: Expected,
     create_quota: usize,
     connections: usize,
@@ -64,6 +65,9 @@ const GRPC_ENDPOINT: &str = "https://bigquerystorage.googleapis.com";
 impl BigQuerySinkBuilder {
     /// The largest [`append_bytes`](Self::append_bytes): with what surrounds the rows it stays below every documented limit.
     pub const APPEND_BYTES_MAX: usize = ROW_MAX;
+
+    /// The largest [`routes_max`](Self::routes_max) of [`Delivery::AtLeastOnce`] and [`Delivery::InsertAll`].
+    pub const STREAM_ROUTES_MAX: usize = 1000;
 
     /// Most [`connections`](Self::connections).
     pub const CONNECTIONS_MAX: usize = 64;
@@ -89,7 +93,7 @@ impl BigQuerySinkBuilder {
             changes: None,
             append_bytes: 2 << 20,
             in_flight: 4,
-            routes_max: 6,
+            routes_max: None,
             expected: Expected { lanes: 1, tables: 1, interval: None },
             create_quota: CREATES_PER_HOUR,
             connections: 4,
@@ -152,8 +156,8 @@ impl BigQuerySinkBuilder {
         self
     }
 
-    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`] and
-    /// [a primary key](TableOptions::primary_key).
+    /// Records change rows instead of adding some. Needs [`Delivery::AtLeastOnce`], [a primary key](TableOptions::primary_key)
+    /// and declared columns.
     pub fn changes(mut self, changes: Changes) -> Self {
         self.changes = Some(changes);
         self
@@ -167,6 +171,8 @@ impl BigQuerySinkBuilder {
 
     /// Requests of one table that may wait for their answers at the same time; 4 by default. While a segment is staged it holds
     /// `append_bytes × (in_flight + 2)` of the publish pool.
+    ///
+    /// With [`Delivery::AtLeastOnce`] as many bytes as they have may wait over one connection, in at most 100 requests.
     pub fn in_flight(mut self, requests: usize) -> Self {
         self.in_flight = requests;
         self
@@ -175,13 +181,17 @@ impl BigQuerySinkBuilder {
     /// Most tables of one segment; another one cuts it. 6 by default, 10 at most: the intent names a stream for each, in 1 KiB. The
     /// more, the shorter the names of tables must be: with 6, routes may name tables of 80 bytes, with 2 of over 400. The table
     /// of records without a route takes no room, however long its name is.
+    ///
+    /// With [`Delivery::AtLeastOnce`] nothing is named: 100 by default, 1,000 at most. With [`Delivery::InsertAll`] it is 1,000.
     pub fn routes_max(mut self, routes: usize) -> Self {
-        self.routes_max = routes;
+        self.routes_max = Some(routes);
         self
     }
 
     /// Connections to the Storage Write interface that tables are appended over, in turn; 4 by default. Over each at most 90 tables
     /// are appended at the same time, the others wait.
+    ///
+    /// With [`Delivery::AtLeastOnce`] a table that is written from several partitions has up to as many connections of its own.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -227,7 +237,11 @@ impl BigQuerySinkBuilder {
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub async fn build(self) -> Result<BigQuerySink, BigQueryConfigErrors> {
+    pub async fn build(mut self) -> Result<BigQuerySink, BigQueryConfigErrors> {
+        if self.changes.is_some() {
+            self.tables.demand_key();
+            self.tables_of.iter_mut().for_each(|(_, options)| options.demand_key());
+        }
         let mut problems = self.problems();
         let destinations = Destinations {
             project: self.project.clone(),
@@ -278,8 +292,10 @@ impl BigQuerySinkBuilder {
         let endpoint = self.rest_endpoint.trim_end_matches('/').to_owned();
         let rest = Rest::new(RestOptions { endpoint, timeout: self.call_timeout }, tokens);
         let rest = rest.map_err(|error| client(aqueduct_core::ErrorChain(&error).to_string()))?;
+        let routes_max = self.routes_most();
         Ok(BigQuerySink::new(Parts {
             transport: Arc::new(transport),
+            appenders: Appenders::default(),
             tables: Tables::new(rest, tables),
             destinations,
             columns,
@@ -288,8 +304,10 @@ impl BigQuerySinkBuilder {
                 delivery: self.delivery,
                 changes: self.changes,
                 append_bytes: self.append_bytes,
+                append_timeout: self.append_timeout,
                 in_flight: self.in_flight,
-                routes_max: self.routes_max,
+                connections: self.connections,
+                routes_max,
                 expected: self.expected,
                 rows: format!("{:?} {:?} {:?}", self.unknown, self.timestamps, self.metadata),
                 metadata: self.metadata,
@@ -298,14 +316,41 @@ impl BigQuerySinkBuilder {
         }))
     }
 
+    fn routes_most(&self) -> usize {
+        self.routes_max.unwrap_or(match self.delivery {
+            Delivery::ExactlyOnce => 6,
+            Delivery::AtLeastOnce => 100,
+            Delivery::InsertAll => Self::STREAM_ROUTES_MAX,
+        })
+    }
+
+    fn routes_limit(&self) -> usize {
+        match self.delivery {
+            Delivery::ExactlyOnce => ROUTES_MAX,
+            Delivery::AtLeastOnce | Delivery::InsertAll => Self::STREAM_ROUTES_MAX,
+        }
+    }
+
     fn changes_problem(&self) -> Option<&'static str> {
         if self.delivery != Delivery::AtLeastOnce {
             return Some(
                 "needs delivery(Delivery::AtLeastOnce): BigQuery takes changes by the default stream only",
             );
         }
-        (!self.tables.has_primary_key())
-            .then_some("needs a primary key: TableOptions::primary_key() names it")
+        let tables = std::iter::once(&self.tables).chain(self.tables_of.iter().map(|(_, options)| options));
+        if tables.into_iter().any(|options| options.key().is_empty()) {
+            return Some("needs a primary key for every table: TableOptions::primary_key() names it");
+        }
+        for columns in self.general.iter().chain(self.of.iter().map(|(_, columns)| columns)) {
+            // A deletion has no value, and so brings no schema.
+            let Columns::Declared(schema) = columns else {
+                return Some("needs columns that are declared: schema() or schema_of()");
+            };
+            if schema.fields().len() + self.metadata.fields().len() > Changes::COLUMNS_MAX {
+                return Some("takes tables of at most 2,000 columns");
+            }
+        }
+        None
     }
 
     fn problems(&self) -> Vec<BigQueryConfigError> {
@@ -318,10 +363,10 @@ impl BigQuerySinkBuilder {
         let ranges = [
             ("append_bytes", self.append_bytes, 1, Self::APPEND_BYTES_MAX),
             ("in_flight", self.in_flight, 1, IN_FLIGHT_MAX),
-            ("routes_max", self.routes_max, 1, ROUTES_MAX),
+            ("routes_max", self.routes_most(), 1, self.routes_limit()),
             ("connections", self.connections, 1, Self::CONNECTIONS_MAX),
             ("expected_lanes", self.expected.lanes, 1, usize::MAX),
-            ("expected_tables", self.expected.tables, 1, self.routes_max.max(1)),
+            ("expected_tables", self.expected.tables, 1, self.routes_most().max(1)),
             ("create_quota", self.create_quota, 1, usize::MAX),
         ];
         for (option, value, min, max) in ranges {

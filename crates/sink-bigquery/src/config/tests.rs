@@ -61,6 +61,10 @@ async fn limits_are_the_last_that_pass() {
         .grpc_endpoint("http://localhost:1")
         .allow_plaintext(true);
     at_limits.clone().build().await.unwrap();
+    let streaming = at_limits.clone().delivery(Delivery::AtLeastOnce);
+    streaming.clone().routes_max(BigQuerySinkBuilder::STREAM_ROUTES_MAX).build().await.unwrap();
+    let past = streaming.routes_max(BigQuerySinkBuilder::STREAM_ROUTES_MAX + 1);
+    assert_eq!(past.build().await.unwrap_err().0.len(), 1);
     let past = at_limits.append_bytes(BigQuerySinkBuilder::APPEND_BYTES_MAX + 1);
     assert_eq!(past.build().await.unwrap_err().0.len(), 1);
 }
@@ -75,6 +79,8 @@ async fn what_decides_rows_is_in_the_fingerprint_and_nothing_else_is() {
         fingerprint_of(|parts| Sink::<aqueduct_converters::JsonValue>::fingerprint(&sink, parts))
     }
     let typed = TableSchema::new([Field::nullable("a", FieldType::Int64)]);
+    let keyed = TableOptions::new().primary_key(["a"]);
+    let changing = sound().delivery(Delivery::AtLeastOnce).tables(keyed).changes(Changes::new());
     let columns = MetadataColumns::default;
     check_fingerprints_differ([
         ("plain", of(sound()).await),
@@ -90,6 +96,9 @@ async fn what_decides_rows_is_in_the_fingerprint_and_nothing_else_is() {
         ("columns of a table", of(sound().schema_of("t", typed)).await),
         ("unknown fields", of(sound().unknown_fields(UnknownFields::Refuse)).await),
         ("timestamps", of(sound().timestamps(TimeUnit::Millis)).await),
+        ("delivery", of(sound().delivery(Delivery::AtLeastOnce)).await),
+        ("changes", of(changing.clone()).await),
+        ("epoch", of(changing.changes(Changes::new().epoch(1))).await),
         ("metadata", of(sound().metadata_columns(columns().named("_t", "_p", "_o"))).await),
         ("timestamp", of(sound().metadata_columns(columns().with_timestamp("_at"))).await),
         ("key", of(sound().metadata_columns(columns().with_key("_k", KeyAs::Bytes))).await),

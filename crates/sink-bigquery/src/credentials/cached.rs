@@ -127,7 +127,7 @@ impl<F: TokenFlow> Cached<F> {
             match self.flow.fetch().await {
                 Ok(Granted { token, lifetime }) => {
                     let margin = MARGIN.min(lifetime / 4);
-                    let renew_at = asked_at + (lifetime - margin);
+                    let renew_at = asked_at + lifetime.saturating_sub(margin);
                     let held = Held { token: token.clone(), renew_at, expires_at: asked_at + lifetime };
                     *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
                     self.is_refused.store(false, Ordering::Relaxed);

@@ -21,6 +21,7 @@ mod impersonation;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use aqueduct_core::{Clock, SystemClock};
@@ -143,6 +144,9 @@ impl Credentials {
     }
 }
 
+/// Boxed, because an impersonation opens whoever acts.
+type Opening<'o> = Pin<Box<dyn Future<Output = Result<Box<dyn TokenSource>, BigQueryError>> + Send + 'o>>;
+
 /// What making token sources needs.
 pub(super) struct Opener {
     http: Http,
@@ -158,13 +162,7 @@ impl Opener {
     }
 
     /// The token source of some credentials for a scope.
-    fn open<'o>(
-        &'o self,
-        credentials: &'o Credentials,
-        scope: &'static str,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Box<dyn TokenSource>, BigQueryError>> + Send + 'o>>
-    {
-        // Boxed, because an impersonation opens whoever acts.
+    fn open<'o>(&'o self, credentials: &'o Credentials, scope: &'static str) -> Opening<'o> {
         Box::pin(async move {
             match credentials {
                 Credentials::Anonymous => Ok(fixed(None)),

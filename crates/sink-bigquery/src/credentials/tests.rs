@@ -51,7 +51,7 @@ fn user(fake: &FakeTokens) -> Value {
     })
 }
 
-fn pool(fake: &FakeTokens, source: Value) -> Value {
+fn pool(fake: &FakeTokens, source: &Value) -> Value {
     json!({
         "type": "external_account", "audience": "//iam.googleapis.com/pool", "credential_source": source,
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": format!("{}/sts", fake.endpoint()),
@@ -124,7 +124,7 @@ async fn a_pools_token_is_exchanged_wherever_the_subjects_token_is() {
         json!({ "url": url("/subject.json"), "headers": { "x-api": "h" }, "format": json_format("access_token") }),
     ];
     for source in sources {
-        let credentials = json_of(&pool(&fake, source.clone()));
+        let credentials = json_of(&pool(&fake, &source));
         assert!(token(&fake, &credentials).await.unwrap().starts_with("sts-"), "{source}");
         let requests = fake.requests();
         let form = form(requests.last().unwrap());
@@ -150,7 +150,7 @@ async fn a_pools_token_is_exchanged_wherever_the_subjects_token_is() {
 async fn a_subjects_token_is_read_for_every_exchange() {
     let fake = FakeTokens::start().await;
     let source = json!({ "url": format!("{}/subject", fake.endpoint()) });
-    let tokens = open(&fake, &json_of(&pool(&fake, source))).await.unwrap();
+    let tokens = open(&fake, &json_of(&pool(&fake, &source))).await.unwrap();
     tokens.token().await.unwrap();
     fake.set_subject("renewed");
     tokens.renew();
@@ -171,7 +171,7 @@ async fn accounts_are_impersonated_with_their_delegates() {
             .lifetime(Duration::from_mins(30)),
     );
     let source = json!({ "url": format!("{}/subject", fake.endpoint()) });
-    let mut external = pool(&fake, source);
+    let mut external = pool(&fake, &source);
     external["service_account_impersonation_url"] = iam("loader@p.iam").into();
     external["service_account_impersonation"] = json!({ "token_lifetime_seconds": 1800 });
     let file = json!({
@@ -202,14 +202,14 @@ async fn accounts_are_impersonated_with_their_delegates() {
 #[tokio::test]
 async fn what_cannot_be_used_is_named_and_not_shown() {
     let fake = FakeTokens::start().await;
-    let source = |source: Value| json_of(&pool(&fake, source));
+    let source = |source: Value| json_of(&pool(&fake, &source));
     let mut no_key = key(&fake, KEY);
     no_key["private_key"] = "canary".into();
     let nested = json!({
         "type": "impersonated_service_account", "service_account_impersonation_url": "https://iam/canary",
         "source_credentials": { "type": "impersonated_service_account" },
     });
-    let mut long = pool(&fake, json!({ "file": "/f" }));
+    let mut long = pool(&fake, &json!({ "file": "/f" }));
     long["service_account_impersonation_url"] = "https://iam/canary".into();
     long["service_account_impersonation"] = json!({ "token_lifetime_seconds": 59 });
     for (credentials, problem) in [

@@ -1,5 +1,7 @@
 //! The columns of a table.
 
+use std::collections::{HashMap, HashSet};
+
 mod descriptor;
 mod json;
 mod kind;
@@ -172,6 +174,11 @@ impl TableSchema {
     }
 }
 
+/// Where fields are, by their names in lower case: names do not differ by case, and a table may have ten thousand.
+pub(crate) fn places(fields: &[Field]) -> HashMap<String, usize> {
+    fields.iter().enumerate().map(|(place, field)| (field.name.to_ascii_lowercase(), place)).collect()
+}
+
 fn check(fields: &[Field], path: &str, depth: usize, count: &mut usize, problems: &mut Vec<SchemaProblem>) {
     let mut problem = |path: &str, problem| problems.push(SchemaProblem { path: path.to_owned(), problem });
     if fields.is_empty() {
@@ -181,7 +188,7 @@ fn check(fields: &[Field], path: &str, depth: usize, count: &mut usize, problems
         problem(path, "is nested deeper than BigQuery allows");
         return;
     }
-    let mut names = std::collections::HashSet::new();
+    let mut names = HashSet::new();
     let mut records = Vec::new();
     for field in fields {
         *count += 1;

@@ -122,6 +122,9 @@ impl Tables {
             known.columns = None;
             return Ok(None);
         };
+        if let Some(problem) = self.options.of(table).key_problem(&found.body) {
+            return Err(BigQueryError::Schema { table: table.to_string(), problem });
+        }
         let raw = found.body.get("schema").cloned().unwrap_or_default();
         known.saw(read_schema(table, &raw)?);
         if !std::mem::replace(&mut known.compared, true) {

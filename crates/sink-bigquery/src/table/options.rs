@@ -30,6 +30,7 @@ pub struct TableOptions {
     partitioning: Option<Partitioning>,
     clustering: Vec<String>,
     primary_key: Vec<String>,
+    demands_key: bool,
     expiration: Option<Duration>,
     description: Option<String>,
     labels: Vec<(String, String)>,
@@ -146,6 +147,7 @@ impl Default for TableOptions {
             partitioning: None,
             clustering: Vec::new(),
             primary_key: Vec::new(),
+            demands_key: false,
             expiration: None,
             description: None,
             labels: Vec::new(),
@@ -216,8 +218,34 @@ impl TableOptions {
         self
     }
 
-    pub(crate) fn has_primary_key(&self) -> bool {
-        !self.primary_key.is_empty()
+    /// The columns of the primary key; none without one.
+    pub(crate) fn key(&self) -> &[String] {
+        &self.primary_key
+    }
+
+    /// Tables that exist must have the primary key as well.
+    pub(crate) fn demand_key(&mut self) {
+        self.demands_key = true;
+    }
+
+    /// What is wrong with the primary key of a table that exists.
+    pub(super) fn key_problem(&self, body: &Value) -> Option<String> {
+        let columns = body.pointer("/tableConstraints/primaryKey/columns").and_then(Value::as_array);
+        let columns = columns.into_iter().flatten().filter_map(Value::as_str);
+        let sorted = |names: &mut dyn Iterator<Item = &str>| {
+            let mut names: Vec<_> = names.map(str::to_ascii_lowercase).collect();
+            names.sort();
+            names
+        };
+        let found = sorted(&mut columns.into_iter());
+        let wanted = sorted(&mut self.primary_key.iter().map(String::as_str));
+        if !self.demands_key || found == wanted {
+            return None;
+        }
+        let (found, wanted) = (found.join(", "), wanted.join(", "));
+        Some(format!(
+            "its primary key is ({found}) and has to be ({wanted}); ALTER TABLE … ADD PRIMARY KEY ({wanted}) NOT ENFORCED adds one"
+        ))
     }
 
     /// Everything that is wrong with them for tables of these columns, or of any if they are not known; empty if nothing is.
@@ -296,10 +324,13 @@ impl TableOptions {
             body.insert("clustering".to_owned(), json!({ "fields": self.clustering }));
         }
         if !self.primary_key.is_empty() {
-            body.insert(
-                "tableConstraints".to_owned(),
-                json!({ "primaryKey": { "columns": self.primary_key } }),
-            );
+            // Spelled as the columns are.
+            let declared = self.primary_key.iter().map(|name| {
+                let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+                field.map_or(name, |field| &field.name)
+            });
+            let columns: Vec<&String> = declared.collect();
+            body.insert("tableConstraints".to_owned(), json!({ "primaryKey": { "columns": columns } }));
         }
         if let Some(expiration) = self.expiration {
             let age = i64::try_from(expiration.as_millis()).unwrap_or(i64::MAX);

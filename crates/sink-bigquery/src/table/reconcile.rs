@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::schema::{Field, FieldType, Mode};
+use crate::schema::{Field, FieldType, Mode, places};
 
 /// What has to change, by names.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,9 +28,11 @@ pub(super) fn compare(have: &[Field], want: &[Field]) -> Result<Change, String> 
 
 fn within(have: &[Field], want: &[Field], path: &str, change: &mut Change) -> Result<(), String> {
     let full = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let (there, wanted) = (places(have), places(want));
     for field in want {
         let path = full(&field.name);
-        let Some(old) = find(have, &field.name) else {
+        let place = there.get(&field.name.to_ascii_lowercase());
+        let Some(old) = place.and_then(|place| have.get(*place)) else {
             change.added.push(path);
             continue;
         };
@@ -52,14 +54,11 @@ fn within(have: &[Field], want: &[Field], path: &str, change: &mut Change) -> Re
             change.relaxed.push(path);
         }
     }
-    match have.iter().find(|old| old.mode == Mode::Required && find(want, &old.name).is_none()) {
+    let lacking = |old: &&Field| !wanted.contains_key(&old.name.to_ascii_lowercase());
+    match have.iter().filter(|old| old.mode == Mode::Required).find(lacking) {
         Some(old) => Err(format!("column {} is REQUIRED and rows do not have it", full(&old.name))),
         None => Ok(()),
     }
-}
-
-fn find<'f>(fields: &'f [Field], name: &str) -> Option<&'f Field> {
-    fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))
 }
 
 /// The table's own schema with the columns it lacks, everything else in it (descriptions, policy tags, defaults) untouched.

@@ -150,7 +150,7 @@ fn single(value: &Reflected, column: &Field) -> Result<Value, String> {
 }
 
 /// Whether the text is what a column of this type reads, in the strict form of the SQL literals.
-fn literal(kind: &FieldType, column: &Field, text: &str) -> bool {
+pub(super) fn literal(kind: &FieldType, column: &Field, text: &str) -> bool {
     match kind {
         FieldType::Json => serde_json::from_str::<Value>(text).is_ok(),
         FieldType::Geography | FieldType::Interval => !text.is_empty(),

@@ -26,15 +26,23 @@ pub enum FakeCall {
     InsertTable,
     /// `tables.patch`
     PatchTable,
+    /// `tabledata.insertAll`
+    InsertAll,
     /// `jobs.query`
     Query,
     /// `jobs.getQueryResults`
     GetQueryResults,
+    /// `jobs.insert`
+    InsertJob,
+    /// `jobs.get`
+    GetJob,
+    /// `tables.delete`
+    DeleteTable,
 }
 
 impl FakeCall {
     /// All there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::CreateWriteStream,
         Self::AppendRows,
         Self::FinalizeWriteStream,
@@ -44,8 +52,12 @@ impl FakeCall {
         Self::GetTable,
         Self::InsertTable,
         Self::PatchTable,
+        Self::InsertAll,
         Self::Query,
         Self::GetQueryResults,
+        Self::InsertJob,
+        Self::GetJob,
+        Self::DeleteTable,
     ];
 }
 
@@ -61,6 +73,12 @@ pub enum FakeFault {
     Aborted,
     /// `INTERNAL`, 500; nothing has happened.
     Internal,
+    /// The answer to one append says `UNAVAILABLE`, and the connection lives on: an error inside of an answer "indicates rows
+    /// were not accepted", "users can retry or continue with other append requests within the same connection"
+    /// (the comments of storage.proto). Elsewhere as [`Unavailable`](Self::Unavailable).
+    UnavailableInside,
+    /// The same with `RESOURCE_EXHAUSTED`.
+    ExhaustedInside,
     /// `RESOURCE_EXHAUSTED` with a delay of a few milliseconds, 429; nothing has happened.
     Exhausted,
     /// `UNAUTHENTICATED`, 401; nothing has happened.
@@ -71,6 +89,8 @@ pub enum FakeFault {
     LoseAnswer,
     /// It has happened, and no answer ever comes.
     Stall,
+    /// Nothing has happened, and no answer ever comes.
+    Hang,
 }
 
 impl FakeFault {
@@ -90,8 +110,10 @@ impl FakeFault {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FakeLimits {
-    /// The largest `AppendRows` request, in bytes. 10 MB, as the interface's comments say.
+    /// The largest `AppendRows` or `insertAll` request, in bytes. 10 MB, as the interface's comments say.
     pub request_bytes: usize,
+    /// Rows of one `insertAll` request. 50,000 (<https://cloud.google.com/bigquery/quotas#streaming_inserts>).
+    pub rows_per_insert: usize,
     /// `CreateWriteStream` calls in an hour. 10,000 (<https://cloud.google.com/bigquery/quotas#createwritestream>).
     pub creates_per_hour: usize,
     /// `CreateWriteStream` calls in a second; 50, where the documents say that calls begin to fail.
@@ -106,6 +128,7 @@ impl Default for FakeLimits {
     fn default() -> Self {
         Self {
             request_bytes: 10_000_000,
+            rows_per_insert: 50_000,
             creates_per_hour: 10_000,
             creates_per_second: 50,
             updates_per_ten_seconds: 5,
@@ -135,6 +158,13 @@ impl FakeLimits {
     #[must_use]
     pub fn with_query_page_rows(mut self, rows: usize) -> Self {
         self.query_page_rows = rows.max(1);
+        self
+    }
+
+    /// Sets [`rows_per_insert`](Self::rows_per_insert).
+    #[must_use]
+    pub fn with_rows_per_insert(mut self, rows: usize) -> Self {
+        self.rows_per_insert = rows;
         self
     }
 

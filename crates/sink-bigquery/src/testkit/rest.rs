@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::fault::{FakeCall, FakeFault};
+use super::order;
 use super::state::{Inner, State, error_body};
 use crate::name::TableName;
 use crate::schema::{Field, FieldType, Mode, TableSchema};
@@ -41,12 +42,14 @@ struct Lost;
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Lost> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let length = body.len();
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let path: Vec<String> = parts.uri.path().split('/').skip(3).map(decoded).collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let pairs = parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let query: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+    order::wait(&state, header(AUTHORIZATION).as_deref()).await;
     let (fault, (status, answer)) = {
         let mut inner = state.lock();
         let Some(call) = call_of(&parts.method, &path) else {
@@ -58,21 +61,28 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             return Ok(respond(401, &error_body(401, "authError", "Invalid Credentials")));
         }
         let refusal = match fault {
-            Some(FakeFault::Unavailable | FakeFault::Aborted) => Some((503, "backendError")),
+            Some(FakeFault::Unavailable | FakeFault::UnavailableInside | FakeFault::Aborted) => {
+                Some((503, "backendError"))
+            }
             Some(FakeFault::Internal) => Some((500, "internalError")),
-            Some(FakeFault::Exhausted) => Some((429, "rateLimitExceeded")),
+            Some(FakeFault::Exhausted | FakeFault::ExhaustedInside) => Some((429, "rateLimitExceeded")),
             Some(FakeFault::Unauthenticated) => Some((401, "authError")),
             Some(FakeFault::Denied) => Some((403, "accessDenied")),
-            Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall) | None => None,
+            Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall | FakeFault::Hang) | None => None,
         };
         if let Some((status, reason)) = refusal {
             return Ok(respond(status, &error_body(status, reason, "injected")));
         }
-        (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), &body))
+        if fault == Some(FakeFault::Hang) {
+            (fault, (200, Value::Null))
+        } else {
+            inner.advance_jobs();
+            (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), (&body, length)))
+        }
     };
     match fault {
         Some(FakeFault::LoseAnswer) => Err(Lost),
-        Some(FakeFault::Stall) => {
+        Some(FakeFault::Stall | FakeFault::Hang) => {
             tokio::time::sleep(Duration::from_hours(1)).await;
             Err(Lost)
         }
@@ -108,8 +118,12 @@ fn call_of(method: &Method, path: &[&str]) -> Option<FakeCall> {
         (&Method::POST, ["projects", _, "datasets", _, "tables"]) => FakeCall::InsertTable,
         (&Method::GET, ["projects", _, "datasets", _, "tables", _]) => FakeCall::GetTable,
         (&Method::PATCH, ["projects", _, "datasets", _, "tables", _]) => FakeCall::PatchTable,
+        (&Method::POST, ["projects", _, "datasets", _, "tables", _, "insertAll"]) => FakeCall::InsertAll,
         (&Method::POST, ["projects", _, "queries"]) => FakeCall::Query,
         (&Method::GET, ["projects", _, "queries", _]) => FakeCall::GetQueryResults,
+        (&Method::POST, ["projects", _, "jobs"]) => FakeCall::InsertJob,
+        (&Method::GET, ["projects", _, "jobs", _]) => FakeCall::GetJob,
+        (&Method::DELETE, ["projects", _, "datasets", _, "tables", _]) => FakeCall::DeleteTable,
         _ => return None,
     })
 }
@@ -127,11 +141,13 @@ impl Inner {
         path: &[&str],
         query: &[(String, String)],
         if_match: Option<&str>,
-        body: &Value,
+        (body, length): (&Value, usize),
     ) -> Answer {
         let [_, project, rest @ ..] = path else { return refused(404, "notFound", "") };
         match call {
             FakeCall::Query => return self.query(body),
+            FakeCall::InsertJob => return self.insert_job(body),
+            FakeCall::GetJob => return self.job(rest.get(1).copied().unwrap_or_default()),
             FakeCall::GetQueryResults => {
                 return self.query_results(rest.get(1).copied().unwrap_or_default(), query);
             }
@@ -159,7 +175,12 @@ impl Inner {
         };
         match call {
             FakeCall::InsertTable => self.insert(&name, body),
+            FakeCall::InsertAll => self.insert_all(&name, body, length),
             FakeCall::PatchTable => self.patch(&name, if_match, body),
+            FakeCall::DeleteTable => {
+                self.delete_table(&name);
+                (204, json!({}))
+            }
             _ => self.get(&name),
         }
     }

@@ -5,20 +5,47 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::change;
 use super::fault::{FakeCall, FakeFault, FakeLimits, Refuses};
-use super::query::Job;
+use super::order::{Death, Turns};
+use super::query::{Job, JobRules, Running};
 use crate::name::TableName;
 use crate::schema::TableSchema;
 
 #[derive(Debug, Default)]
-pub(super) struct State(Mutex<Inner>);
+pub(super) struct State {
+    inner: Mutex<Inner>,
+    holds_answers: watch::Sender<bool>,
+    /// Changes when connections are told to go away.
+    went_away: watch::Sender<u64>,
+}
 
 impl State {
+    /// Whether answers to appends are held back.
+    pub(super) fn hold_answers(&self, hold: bool) {
+        self.holds_answers.send_replace(hold);
+    }
+
+    /// Waits for as long as they are.
+    pub(super) async fn answers_pass(&self) {
+        self.holds_answers.subscribe().wait_for(|holds| !holds).await.ok();
+    }
+
+    /// Ends the connections of appends.
+    pub(super) fn go_away(&self) {
+        self.went_away.send_modify(|times| *times += 1);
+    }
+
+    /// Sees connections being told to go away from now on.
+    pub(super) fn watch_away(&self) -> watch::Receiver<u64> {
+        self.went_away.subscribe()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -34,10 +61,21 @@ pub(super) struct Inner {
     pub(super) token: Option<String>,
     pub(super) refuses: Option<Refuses>,
     pub(super) creates: VecDeque<Instant>,
+    pub(super) insert_ids: super::insert_all::InsertIds,
     holds_changes: bool,
     pub(super) miscounts: usize,
+    /// Most requests of one connection that had no answer, and most bytes of them.
+    pub(super) unanswered_max: (usize, usize),
     pub(super) jobs: VecDeque<Job>,
     pub(super) query_polls: usize,
+    pub(super) running: Vec<Running>,
+    pub(super) job_rules: JobRules,
+    /// How often rows were changed by a transaction.
+    pub(super) changes: u64,
+    /// Calls of all kinds.
+    pub(super) all_calls: u64,
+    pub(super) death: Option<Death>,
+    pub(super) turns: Option<Turns>,
     /// Rows are not looked into.
     pub(super) counts_only: bool,
     next: u64,
@@ -94,6 +132,12 @@ impl Table {
         self.before.as_ref().unwrap_or(&self.schema)
     }
 
+    /// "Attempts to query the partitioned table without specifying a WHERE clause produce" an error
+    /// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#require_a_partition_filter_in_queries>).
+    pub(super) fn demands_filter(&self) -> bool {
+        self.body.get("requirePartitionFilter").and_then(Value::as_bool) == Some(true)
+    }
+
     /// What a query sees.
     pub(super) fn visible(&self) -> Vec<FakeRow> {
         change::applied(&self.visible, &self.key())
@@ -119,6 +163,10 @@ impl Inner {
     /// Notes the call; answers the fault it meets.
     pub(super) fn meet(&mut self, call: FakeCall) -> Option<FakeFault> {
         *self.calls.entry(call).or_default() += 1;
+        self.all_calls += 1;
+        if let Some(fault) = self.dies() {
+            return Some(fault);
+        }
         self.faults.get_mut(&call)?.pop_front()
     }
 
@@ -141,6 +189,12 @@ impl Inner {
         }
     }
 
+    pub(super) fn demand_filter(&mut self, name: &TableName) {
+        if let Some(body) = self.tables.get_mut(name).and_then(|table| table.body.as_object_mut()) {
+            body.insert("requirePartitionFilter".to_owned(), true.into());
+        }
+    }
+
     pub(super) fn hold_changes(&mut self, hold: bool) {
         self.holds_changes = hold;
         if !hold {
@@ -160,6 +214,13 @@ impl Inner {
     pub(super) fn delete_rows(&mut self, name: &TableName, which: impl Fn(&Value) -> bool) {
         if let Some(table) = self.tables.get_mut(name) {
             table.visible.retain(|row| !which(&row.columns));
+        }
+    }
+
+    /// Changes visible rows.
+    pub(super) fn update_rows(&mut self, name: &TableName, change: impl Fn(&mut FakeRow)) {
+        if let Some(table) = self.tables.get_mut(name) {
+            table.visible.iter_mut().for_each(change);
         }
     }
 

@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::{
     AppendRowsRequest, AppendRowsResponse, BatchCommitWriteStreamsRequest, CreateWriteStreamRequest,
-    FinalizeWriteStreamRequest, GetWriteStreamRequest,
+    FinalizeWriteStreamRequest, GetWriteStreamRequest, append_rows_response,
 };
 use gcp_bigquery_client::google::rpc;
 use prost::Message as _;
@@ -33,6 +33,8 @@ use super::stream::Connection;
 const MESSAGE_MAX: usize = 64 << 20;
 /// Answers of one connection that wait to be read.
 const ANSWERS: usize = 16;
+/// Answers of one connection that are held back; more requests are not read.
+const DECIDED: usize = 4096;
 
 /// Serves until the task is aborted; a GOAWAY ends connections, not the listener.
 pub(super) async fn serve(listener: std::net::TcpListener, state: Arc<State>, go_away: Arc<Notify>) {
@@ -103,6 +105,7 @@ impl Service<http::Request<Body>> for Write {
                         let (metadata, _, $message) = request.into_parts();
                         let expected = format!("{}={}", $key, $name);
                         let fault = enter(&state, $call, &metadata, &expected)?;
+                        hang(fault).await;
                         let answer = {
                             let mut inner = state.lock();
                             let $inner = &mut *inner;
@@ -175,25 +178,87 @@ async fn append(
     mut requests: Streaming<AppendRowsRequest>,
     answers: mpsc::Sender<Result<AppendRowsResponse, Status>>,
 ) {
+    let (decided, receiver) = mpsc::channel(DECIDED);
+    let unanswered = Arc::new(Mutex::new((0, 0)));
+    tokio::spawn(answer(Arc::clone(&state), Arc::clone(&unanswered), receiver, answers));
     let mut connection = Connection::default();
-    while let Ok(Some(request)) = requests.message().await {
+    let mut away = state.watch_away();
+    loop {
+        let request = tokio::select! {
+            request = requests.message() => request,
+            _ = away.changed() => {
+                decided.send((Err(Status::unavailable("the server goes away")), 0)).await.ok();
+                return;
+            }
+        };
+        let Ok(Some(request)) = request else { return };
+        let bytes = request.encoded_len();
+        let now = {
+            let mut unanswered = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+            (unanswered.0, unanswered.1) = (unanswered.0 + 1, unanswered.1 + bytes);
+            *unanswered
+        };
+        {
+            let mut inner = state.lock();
+            let (requests, bytes) = inner.unanswered_max;
+            inner.unanswered_max = (requests.max(now.0), bytes.max(now.1));
+        }
         let expected = format!("write_stream={}", connection.stream(&request));
         let fault = match enter(&state, FakeCall::AppendRows, &metadata, &expected) {
             Ok(fault) => fault,
             Err(status) => {
                 // An error of the call itself ends the connection.
-                answers.send(Err(status)).await.ok();
+                decided.send((Err(status), bytes)).await.ok();
                 return;
             }
         };
-        let answer = state.lock().append(&mut connection, &request);
+        hang(fault).await;
+        let answer = match fault {
+            Some(FakeFault::UnavailableInside) => {
+                inside(connection.stream(&request), &Status::unavailable("injected"))
+            }
+            Some(FakeFault::ExhaustedInside) => inside(connection.stream(&request), &exhausted()),
+            _ => state.lock().append(&mut connection, &request),
+        };
         if let Err(status) = leave(fault).await {
-            answers.send(Err(status)).await.ok();
+            decided.send((Err(status), bytes)).await.ok();
             return;
         }
-        if answers.send(Ok(answer)).await.is_err() {
+        if decided.send((Ok(answer), bytes)).await.is_err() {
             return;
         }
+    }
+}
+
+type Decided = (Result<AppendRowsResponse, Status>, usize);
+
+/// Sends the answers of one connection, when they may pass.
+async fn answer(
+    state: Arc<State>,
+    unanswered: Arc<Mutex<(usize, usize)>>,
+    mut decided: mpsc::Receiver<Decided>,
+    answers: mpsc::Sender<Result<AppendRowsResponse, Status>>,
+) {
+    while let Some((answer, bytes)) = decided.recv().await {
+        state.answers_pass().await;
+        {
+            let mut unanswered = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+            *unanswered = (unanswered.0.saturating_sub(1), unanswered.1.saturating_sub(bytes));
+        }
+        if answers.send(answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// An error that leaves the connection as it is.
+fn inside(stream: &str, status: &Status) -> AppendRowsResponse {
+    let details = rpc::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
+    let error = rpc::Status { code: status.code().into(), message: status.message().to_owned(), details };
+    AppendRowsResponse {
+        write_stream: stream.to_owned(),
+        response: Some(append_rows_response::Response::Error(error)),
+        ..AppendRowsResponse::default()
     }
 }
 
@@ -219,13 +284,25 @@ fn enter(
         return Err(Status::invalid_argument("x-goog-request-params does not name the resource"));
     }
     match fault {
-        Some(FakeFault::Unavailable) => Err(Status::unavailable("injected")),
+        Some(FakeFault::UnavailableInside | FakeFault::ExhaustedInside) if call == FakeCall::AppendRows => {
+            Ok(fault)
+        }
+        Some(FakeFault::Unavailable | FakeFault::UnavailableInside) => Err(Status::unavailable("injected")),
         Some(FakeFault::Aborted) => Err(Status::aborted("injected")),
         Some(FakeFault::Internal) => Err(Status::internal("injected")),
-        Some(FakeFault::Exhausted) => Err(exhausted()),
+        Some(FakeFault::Exhausted | FakeFault::ExhaustedInside) => Err(exhausted()),
         Some(FakeFault::Unauthenticated) => Err(Status::unauthenticated("injected")),
         Some(FakeFault::Denied) => Err(Status::permission_denied("injected")),
-        Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall) | None => Ok(fault),
+        Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall | FakeFault::Hang) | None => {
+            Ok(fault)
+        }
+    }
+}
+
+/// A call that nothing comes of.
+async fn hang(fault: Option<FakeFault>) {
+    if fault == Some(FakeFault::Hang) {
+        tokio::time::sleep(Duration::from_hours(1)).await;
     }
 }
 

@@ -17,17 +17,19 @@ use gcp_bigquery_client::google::cloud::bigquery::storage::v1::{
 };
 use prost_types::DescriptorProto;
 use secrecy::ExposeSecret as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status::{Missing, from_answer, from_status, from_storage_error};
-use super::{AppendAnswer, AppendConnection, IN_FLIGHT_MAX, WriteTransport};
+use super::{AppendAnswer, AppendConnection, Duplex, IN_FLIGHT_MAX, WriteTransport};
 use crate::credentials::TokenSource;
 use crate::error::{Answer, At, BigQueryError};
 use crate::name::{StreamName, TableName};
+
+mod duplex;
 
 /// How to reach the service.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub(crate) struct GrpcTransport {
     appending: Vec<BigQueryWriteClient<Channel>>,
     turn: AtomicUsize,
     appends: Arc<Semaphore>,
+    /// Tells those who keep a connection that somebody waits for one.
+    crowd: Notify,
     tokens: Arc<dyn TokenSource>,
     options: GrpcOptions,
 }
@@ -96,6 +100,7 @@ impl GrpcTransport {
             appending: (0..channels).map(|_| client()).collect(),
             turn: AtomicUsize::new(0),
             appends: Arc::new(Semaphore::new(channels * APPENDS_MAX)),
+            crowd: Notify::new(),
             tokens,
             options,
         })
@@ -207,6 +212,22 @@ impl WriteTransport for GrpcTransport {
         }))
     }
 
+    async fn open_default(
+        &self,
+        table: &TableName,
+        slot: usize,
+        descriptor: &DescriptorProto,
+    ) -> Result<Duplex, BigQueryError> {
+        self.open_duplex(table, slot, descriptor).await
+    }
+
+    async fn crowded(&self) {
+        let crowded = self.crowd.notified();
+        if self.appends.available_permits() > 0 {
+            crowded.await;
+        }
+    }
+
     async fn finalize(&self, stream: &StreamName) -> Result<i64, BigQueryError> {
         let (at, name) = (At::new("finalize write stream", stream), stream.path());
         let message = FinalizeWriteStreamRequest { name: name.clone() };
@@ -269,17 +290,20 @@ struct GrpcConnection {
     timeout: Duration,
 }
 
-impl GrpcConnection {
+impl Answers {
+    /// Cancel safe.
     async fn next(&mut self) -> Result<Option<AppendRowsResponse>, Status> {
-        if let Answers::Opening(opening) = &mut self.answers {
-            self.answers = Answers::Open(Box::new(opening.await?.into_inner()));
+        if let Self::Opening(opening) = self {
+            *self = Self::Open(Box::new(opening.await?.into_inner()));
         }
-        match &mut self.answers {
-            Answers::Open(answers) => answers.message().await,
-            Answers::Opening(_) => Ok(None),
+        match self {
+            Self::Open(answers) => answers.message().await,
+            Self::Opening(_) => Ok(None),
         }
     }
+}
 
+impl GrpcConnection {
     fn closed(&self) -> BigQueryError {
         BigQueryError::Unreachable { at: self.at.clone(), source: "the connection was closed".into() }
     }
@@ -293,7 +317,7 @@ impl AppendConnection for GrpcConnection {
         let request = AppendRowsRequest {
             write_stream,
             offset: Some(offset),
-            trace_id: concat!("aqueduct:", env!("CARGO_PKG_VERSION")).to_owned(),
+            trace_id: TRACE_ID.to_owned(),
             rows: Some(Rows::ProtoRows(data)),
             ..AppendRowsRequest::default()
         };
@@ -302,7 +326,7 @@ impl AppendConnection for GrpcConnection {
 
     async fn receive(&mut self) -> Result<AppendAnswer, BigQueryError> {
         let after = self.timeout;
-        let received = tokio::time::timeout(after, self.next()).await;
+        let received = tokio::time::timeout(after, self.answers.next()).await;
         let received = received.map_err(|_| BigQueryError::Timeout { at: self.at.clone(), after })?;
         let answer = match received {
             Ok(Some(answer)) => answer,
@@ -315,20 +339,28 @@ impl AppendConnection for GrpcConnection {
                 return Err(error);
             }
         };
-        if !answer.row_errors.is_empty() {
-            let mut rows: Vec<_> =
-                answer.row_errors.iter().filter_map(|row| usize::try_from(row.index).ok()).collect();
-            rows.sort_unstable();
-            rows.dedup();
-            return Ok(AppendAnswer::RowsRefused(rows));
-        }
-        match answer.response {
-            Some(Appended::AppendResult(_)) => Ok(AppendAnswer::Appended),
-            Some(Appended::Error(status)) => Err(from_answer(self.at.clone(), Missing::Stream, &status)),
-            None => Err(BigQueryError::Unknown {
-                at: self.at.clone(),
-                answer: Answer::new("Ok", "", "the answer to an append is empty"),
-            }),
-        }
+        judged(&self.at, Missing::Stream, answer)
+    }
+}
+
+/// How requests say who sends them.
+const TRACE_ID: &str = concat!("aqueduct:", env!("CARGO_PKG_VERSION"));
+
+/// What an answer says of its request.
+fn judged(at: &At, missing: Missing, answer: AppendRowsResponse) -> Result<AppendAnswer, BigQueryError> {
+    if !answer.row_errors.is_empty() {
+        let mut rows: Vec<_> =
+            answer.row_errors.iter().filter_map(|row| usize::try_from(row.index).ok()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        return Ok(AppendAnswer::RowsRefused(rows));
+    }
+    match answer.response {
+        Some(Appended::AppendResult(_)) => Ok(AppendAnswer::Appended),
+        Some(Appended::Error(status)) => Err(from_answer(at.clone(), missing, &status)),
+        None => Err(BigQueryError::Unknown {
+            at: at.clone(),
+            answer: Answer::new("Ok", "", "the answer to an append is empty"),
+        }),
     }
 }

@@ -12,13 +12,13 @@ use crate::error::BigQueryError;
 use crate::name::{StreamName, TableName};
 
 pub(crate) use grpc::{GrpcOptions, GrpcTransport, url_encoded};
-pub(crate) use rest::{Rest, RestOptions};
+pub(crate) use rest::{InsertFailure, Rest, RestOptions, classify};
 
 mod grpc;
 mod rest;
 mod status;
 
-/// The calls of the write protocol for pending streams.
+/// The calls of the write protocol for pending and default streams.
 ///
 /// Every call fails with [`BigQueryError`], classified; none is repeated in here. All are cancel safe in the sense that a
 /// dropped call may or may not have happened.
@@ -33,6 +33,18 @@ pub(crate) trait WriteTransport: Debug + Send + Sync + 'static {
         stream: &StreamName,
         descriptor: &DescriptorProto,
     ) -> Result<Box<dyn AppendConnection>, BigQueryError>;
+
+    /// A connection that appends to the default stream of `table` rows of the type `descriptor` describes. Connections of one
+    /// `slot` share an HTTP/2 connection. Waits for as long as all are taken.
+    async fn open_default(
+        &self,
+        table: &TableName,
+        slot: usize,
+        descriptor: &DescriptorProto,
+    ) -> Result<Duplex, BigQueryError>;
+
+    /// Waits until somebody waits for a connection. Cancel safe.
+    async fn crowded(&self);
 
     /// Ends the stream; answers its number of rows. Finalizing again is fine.
     async fn finalize(&self, stream: &StreamName) -> Result<i64, BigQueryError>;
@@ -53,6 +65,39 @@ pub(crate) trait AppendConnection: Send {
 
     /// The answer to the oldest request without one.
     async fn receive(&mut self) -> Result<AppendAnswer, BigQueryError>;
+}
+
+/// A connection to a default stream: both of its directions, for requests that are not waited for one by one.
+pub(crate) struct Duplex {
+    pub(crate) requests: Box<dyn AppendRequests>,
+    pub(crate) answers: Box<dyn AppendAnswers>,
+}
+
+/// One direction of a [`Duplex`].
+#[async_trait]
+pub(crate) trait AppendRequests: Send {
+    /// Waits until there is room for a request. Cancel safe.
+    async fn ready(&mut self) -> Result<(), BigQueryError>;
+
+    /// Sends rows; fails if the connection is not [ready](Self::ready).
+    fn send(&mut self, rows: Vec<Vec<u8>>) -> Result<(), BigQueryError>;
+}
+
+/// The other direction of a [`Duplex`].
+#[async_trait]
+pub(crate) trait AppendAnswers: Send {
+    /// The answer to the oldest request without one, whenever it comes. The error is that of the connection, which then is no
+    /// more. Cancel safe.
+    async fn next(&mut self) -> Result<Received, BigQueryError>;
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Of its request; an error leaves the connection as it is.
+    pub(crate) answer: Result<AppendAnswer, BigQueryError>,
+    /// The table has other columns than before.
+    pub(crate) schema_changed: bool,
 }
 
 /// Most requests of one connection without an answer.

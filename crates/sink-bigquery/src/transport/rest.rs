@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ETAG, IF_MATCH, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, ETAG, IF_MATCH, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
@@ -42,6 +42,19 @@ impl fmt::Debug for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rest").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// Why rows were not streamed.
+#[derive(Debug)]
+pub(crate) enum InsertFailure {
+    /// There is no such table, or not everywhere yet.
+    NoTable(Answer),
+    /// The request is larger than is taken.
+    TooLarge(Answer),
+    /// The request makes no sense; with fewer rows it may.
+    Refused(Answer),
+    /// Anything else.
+    Other(BigQueryError),
 }
 
 /// A table as the service describes it.
@@ -121,6 +134,16 @@ impl Rest {
         }
     }
 
+    /// Removes the table; one that is not there is no error.
+    pub(crate) async fn delete_table(&self, table: &TableName) -> Result<(), BigQueryError> {
+        let at = At::new("delete table", table);
+        let request = self.request(Method::DELETE, &table_path(table), "").await?;
+        match self.send(&at, request).await? {
+            Outcome::Done(_) | Outcome::Failed(StatusCode::NOT_FOUND | StatusCode::NO_CONTENT, ..) => Ok(()),
+            Outcome::Failed(status, answer, reason) => Err(self.failed(at, status, answer, &reason)),
+        }
+    }
+
     /// The answer to a `POST`; [`BigQueryError::NoSuchTable`] if something it names does not exist.
     pub(crate) async fn post(&self, at: &At, path: &str, body: &Value) -> Result<Value, BigQueryError> {
         let request = self.request(Method::POST, path, "").await?.json(body);
@@ -148,6 +171,23 @@ impl Rest {
     /// That something has not ended in time.
     pub(crate) fn timed_out(&self, at: At) -> BigQueryError {
         BigQueryError::Timeout { at, after: self.options.timeout }
+    }
+
+    /// Streams rows into a table by the legacy interface; `body` is the request's. The answer says which rows were not written.
+    pub(crate) async fn insert_all(&self, table: &TableName, body: String) -> Result<Value, InsertFailure> {
+        let at = At::new("insert rows", table);
+        let path = format!("{}/insertAll", table_path(table));
+        let request = self.request(Method::POST, &path, "").await.map_err(InsertFailure::Other)?;
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
+        match self.send(&at, request).await.map_err(InsertFailure::Other)? {
+            Outcome::Done(answer) => Ok(answer),
+            Outcome::Failed(StatusCode::NOT_FOUND, answer, _) => Err(InsertFailure::NoTable(answer)),
+            Outcome::Failed(StatusCode::PAYLOAD_TOO_LARGE, answer, _) => Err(InsertFailure::TooLarge(answer)),
+            Outcome::Failed(status, answer, reason) => match self.failed(at, status, answer, &reason) {
+                BigQueryError::Refused { answer, .. } => Err(InsertFailure::Refused(answer)),
+                error => Err(InsertFailure::Other(error)),
+            },
+        }
     }
 
     async fn request(
@@ -252,7 +292,8 @@ impl Outcome {
     }
 }
 
-fn classify(at: At, status: u16, answer: Answer, reason: &str) -> BigQueryError {
+/// What an answer means that says this.
+pub(crate) fn classify(at: At, status: u16, answer: Answer, reason: &str) -> BigQueryError {
     match (status, reason) {
         (_, "quotaExceeded" | "rateLimitExceeded") | (429, _) => BigQueryError::Throttled { at, answer },
         (_, "jobBackendError" | "jobInternalError" | "backendError" | "internalError")

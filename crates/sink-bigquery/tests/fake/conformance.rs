@@ -4,7 +4,7 @@ use aqueduct_converters::{ConnectJson, ConnectValue, JsonValue};
 use aqueduct_core::testkit::{SinkHarness, StoredRow, sink_suite};
 use aqueduct_core::{BatchBuilder, Converted, Converter, Permit, Record};
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeLimits};
-use aqueduct_sink_bigquery::{BigQuerySink, Columns, Field, FieldType, TableSchema};
+use aqueduct_sink_bigquery::{BigQuerySink, Columns, Delivery, Field, FieldType, TableSchema};
 
 use crate::support::{builder, fake};
 
@@ -14,7 +14,10 @@ struct Harness {
     /// Rows that only the service refuses.
     refused_late: bool,
     append_bytes: usize,
+    delivery: Delivery,
 }
+
+const SLOW: std::time::Duration = std::time::Duration::from_mins(1);
 
 const POISON: &str = "the row that is refused";
 
@@ -22,7 +25,11 @@ impl Harness {
     async fn new(refused_late: bool, append_bytes: usize) -> Self {
         let fake = fake().await;
         fake.refuse_rows(|row| row["pad"] == POISON);
-        Self { fake, refused_late, append_bytes }
+        Self { fake, refused_late, append_bytes, delivery: Delivery::ExactlyOnce }
+    }
+
+    fn delivering(self, delivery: Delivery) -> Self {
+        Self { delivery, ..self }
     }
 }
 
@@ -35,7 +42,13 @@ impl SinkHarness for Harness {
             ["partition", "offset", "route", "seed"].map(|name| Field::required(name, FieldType::Int64));
         let texts = ["topic", "pad"].map(|name| Field::nullable(name, FieldType::String));
         let schema = TableSchema::new(numbers.into_iter().chain(texts));
-        builder(&self.fake).schema(schema).append_bytes(self.append_bytes).build().await.unwrap()
+        let builder = builder(&self.fake).schema(schema).append_bytes(self.append_bytes);
+        // A machine that is busy must not make answers late: what is sent again may be there twice.
+        let builder = match self.delivery {
+            Delivery::AtLeastOnce | Delivery::InsertAll => builder.call_timeout(SLOW).append_timeout(SLOW),
+            _ => builder,
+        };
+        builder.delivery(self.delivery).build().await.unwrap()
     }
 
     fn value(&self, record: &Record<'_>) -> JsonValue {
@@ -61,8 +74,11 @@ impl SinkHarness for Harness {
 fn stored(fake: &FakeBigQuery) -> Vec<StoredRow> {
     let mut stored = Vec::new();
     for table in fake.tables() {
-        let rows = fake.rows(&table).into_iter().filter(|row| row.visible);
-        stored.extend(rows.map(|row| StoredRow::read(table.to_string(), row.columns.to_string())));
+        let mut rows: Vec<_> = fake.rows(&table).into_iter().filter(|row| row.visible).collect();
+        // Rows of a table have no order but that of their records.
+        rows.sort_by_key(|row| row.columns["_kafka_offset"].as_i64());
+        stored
+            .extend(rows.into_iter().map(|row| StoredRow::read(table.to_string(), row.columns.to_string())));
     }
     stored
 }
@@ -133,4 +149,27 @@ async fn rows_that_are_refused_late_and_many_requests() {
     harness.fake.set_limits(FakeLimits::default().without_quotas().with_request_bytes(4000));
     let report = sink_suite(harness).await;
     assert!(report.ran.len() >= 22, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_legacy_streaming_interface() {
+    for (refused_late, append_bytes) in [(false, 2 << 20), (true, 1000)] {
+        let harness = Harness::new(refused_late, append_bytes).await.delivering(Delivery::InsertAll);
+        let report = sink_suite(harness).await;
+        assert!(report.ran.len() >= 14, "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_least_once_rows_that_are_refused_early() {
+    let report = sink_suite(Harness::new(false, 2 << 20).await.delivering(Delivery::AtLeastOnce)).await;
+    assert!(report.ran.len() >= 16, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_least_once_rows_that_are_refused_late_and_many_requests() {
+    let harness = Harness::new(true, 1000).await.delivering(Delivery::AtLeastOnce);
+    harness.fake.set_limits(FakeLimits::default().without_quotas().with_request_bytes(4000));
+    let report = sink_suite(harness).await;
+    assert!(report.ran.len() >= 16, "{report}");
 }

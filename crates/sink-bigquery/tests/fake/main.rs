@@ -1,6 +1,8 @@
 //! The sink against a BigQuery in this process.
 
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod columns;
 #[cfg(test)]
 mod completeness;
@@ -9,11 +11,17 @@ mod conformance;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod insert_all;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod routing;
+#[cfg(test)]
+mod streaming;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

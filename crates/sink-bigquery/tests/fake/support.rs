@@ -7,8 +7,8 @@ use std::time::Duration;
 use aqueduct_converters::JsonValue;
 use aqueduct_core::{
     Batch, BatchBuilder, Begun, Class, Envelope, ErrorChain, Fingerprint, Intent, LocalDisk, Offset,
-    OffsetRange, OffsetsHash, Permit, Pool, Published, RoutePath, RouteTable, SegmentStart, SegmentWriter,
-    Sink, Spool, StageError, Timestamp, TopicPartition,
+    OffsetRange, OffsetsHash, Partitioner, Permit, Poison, Pool, Published, Record, RoutePath, RouteTable,
+    SegmentStart, SegmentWriter, Sink, Spool, StageError, Timestamp, TopicPartition,
 };
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeLimits};
 use aqueduct_sink_bigquery::{
@@ -48,6 +48,7 @@ pub(crate) fn table(name: &str) -> TableName {
 pub(crate) struct Process {
     pub(crate) sink: BigQuerySink,
     spool: Spool,
+    pub(crate) memory: Pool,
     _directory: tempfile::TempDir,
 }
 
@@ -56,7 +57,8 @@ impl Process {
         let directory = tempfile::tempdir().unwrap();
         let path = PathBuf::from(directory.path());
         let spool = Spool::open(&path, "t", Arc::new(LocalDisk), Pool::new(1 << 30)).unwrap();
-        Self { sink: builder.build().await.unwrap(), spool, _directory: directory }
+        let memory = Pool::new(64 << 20);
+        Self { sink: builder.build().await.unwrap(), spool, memory, _directory: directory }
     }
 }
 
@@ -123,7 +125,7 @@ impl Process {
                 opened_at_ms: 0,
                 layout: 0,
                 scratch: scratch.clone(),
-                memory: Pool::new(64 << 20),
+                memory: self.memory.clone(),
             };
             Sink::<JsonValue>::begin(&self.sink, at).await
         })
@@ -181,30 +183,35 @@ impl Segment {
     pub(crate) async fn fill(&mut self, offsets: std::ops::Range<i64>, route: fn(i64) -> String) {
         let all: Vec<i64> = offsets.collect();
         for chunk in all.chunks(7) {
-            let batch = batch(chunk.iter().copied());
-            for record in batch.iter() {
-                let mut path = RoutePath::new(0);
-                let name = route(record.offset().get());
-                if !name.is_empty() {
-                    path.push(&name).unwrap();
-                }
-                let known = self.routes.get(&path);
-                if known.is_none() && self.opens_routes {
-                    persist(async || self.writer.open_route(&path).await).await.unwrap();
-                }
-                let route = known.unwrap_or_else(|| self.routes.next_id());
-                let value = JsonValue::parse(record.value_bytes().unwrap()).unwrap();
-                if self.writer.append(Envelope { record: &record, route, path: &path, value }).is_err() {
-                    self.poisoned.push(record.offset().get());
-                    continue;
-                }
-                if known.is_none() {
-                    self.routes.intern(&path);
-                }
-                self.rows += 1;
-                self.hash.push(record.offset());
-            }
+            self.append_all(chunk.iter().copied(), route).await;
             assert!(persist(async || self.writer.spill().await).await.unwrap().is_empty());
+        }
+    }
+
+    /// One batch, not spilled.
+    pub(crate) async fn append_all(&mut self, offsets: impl Iterator<Item = i64>, route: fn(i64) -> String) {
+        let batch = batch(offsets);
+        for record in batch.iter() {
+            let mut path = RoutePath::new(0);
+            let name = route(record.offset().get());
+            if !name.is_empty() {
+                path.push(&name).unwrap();
+            }
+            let known = self.routes.get(&path);
+            if known.is_none() && self.opens_routes {
+                persist(async || self.writer.open_route(&path).await).await.unwrap();
+            }
+            let route = known.unwrap_or_else(|| self.routes.next_id());
+            let value = JsonValue::parse(record.value_bytes().unwrap()).unwrap();
+            if self.writer.append(Envelope { record: &record, route, path: &path, value }).is_err() {
+                self.poisoned.push(record.offset().get());
+                continue;
+            }
+            if known.is_none() {
+                self.routes.intern(&path);
+            }
+            self.rows += 1;
+            self.hash.push(record.offset());
         }
     }
 
@@ -248,4 +255,17 @@ pub(crate) fn visible(fake: &FakeBigQuery, name: &str) -> Vec<i64> {
 
 pub(crate) fn told(error: &StageError) -> String {
     ErrorChain(error).to_string()
+}
+
+/// One route for all records.
+pub(crate) struct NoRoute;
+
+impl<T> Partitioner<T> for NoRoute {
+    fn route(&self, _: &Record<'_>, _: &T, _: &mut RoutePath) -> Result<(), Poison> {
+        Ok(())
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("partitioner", "no-route/1");
+    }
 }

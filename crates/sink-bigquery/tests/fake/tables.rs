@@ -1,5 +1,8 @@
 //! Tables are made, brought up to date, and refused where that is not allowed.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
 use aqueduct_core::Class;
 use aqueduct_sink_bigquery::testkit::{FakeCall, FakeFault};
 use aqueduct_sink_bigquery::{
@@ -186,4 +189,56 @@ async fn routes_that_are_no_tables_are_letters() {
     let process = Process::start(without_columns).await;
     let segment = process.fill(0, 2, None, one_table).await;
     assert_eq!(segment.poisoned, [0, 1], "no columns are declared for this table");
+}
+
+/// What is logged, from warnings on.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Warnings {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_as_it_would_be_made_is_told_once_and_used() {
+    let warnings = Warnings::default();
+    let writer = warnings.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // Of this thread, which runs all of this test.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let fake = fake().await;
+    let ours = ["_kafka_topic", "_kafka_partition", "_kafka_offset"].map(|name| {
+        Field::nullable(name, if name == "_kafka_topic" { FieldType::String } else { FieldType::Int64 })
+    });
+    let fields = schema().fields().iter().cloned().chain(ours).collect::<Vec<_>>();
+    fake.create_table(&table("orders"), &TableSchema::new(fields));
+    let options = TableOptions::new()
+        .partitioning(Partitioning::by_ingestion(Granularity::Day))
+        .clustering(["n"])
+        .label("team", "data");
+    let process =
+        Process::start(builder(&fake).tables(TableOptions::new()).tables_of("orders", options)).await;
+    for number in 0..3 {
+        let mut segment = process.fill(number * 5, number * 5 + 5, None, one_table).await;
+        segment.stage().await.unwrap();
+        segment.publish().await.unwrap();
+    }
+    assert_eq!(visible(&fake, "orders"), (0..15).collect::<Vec<_>>());
+    let told = String::from_utf8(warnings.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    for part in
+        ["p.d.orders", "the length of its partitions: none instead of DAY", "clustered by: none instead of n"]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
 }

@@ -18,7 +18,8 @@ mod tests {
         FakeBigQuery, FakeCall, FakeFault, FakeLimits, FakeTokenAnswer, FakeTokens,
     };
     use aqueduct_sink_bigquery::{
-        BigQuerySink, BigQuerySinkBuilder, Credentials, Field, FieldType, Impersonation, TableSchema,
+        BigQuerySink, BigQuerySinkBuilder, Credentials, Delivery, Field, FieldType, Impersonation,
+        TableSchema,
     };
     use serde_json::{Value, json};
 
@@ -93,7 +94,7 @@ mod tests {
                     format!("{shown} {} {error:?}", ErrorChain(&error)),
                 ));
             }
-            let sent: String = tokens.requests().into_iter().map(|request| format!("{request:?}")).collect();
+            let sent = format!("{:?}", tokens.requests());
             if answer.is_none() {
                 for canary in [&CLIENT, &REFRESH] {
                     assert!(
@@ -118,10 +119,6 @@ mod tests {
             .allow_plaintext(true)
             .call_timeout(std::time::Duration::from_millis(200))
             .append_timeout(std::time::Duration::from_millis(200))
-    }
-
-    async fn sink(fake: &FakeBigQuery) -> BigQuerySink {
-        builder(fake).build().await.unwrap()
     }
 
     /// A segment of a few rows; what went wrong, in words.
@@ -181,6 +178,23 @@ mod tests {
         fn flush(&self) {}
     }
 
+    /// What is said where a call meets faults.
+    async fn one_way(delivery: Delivery, call: FakeCall, fault: FakeFault) -> (String, String) {
+        let fake = FakeBigQuery::start().await;
+        fake.create_dataset("p", "d");
+        fake.set_limits(FakeLimits::default().without_quotas());
+        fake.require_token(TOKEN.secret());
+        fake.refuse_rows(|row| row["n"] == 13);
+        fake.inject(call, fault, 9);
+        let sink = builder(&fake).delivery(delivery).build().await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let words = match write(&sink, directory.path()).await {
+            Ok(words) => words.join(" "),
+            Err(error) => format!("{} {error:?}", ErrorChain(&error)),
+        };
+        (format!("{delivery:?} {call:?} {fault:?}"), format!("{words} {sink:?}"))
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_secret_is_said_on_any_way() {
         let log = LogCapture::install().unwrap();
@@ -199,24 +213,13 @@ mod tests {
         let fake = FakeBigQuery::start().await;
         fake.require_token("another");
         fetch_tokens(&fake, &mut said).await;
-        for call in FakeCall::ALL {
-            for fault in
-                [FakeFault::Pass, FakeFault::Denied, FakeFault::Unauthenticated, FakeFault::LoseAnswer]
-            {
-                let fake = FakeBigQuery::start().await;
-                fake.create_dataset("p", "d");
-                fake.set_limits(FakeLimits::default().without_quotas());
-                fake.require_token(TOKEN.secret());
-                fake.refuse_rows(|row| row["n"] == 13);
-                fake.inject(call, fault, 9);
-                let sink = sink(&fake).await;
-                let directory = tempfile::tempdir().unwrap();
-                let way = format!("{call:?} {fault:?}");
-                let words = match write(&sink, directory.path()).await {
-                    Ok(words) => words.join(" "),
-                    Err(error) => format!("{} {error:?}", ErrorChain(&error)),
-                };
-                said.push((way, format!("{words} {sink:?}")));
+        for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce, Delivery::InsertAll] {
+            for call in FakeCall::ALL {
+                for fault in
+                    [FakeFault::Pass, FakeFault::Denied, FakeFault::Unauthenticated, FakeFault::LoseAnswer]
+                {
+                    said.push(one_way(delivery, call, fault).await);
+                }
             }
         }
         let lines = log.take();

@@ -177,6 +177,10 @@ impl<T: Send + 'static> SegmentWriter<T> for WatchedWriter<T> {
         self.inner.spill().await
     }
 
+    async fn tick(&mut self) -> Result<(), StageError> {
+        self.inner.tick().await
+    }
+
     async fn stage(&mut self, range: OffsetRange) -> Result<Staged, StageError> {
         self.range = Some(range);
         self.inner.stage(range).await

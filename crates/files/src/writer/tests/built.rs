@@ -243,6 +243,32 @@ async fn staged(
 
 const CODECS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
 
+/// The last number there is, and one more.
+#[tokio::test]
+async fn a_row_of_one_shape_too_many_is_a_poison_and_leaves_no_trace() {
+    let (rig, target) = (Rig::new(1 << 20), Arc::new(MemoryTarget::with_limits(limits())));
+    let sink = sink_of(Shaped::new(u32::MAX), &target, options());
+    let last = i64::from(Encoded::SHAPES_MAX) - 1;
+    let mut writer = begin(&sink, rig.start(0, last)).await;
+    let mut path = RoutePath::default();
+    path.push_field("r", "0").unwrap();
+    let route = RouteTable::new().intern(&path);
+    let rows = [(0, 20), (0, 20)];
+    let batch = one_batch(0, last, &rows);
+    let mut append = |index: usize| {
+        let record = batch.get(index).unwrap();
+        let value = Value::Shared(record.value_bytes().unwrap());
+        writer.append(Envelope { record: &record, route, path: &path, value })
+    };
+    append(0).unwrap();
+    let poison = append(1).unwrap_err();
+    assert_eq!(poison.reason(), PoisonReason::TooLarge);
+    assert!(poison.detail().contains("a row of shape 1024"), "{poison}");
+    stage(&mut *writer, last, &rows).await;
+    writer.publish().await.unwrap();
+    assert_eq!(target.objects().len(), 1);
+}
+
 #[tokio::test]
 async fn a_segment_becomes_its_arrays() {
     for codec in CODECS {
