@@ -19,7 +19,7 @@ struct Harness {
     delivery: Delivery,
 }
 
-const SLOW: std::time::Duration = std::time::Duration::from_mins(1);
+const SLOW: Duration = Duration::from_mins(1);
 
 const POISON: &str = "the row that is refused";
 
