@@ -17,7 +17,7 @@ struct Harness {
     delivery: Delivery,
 }
 
-const SLOW: Duration = Duration::from_mins(1);
+const SLOW: std::time::Duration = std::time::Duration::from_mins(1);
 
 const POISON: &str = "the row that is refused";
 
