@@ -224,12 +224,6 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
 
     fn capabilities(&self) -> SinkCapabilities {
         let mut capabilities = match self.0.options.delivery {
-            Delivery::InsertAll => {
-                let mut capabilities = SinkCapabilities::after_durable();
-                capabilities.routes_max = insert_all::TABLES_MAX;
-                capabilities.opens_routes = self.0.columns.asks();
-                return capabilities;
-            }
             Delivery::ExactlyOnce => {
                 let mut capabilities = SinkCapabilities::redo();
                 // Records are read again only for a stream that is gone, and then a replay that differs is noticed.

@@ -318,6 +318,7 @@ impl BigQuerySinkBuilder {
 
     fn routes_most(&self) -> usize {
         self.routes_max.unwrap_or(match self.delivery {
+            Delivery::ExactlyOnce => 6,
             Delivery::AtLeastOnce => 100,
             Delivery::InsertAll => Self::STREAM_ROUTES_MAX,
         })

@@ -1,7 +1,5 @@
 //! The sink passes core's conformance suite.
 
-use std::time::Duration;
-
 use aqueduct_converters::{ConnectJson, ConnectValue, JsonValue};
 use aqueduct_core::testkit::{SinkHarness, StoredRow, sink_suite};
 use aqueduct_core::{BatchBuilder, Converted, Converter, Permit, Record};
