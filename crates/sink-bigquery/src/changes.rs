@@ -16,7 +16,8 @@ use crate::schema::{Field, Mode, TableSchema, descriptor};
 ///
 /// Needs [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), as BigQuery takes changes by the default stream only, columns that
 /// are declared, as a tombstone brings no schema, and [`TableOptions::primary_key`](crate::TableOptions::primary_key), whose columns
-/// every record must fill, tombstones too. A table that exists must have that key.
+/// every record must fill, tombstones too. A table that exists must have that key, and no other column that is `REQUIRED`, unless
+/// [`evolve_tables(true)`](crate::TableOptions::evolve_tables) may relax it.
 ///
 /// # The key
 /// A tombstone has no value, so the columns of the key come from the record's key: with `Columns::key` of the converters as one

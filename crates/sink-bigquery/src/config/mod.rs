@@ -239,8 +239,9 @@ impl BigQuerySinkBuilder {
     /// Everything that is wrong, at once.
     pub async fn build(mut self) -> Result<BigQuerySink, BigQueryConfigErrors> {
         if self.changes.is_some() {
-            self.tables.demand_key();
-            self.tables_of.iter_mut().for_each(|(_, options)| options.demand_key());
+            let filled = [&self.metadata.topic, &self.metadata.partition, &self.metadata.offset];
+            self.tables.demand_key(&filled);
+            self.tables_of.iter_mut().for_each(|(_, options)| options.demand_key(&filled));
         }
         let mut problems = self.problems();
         let destinations = Destinations {

@@ -84,7 +84,7 @@ impl Tables {
         let mut known = entry.known().await;
         let evolves = self.evolves(table);
         if let Some(have) = &known.columns
-            && compare(&have[..], fields).is_ok_and(|change| change.is_nothing(evolves))
+            && self.compare(table, have, fields).is_ok_and(|change| change.is_nothing(evolves))
         {
             return Ok(());
         }
@@ -137,6 +137,15 @@ impl Tables {
         Ok(Some((found.etag, raw)))
     }
 
+    /// What the table lacks. The error is what is not to be mended.
+    fn compare(&self, table: &TableName, have: &[Field], fields: &[Field]) -> Result<Change, String> {
+        let change = compare(have, fields)?;
+        match self.options.of(table).deletion_problem(&change.relaxed) {
+            Some(problem) if !self.evolves(table) => Err(problem),
+            _ => Ok(change),
+        }
+    }
+
     async fn bring_up_to_date(
         &self,
         table: &TableName,
@@ -163,7 +172,7 @@ impl Tables {
             return Ok(());
         };
         let have = known.columns.clone().unwrap_or_default();
-        let change = compare(&have, fields).map_err(unfit)?;
+        let change = self.compare(table, &have, fields).map_err(unfit)?;
         let evolves = self.evolves(table);
         // A column that is REQUIRED in the table only refuses rows that lack it, one by one.
         if change.is_nothing(evolves) {

@@ -31,6 +31,8 @@ pub struct TableOptions {
     clustering: Vec<String>,
     primary_key: Vec<String>,
     demands_key: bool,
+    /// With that, the columns which deletions fill beside the key.
+    filled: Vec<String>,
     expiration: Option<Duration>,
     description: Option<String>,
     labels: Vec<(String, String)>,
@@ -148,6 +150,7 @@ impl Default for TableOptions {
             clustering: Vec::new(),
             primary_key: Vec::new(),
             demands_key: false,
+            filled: Vec::new(),
             expiration: None,
             description: None,
             labels: Vec::new(),
@@ -223,9 +226,25 @@ impl TableOptions {
         &self.primary_key
     }
 
-    /// Tables that exist must have the primary key as well.
-    pub(crate) fn demand_key(&mut self) {
+    /// Tables that exist must have the primary key as well, and demand no column of a deletion but it and those that are `filled`.
+    pub(crate) fn demand_key(&mut self, filled: &[&String]) {
         self.demands_key = true;
+        self.filled = filled.iter().map(|column| (*column).clone()).collect();
+    }
+
+    /// What is wrong with columns that are `REQUIRED` in a table and may be null here.
+    pub(super) fn deletion_problem(&self, required: &[String]) -> Option<String> {
+        let is_filled = |column: &str| self.filled.iter().any(|filled| filled.eq_ignore_ascii_case(column));
+        // Those within a record are demanded only where there is one.
+        let lacking = required.iter().filter(|column| !column.contains('.') && !is_filled(column));
+        let lacking: Vec<_> = lacking.map(String::as_str).collect();
+        (self.demands_key && !lacking.is_empty()).then(|| {
+            format!(
+                "deletions say nothing of its columns {}, which are REQUIRED; ALTER TABLE … ALTER COLUMN … DROP NOT NULL relaxes them, \
+                 or evolve_tables(true)",
+                lacking.join(", ")
+            )
+        })
     }
 
     /// What is wrong with the primary key of a table that exists.

@@ -204,6 +204,26 @@ async fn what_cannot_be_changed_is_said() {
     assert!(told(&error).contains("ADD PRIMARY KEY (id) NOT ENFORCED"), "{}", told(&error));
 }
 
+/// Somebody who adds rows has made the table: every deletion would be a letter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_demands_more_than_a_deletion_has_is_refused_or_relaxed() {
+    let fake = fake().await;
+    let check = async |builder: BigQuerySinkBuilder| {
+        let sink = builder.build().await.unwrap();
+        aqueduct_core::Sink::<aqueduct_converters::JsonValue>::check(&sink).await
+    };
+    let keyed = || TableOptions::new().primary_key(["id"]);
+    check(builder(&fake).table("customers").schema(customers()).tables(keyed())).await.unwrap();
+    let error = check(changing(&fake)).await.unwrap_err();
+    assert_eq!(error.class(), Class::Fatal);
+    assert!(told(&error).contains("columns name, which are REQUIRED"), "{}", told(&error));
+    check(changing(&fake).tables(keyed().evolve_tables(true))).await.unwrap();
+    check(changing(&fake)).await.unwrap();
+    let broker = ScriptedBroker::new();
+    broker.extend(&lane(0), [upsert("a", "Ann", 1), delete("a")]);
+    assert_eq!(run(&broker, by_id(), changing(&fake)).await, [] as [i64; 0]);
+}
+
 #[derive(Clone, Debug)]
 struct Life {
     faults: Vec<usize>,
