@@ -30,6 +30,13 @@ pub struct TableNameError {
     problem: &'static str,
 }
 
+impl TableNameError {
+    /// What is wrong, without the text: that of a route may be a part of a record.
+    pub(crate) fn untold(&self) -> String {
+        format!("its {} {}", self.part, self.problem)
+    }
+}
+
 impl TableName {
     /// The longest name of a dataset or a table, in bytes.
     pub const PART_MAX: usize = 1024;
@@ -170,6 +177,8 @@ mod tests {
         assert!(TableName::new("p", "d", longest.as_str()).is_ok());
         let error = TableName::new("p", "d", longest + "t").unwrap_err();
         assert!(error.to_string().len() < 150, "{error}");
+        let error = TableName::new("p", "d", "ann@example.com").unwrap_err();
+        assert_eq!(error.untold(), "its table holds characters that BigQuery does not take");
     }
 
     #[test]

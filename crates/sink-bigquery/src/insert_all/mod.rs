@@ -83,7 +83,7 @@ impl InsertWriter {
         }
         let table = self.parts.destinations.of_route(path);
         table.map_err(|error| {
-            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {error}"))
+            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {}", error.untold()))
         })
     }
 

@@ -103,6 +103,6 @@ fn table_of(parts: &Parts, default: &TableName, path: &str) -> Result<TableName,
         path => parts
             .destinations
             .of_route(path)
-            .map_err(|error| refuse(format!("the route is no table: {error}"))),
+            .map_err(|error| refuse(format!("the route is no table: {}", error.untold()))),
     }
 }

@@ -169,7 +169,7 @@ impl StreamWriter {
         }
         let named = self.parts.destinations.of_route(path);
         named.map_err(|error| {
-            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {error}"))
+            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {}", error.untold()))
         })
     }
 

@@ -117,7 +117,7 @@ impl TableWriter {
             self.parts
                 .destinations
                 .of_route(path)
-                .map_err(|error| refuse(format!("the route is no table: {error}")))?
+                .map_err(|error| refuse(format!("the route is no table: {}", error.untold())))?
         };
         let (length, max) = (name_length(&name, &self.defaults), name_max(self.parts.options.routes_max));
         if length > max {
