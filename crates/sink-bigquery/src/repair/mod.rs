@@ -143,6 +143,10 @@ impl BigQuerySinkBuilder {
 impl BigQueryRepairs {
     /// Another claims table: `table`, `dataset.table` or `project.dataset.table`. All re-drives of a pipeline need the same one.
     ///
+    /// A claim is of a record, whichever table its row is in. So pipelines that read topics of one name into one dataset (one topic into
+    /// two tables, or topics of two clusters) need a claims table each, or what one of them has repaired counts as repaired for the
+    /// other one; and a topic that was created again needs a new one.
+    ///
     /// # Errors
     /// A name that no table has.
     pub fn claims_table(mut self, table: &str) -> Result<Self, TableNameError> {
