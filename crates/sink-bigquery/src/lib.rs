@@ -20,6 +20,7 @@ pub use destination::{ByTable, ByTableError, ByTableFn, TableRoute, TopicNames, 
 pub use error::{Answer, At, BigQueryError, StreamState};
 pub use key_columns::KeyColumns;
 pub use name::{TableName, TableNameError};
+pub use repair::BigQueryRepairs;
 pub use row::{KeyAs, MetadataColumns, UnknownFields};
 pub use schema::{Field, FieldType, Mode, RangeOf, SchemaJsonError, SchemaProblem, TableSchema};
 pub use sink::BigQuerySink;
@@ -39,6 +40,7 @@ mod key_columns;
 mod name;
 mod query;
 mod quota;
+mod repair;
 mod retry;
 mod row;
 mod schema;

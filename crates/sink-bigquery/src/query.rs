@@ -5,17 +5,26 @@
 //! quoted, and escaped as string literals are
 //! (<https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#quoted_identifiers>).
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{Answer, At, BigQueryError};
 use crate::name::TableName;
-use crate::transport::{Rest, url_encoded};
+use crate::retry::retried;
+use crate::transport::{Rest, classify, url_encoded};
 
 /// How long one call waits for a statement's end.
 const WAIT_MS: u64 = 20_000;
 /// How often it is asked whether a statement is done.
 const POLLS_MAX: usize = 90;
+/// How long a job is left alone before it is asked for again: this long at first.
+const JOB_DELAY: Duration = Duration::from_millis(50);
+/// At most this long; less where answers are expected soon.
+const JOB_DELAY_MAX: Duration = Duration::from_secs(2);
+/// How long a job is waited for.
+const JOB_PATIENCE: Duration = Duration::from_mins(30);
 /// Most rows of one answer: everything here asks for few.
 const ROWS_MAX: usize = 100_000;
 
@@ -40,6 +49,13 @@ impl Statement {
 
     pub(crate) fn number(self, name: &str, value: i64) -> Self {
         self.parameter(name, &json!({ "type": "INT64" }), &json!({ "value": value.to_string() }))
+    }
+
+    /// An array of numbers.
+    pub(crate) fn numbers(self, name: &str, values: impl IntoIterator<Item = i64>) -> Self {
+        let kind = json!({ "type": "ARRAY", "arrayType": { "type": "INT64" } });
+        let values = values.into_iter().map(|value| json!({ "value": value.to_string() }));
+        self.parameter(name, &kind, &json!({ "arrayValues": values.collect::<Vec<_>>() }))
     }
 
     /// An array of structs, with fields of these names and types.
@@ -128,6 +144,99 @@ impl Rest {
         let path = format!("projects/{}/queries", url_encoded(project));
         let first = self.post(&at, &path, &body).await?;
         self.rows(&at, project, first).await
+    }
+
+    /// Runs statements that have effects, once: as the job `id`, which nobody may have used before. It may be called again after any
+    /// error: "it is not possible to repeat a job by using the same job ID"
+    /// (<https://cloud.google.com/bigquery/docs/managing-jobs#repeat_jobs>), and one that exists already is the one whose answer was
+    /// lost (<https://cloud.google.com/bigquery/docs/troubleshoot-queries#job_already_exists>).
+    ///
+    /// What comes back is the job's own error. An error that is a [timeout](BigQueryError::Timeout), or otherwise says nothing of the
+    /// job, leaves open whether it runs still.
+    pub(crate) async fn run_job(
+        &self,
+        project: &str,
+        location: &str,
+        id: &str,
+        statement: &Statement,
+    ) -> Result<(), BigQueryError> {
+        let at = At::new("run job", id);
+        let body = json!({
+            "jobReference": { "projectId": project, "jobId": id, "location": location },
+            "configuration": { "query": {
+                "query": statement.sql,
+                "useLegacySql": false,
+                "parameterMode": "NAMED",
+                "queryParameters": statement.parameters,
+            } },
+        });
+        let path = format!("projects/{}/jobs", url_encoded(project));
+        let inserted = retried(|| async {
+            match self.post(&at, &path, &body).await {
+                // The answer to the first call was lost.
+                Ok(_) | Err(BigQueryError::TableBusy { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        });
+        inserted.await?;
+        let path = format!("projects/{}/jobs/{}", url_encoded(project), url_encoded(id));
+        let query = format!("?location={}", url_encoded(location));
+        let (mut delay, mut waited) = (JOB_DELAY, Duration::ZERO);
+        while waited < JOB_PATIENCE {
+            let found = retried(|| async { self.get(&at, &path, &query).await });
+            match found.await.map(|job| Self::ended(&at, &job)) {
+                Ok(Some(ended)) => return ended,
+                Ok(None) => {}
+                // That nobody knows the job says nothing about a table.
+                Err(BigQueryError::NoSuchTable { at, answer }) => {
+                    return Err(BigQueryError::Unknown { at, answer });
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(delay).await;
+            waited += delay;
+            delay = (delay * 3 / 2).min(JOB_DELAY_MAX).min(JOB_DELAY.max(self.timeout() / 60));
+        }
+        Err(self.timed_out(at))
+    }
+
+    /// What came of a job that has ended: "a DONE status does not mean that the job completed successfully, only that it is no longer
+    /// running […] If status.errorResult is absent, the job finished successfully"
+    /// (<https://cloud.google.com/bigquery/docs/running-jobs>).
+    fn ended(at: &At, job: &Value) -> Option<Result<(), BigQueryError>> {
+        let status = job.get("status")?;
+        if status.get("state")?.as_str()? != "DONE" {
+            return None;
+        }
+        let Some(error) = status.get("errorResult").filter(|error| !error.is_null()) else {
+            return Some(Ok(()));
+        };
+        let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+        let reason = text("reason");
+        // The status that the same reason has in an answer
+        // (<https://cloud.google.com/bigquery/docs/error-messages#errortable>).
+        let status = match reason {
+            "accessDenied" => 403,
+            "notFound" => 404,
+            "duplicate" => 409,
+            _ => 400,
+        };
+        Some(Err(classify(at.clone(), status, Answer::new(status, reason, text("message")), reason)))
+    }
+
+    /// Where a dataset is; its jobs have to say so.
+    pub(crate) async fn location(&self, project: &str, dataset: &str) -> Result<String, BigQueryError> {
+        let at = At::new("get dataset", format_args!("{project}.{dataset}"));
+        let path = format!("projects/{}/datasets/{}", url_encoded(project), url_encoded(dataset));
+        let found = self.get(&at, &path, "").await.map_err(|error| match error {
+            BigQueryError::NoSuchTable { at, answer } => BigQueryError::NoSuchDataset { at, answer },
+            error => error,
+        })?;
+        let location = found.get("location").and_then(Value::as_str);
+        location.map(str::to_owned).ok_or_else(|| BigQueryError::Unknown {
+            at,
+            answer: Answer::new(200, "", "the dataset has no location"),
+        })
     }
 
     /// A statement's rows, once it is done.

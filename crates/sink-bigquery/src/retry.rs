@@ -11,12 +11,27 @@ const FIRST: Duration = Duration::from_millis(100);
 /// The longest delay, also of one that the service asks for.
 const LONGEST: Duration = Duration::from_secs(20);
 
+/// As [`ATTEMPTS`], where something that was made a moment ago may not have reached everybody: some minutes.
+pub(crate) const PATIENT: u32 = 16;
+
 /// Calls until it succeeds, fails for good, or has failed for about half a minute. Whoever asked runs the whole again.
-pub(crate) async fn retried<R>(
-    mut call: impl AsyncFnMut() -> Result<R, BigQueryError>,
-) -> Result<R, BigQueryError> {
+pub(crate) async fn retried<R, F>(call: impl FnMut() -> F) -> Result<R, BigQueryError>
+where
+    F: Future<Output = Result<R, BigQueryError>>,
+{
+    retried_up_to(ATTEMPTS, call).await
+}
+
+/// The same with another number of attempts.
+pub(crate) async fn retried_up_to<R, F>(
+    attempts: u32,
+    mut call: impl FnMut() -> F,
+) -> Result<R, BigQueryError>
+where
+    F: Future<Output = Result<R, BigQueryError>>,
+{
     let mut delay = FIRST;
-    for _ in 1..ATTEMPTS {
+    for _ in 1..attempts {
         let error = match call().await {
             Ok(result) => return Ok(result),
             Err(error) => error,
@@ -29,7 +44,7 @@ pub(crate) async fn retried<R>(
         let wait = delay.max(asked).min(LONGEST);
         tracing::warn!(?wait, error = %ErrorChain(&error), "trying again");
         tokio::time::sleep(wait).await;
-        delay *= 2;
+        delay = (delay * 2).min(LONGEST);
     }
     call().await
 }

@@ -33,6 +33,11 @@ struct Declarer<'s> {
     bytes: usize,
 }
 
+/// What texts take in memory: each something even where it has no bytes.
+fn weight(texts: &[String]) -> usize {
+    texts.iter().map(|text| text.len() + size_of::<String>()).sum()
+}
+
 impl Declarer<'_> {
     fn field(&mut self, name: &str, id: TypeId, level: usize) -> Result<Field, AvroSchemaError> {
         self.fields += 1;
@@ -102,7 +107,7 @@ impl Declarer<'_> {
             (Type::String(_), None) => DataType::String,
             (Type::Fixed(fixed), None) => DataType::Fixed(fixed.size),
             (Type::Enum(of), None) => {
-                self.pay(of.symbols.iter().map(String::len).sum())?;
+                self.pay(weight(&of.symbols))?;
                 DataType::Enum(of.symbols.clone())
             }
             (Type::Array(items), None) => DataType::List(Box::new(self.field("", *items, level + 1)?)),
@@ -113,7 +118,7 @@ impl Declarer<'_> {
                 let mut fields = Vec::with_capacity(record.fields.len());
                 for field in &record.fields {
                     let mut declared = self.field(&field.name, field.of, level + 1)?;
-                    let texts = field.doc.iter().chain(&field.aliases).map(String::len).sum::<usize>();
+                    let texts = field.doc.as_ref().map_or(0, String::len) + weight(&field.aliases);
                     let default =
                         field.default.as_ref().and_then(serde_json::Value::as_str).map_or(0, str::len);
                     self.pay(texts.saturating_add(default))?;

@@ -192,7 +192,7 @@ pub(super) const TEXT_MAX: usize = 4 << 20;
 pub(super) const LEVELS_MAX: usize = 128;
 /// Types and fields, counted wherever they come up when a schema is written out in full.
 pub(super) const FIELDS_MAX: usize = 50_000;
-/// Bytes of names, symbols, words and defaults, counted as those.
+/// Bytes of names, symbols, aliases, words and defaults, counted as those; symbols and aliases with what each takes beside its bytes.
 pub(super) const NAMES_MAX: usize = 16 << 20;
 /// Digits of a decimal.
 pub(super) const PRECISION_MAX: u32 = 1_000;

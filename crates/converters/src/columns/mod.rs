@@ -339,13 +339,15 @@ where
             Some(converter) => digest(converter),
             None => format!("{:016x}", Fingerprint::new().digest()),
         };
+        let key_kind = schema::identity(key_kind);
         let mut identity = format!(
             "columns/1 Layout {{ topic: {topic:?}, partition: {partition:?}, offset: {offset:?}, timestamp: {timestamp:?}, \
-             key: {key:?}, key_kind: {key_kind:?}, headers: {headers}, nested: {nested:?} }} key:{key_digest}"
+             key: {key:?}, key_kind: {key_kind}, headers: {headers}, nested: {nested:?} }} key:{key_digest}"
         );
         for ((column, kind), (name, converter)) in named.iter().zip(&self.headers.named) {
             // Writing to a string cannot fail.
-            write!(identity, " header:{name:?} {column:?} {kind:?} {}", digest(converter)).ok();
+            let kind = schema::identity(kind);
+            write!(identity, " header:{name:?} {column:?} {kind} {}", digest(converter)).ok();
         }
         parts.put("converter", identity);
     }

@@ -138,6 +138,18 @@ pub(super) fn kind<K: Converter>(converter: &K) -> DataType {
     }
 }
 
+/// A kind, for the identity of columns. What has fields says its schema's digest, which stays the same over versions of this program.
+pub(super) fn identity(kind: &DataType) -> String {
+    match kind {
+        DataType::Struct(_)
+        | DataType::List(_)
+        | DataType::Map(_)
+        | DataType::Union(_)
+        | DataType::Enum(_) => format!("{:016x}", Schema::new(kind.clone()).digest()),
+        simple => format!("{simple:?}"),
+    }
+}
+
 /// The schema of all values of a converter, if it is one that knows.
 fn known(converter: &dyn Any) -> Option<&Schema> {
     if let Some(primitive) = converter.downcast_ref::<Primitive>() {

@@ -1,5 +1,5 @@
 use aqueduct_core::{
-    BatchBuilder, FieldValue, Fields, JsonRow, Offset, Permit, Schema, Timestamp, TopicPartition,
+    BatchBuilder, Field, FieldValue, Fields, JsonRow, Offset, Permit, Schema, Timestamp, TopicPartition,
     ValueVisitor,
 };
 
@@ -270,4 +270,28 @@ fn the_identity_of_columns_stays_as_it_was() {
         );
     });
     assert_eq!(identity(&|parts| bare.fingerprint(parts)), expected);
+}
+
+/// A field's debug form is nothing to hold on to: it shows whatever fields happen to have.
+#[test]
+fn kinds_with_fields_are_identified_by_their_digest() {
+    let text = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"}]}"#;
+    let avro = || crate::Avro::fixed(text).build().unwrap();
+    let converter = Columns::around(Json::new()).key("k", avro()).header("h", "c", avro()).build().unwrap();
+    let mut found = Fingerprint::new();
+    converter.fingerprint(&mut found);
+    let kind = Schema::new(DataType::Struct(vec![Field::new("a", DataType::Int32)])).digest();
+    let mut own = Fingerprint::new();
+    avro().fingerprint(&mut own);
+    let (kind, own) = (format!("{kind:016x}"), format!("{:016x}", own.digest()));
+    let mut expected = Fingerprint::new();
+    Json::new().fingerprint(&mut expected);
+    expected.put(
+        "converter",
+        format!(
+            "columns/1 Layout {{ topic: None, partition: None, offset: None, timestamp: None, key: Some(\"k\"), key_kind: {kind}, \
+             headers: None, nested: None }} key:{own} header:\"h\" \"c\" {kind} {own}"
+        ),
+    );
+    assert_eq!(found, expected);
 }

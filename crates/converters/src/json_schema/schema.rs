@@ -1,5 +1,7 @@
 //! JSON Schema into columns.
 
+use std::collections::HashSet;
+
 use aqueduct_core::{DataType, Field, Schema, TimeUnit};
 
 use super::documents::{Documents, Index};
@@ -48,7 +50,9 @@ impl<'r> Reading<'r> {
     fn read_in(&mut self, resource: usize, node: &'r Node, name: &str) -> Result<(Shape, Field), String> {
         self.left =
             self.left.checked_sub(1).ok_or_else(|| format!("it has more than {FIELDS_MAX} fields"))?;
-        self.pay(name.len())?;
+        // What is looked through is so as often as it is referred to.
+        let members = if let Node::Object(members) = node { members.len() } else { 0 };
+        self.pay(name.len().saturating_add(members))?;
         let address = std::ptr::from_ref(node);
         if self.within.contains(&address) || self.within.len() >= DEPTH_MAX {
             return Ok(anything(name));
@@ -91,6 +95,7 @@ impl<'r> Reading<'r> {
             return self.read(only, name);
         }
         if let Some(branches) = node.list("oneOf").or_else(|| node.list("anyOf")) {
+            self.pay(branches.len())?;
             let mut others = branches.iter().filter(|branch| branch.text("type") != Some("null"));
             return match (others.next(), others.next()) {
                 (Some(only), None) => {
@@ -100,6 +105,7 @@ impl<'r> Reading<'r> {
                 _ => Ok(anything(name)),
             };
         }
+        self.pay(node.list("type").map_or(0, <[_]>::len))?;
         let (kind, or_null) = kind_of(node);
         let (kind, data_type) = self.kind(node, kind)?;
         let read = (Shape::new(kind), Field::new(name, data_type));
@@ -110,7 +116,11 @@ impl<'r> Reading<'r> {
         let names = node.list("enum").or_else(|| node.get("const").map(std::slice::from_ref));
         if let Some(names) = names {
             for name in names {
-                self.pay(if let Node::Text(name) = name { name.len() } else { 0 })?;
+                self.pay(TEXT_BYTES.saturating_add(if let Node::Text(name) = name {
+                    name.len()
+                } else {
+                    0
+                }))?;
             }
             return Ok(enumeration(names));
         }
@@ -157,13 +167,18 @@ impl<'r> Reading<'r> {
             };
         };
         let required = node.list("required").unwrap_or_default();
+        self.pay(required.len())?;
+        let required: HashSet<&str> = required
+            .iter()
+            .filter_map(|name| if let Node::Text(name) = name { Some(name.as_str()) } else { None })
+            .collect();
         let mut ordered: Vec<_> = properties.iter().collect();
         // Confluent's converters write down where a member stood.
         ordered.sort_by(|(_, one), (_, other)| index(one).total_cmp(&index(other)));
         let (mut members, mut fields) = (Vec::new(), Vec::new());
         for (name, property) in ordered {
             let mut read = self.read(property, name)?;
-            if !required.iter().any(|it| matches!(it, Node::Text(it) if it == name)) {
+            if !required.contains(name.as_str()) {
                 read = nullable(read.0, read.1);
             }
             members.push((name.as_str().into(), read.0));
@@ -272,8 +287,11 @@ fn index(property: &Node) -> f64 {
 
 /// Fields with all that references repeat.
 const FIELDS_MAX: usize = 10_000;
-/// Bytes of names, symbols, descriptions and references with all that references repeat.
+/// Bytes of names, symbols, descriptions and references with all that references repeat; a keyword, and whatever else is only looked
+/// at, counts as one.
 const NAMES_MAX: usize = 4 << 20;
+/// What a symbol takes beside its bytes.
+const TEXT_BYTES: usize = size_of::<String>();
 /// Levels that become columns of their own; what is deeper is JSON.
 const DEPTH_MAX: usize = 64;
 /// Digits behind the point of a decimal, which are all written.

@@ -134,6 +134,9 @@ fn what_a_schema_repeats_has_a_limit_in_bytes() {
         json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": "int", "aliases": [long]}]}),
         json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": "string", "default": long}]}),
         json!({"type": "enum", "name": "R", "symbols": [long]}),
+        // No bytes, but memory.
+        json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": "int", "aliases": vec![""; 10_000]}]}),
+        json!({"type": "enum", "name": "R", "symbols": (0..10_000).map(|it| it.to_string()).collect::<Vec<_>>()}),
     ] {
         let said = refers(&of, 5_000).unwrap_err().to_string();
         assert!(said.contains("more than 16777216 bytes of names"), "{said}");

@@ -13,9 +13,9 @@ use crate::record::{Offset, Record, TopicPartition};
 /// # Contract
 /// - **Once.** However often a record is given to [`repair`](Self::repair), by however many processes at a time, and wherever
 ///   each of them dies: readers find one row of it. The target decides, not the caller: it has to hold who may store a
-///   record before the record is visible. A store of objects holds it in objects that are created conditionally; a table in
-///   its rows' identity (a `MERGE` on the topic, partition and offset columns that the pipeline's own sink fills, or a
-///   write to a claims table under a transaction).
+///   record before the record is visible. A store of objects holds it in objects that are created conditionally; a table
+///   that enforces keys in a key, another one in a claims table that is written to under a transaction. A `MERGE` that only
+///   inserts is not enough where two of them do not conflict, as in BigQuery.
 /// - **Apart.** It does not look among the rows that the pipeline has stored: a record that has a letter is not there
 ///   ([`DeadLetterSink`](crate::DeadLetterSink)). A target that can look, such as a table, may.
 /// - **Durability.** A record that is answered as stored is durable and visible.
@@ -26,7 +26,8 @@ use crate::record::{Offset, Record, TopicPartition};
 /// # Errors
 /// [`StageError`], after having tried for some time where that may help. The same call again is harmless.
 ///
-/// `testkit::MemoryRepairs` is a small one, `ObjectRepairs` of `aqueduct-files` one for stores of objects.
+/// `testkit::MemoryRepairs` is a small one, `ObjectRepairs` of `aqueduct-files` one for stores of objects, `BigQueryRepairs` of
+/// `aqueduct-sink-bigquery` one for tables.
 ///
 /// ```
 /// use std::collections::BTreeMap;

@@ -125,7 +125,7 @@ mod tests {
     use super::super::tests::{minutes_after, noon, with_record};
     use super::*;
     use crate::record::Timestamp;
-    use crate::rotate::{CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime};
+    use crate::rotate::{CutReason, Idle, MaxAge, MaxBytes, MaxRecords, RecordTime, Schedule};
 
     fn full() -> SegmentStats {
         let mut open = SegmentStats::opened(noon());
@@ -170,6 +170,9 @@ mod tests {
         let list: Vec<Box<dyn RotationPolicy>> =
             vec![Box::new(MaxBytes::mib(1)), Box::new(MaxAge::minutes(7))];
         assert_eq!(any(list).interval(), minutes(7));
+        assert_eq!(Schedule::minutes(15, "UTC").interval(), minutes(15));
+        assert_eq!(Schedule::hourly("UTC").interval(), minutes(60));
+        assert_eq!(Schedule::minutes(72 * 60, "UTC").interval(), minutes(24 * 60), "at every midnight");
     }
 
     #[test]

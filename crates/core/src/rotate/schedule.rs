@@ -127,7 +127,7 @@ impl RotationPolicy for Schedule {
     }
 
     fn interval(&self) -> Option<Duration> {
-        u64::try_from(self.period_ms).ok().map(Duration::from_millis)
+        u64::try_from(self.period_ms.min(DAY_MS)).ok().map(Duration::from_millis)
     }
 }
 

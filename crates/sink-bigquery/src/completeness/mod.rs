@@ -213,7 +213,7 @@ impl Completeness {
         }
         let (mut there, mut absent) = (Vec::new(), Vec::new());
         for name in names {
-            let Some(found) = retried(async || parts.tables.rest().table(&name).await).await? else {
+            let Some(found) = retried(|| async { parts.tables.rest().table(&name).await }).await? else {
                 absent.push(name);
                 continue;
             };
@@ -245,7 +245,7 @@ struct Ask<'a> {
 impl Ask<'_> {
     async fn rows(&self, statement: Statement) -> Result<Vec<crate::query::Cells>, BigQueryError> {
         let project = &self.parts.options.query_project;
-        retried(async || self.parts.tables.rest().query(project, &statement).await).await
+        retried(|| async { self.parts.tables.rest().query(project, &statement).await }).await
     }
 
     async fn counts(&self, due: &[DueRecords]) -> Result<BTreeMap<TopicPartition, Counts>, BigQueryError> {

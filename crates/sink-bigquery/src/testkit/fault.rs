@@ -32,11 +32,17 @@ pub enum FakeCall {
     Query,
     /// `jobs.getQueryResults`
     GetQueryResults,
+    /// `jobs.insert`
+    InsertJob,
+    /// `jobs.get`
+    GetJob,
+    /// `tables.delete`
+    DeleteTable,
 }
 
 impl FakeCall {
     /// All there are.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::CreateWriteStream,
         Self::AppendRows,
         Self::FinalizeWriteStream,
@@ -49,6 +55,9 @@ impl FakeCall {
         Self::InsertAll,
         Self::Query,
         Self::GetQueryResults,
+        Self::InsertJob,
+        Self::GetJob,
+        Self::DeleteTable,
     ];
 }
 
@@ -80,6 +89,8 @@ pub enum FakeFault {
     LoseAnswer,
     /// It has happened, and no answer ever comes.
     Stall,
+    /// Nothing has happened, and no answer ever comes.
+    Hang,
 }
 
 impl FakeFault {

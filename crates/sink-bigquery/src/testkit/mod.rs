@@ -19,6 +19,7 @@ mod change;
 mod decode;
 mod fault;
 mod insert_all;
+mod order;
 mod query;
 mod rest;
 mod state;
@@ -183,9 +184,35 @@ impl FakeBigQuery {
         self.state.lock().show(table, "", &[columns]);
     }
 
+    /// Demands a filter on partitions of every query of the table, of which the fake's have none.
+    pub fn demand_filter(&self, table: &TableName) {
+        self.state.lock().demand_filter(table);
+    }
+
     /// How often a query is answered with "not yet" before it is done.
     pub fn slow_queries(&self, polls: usize) {
         self.state.lock().query_polls = polls;
+    }
+
+    /// Jobs do one statement with each REST call, instead of all of them at once: so several run at the same time, and go on when
+    /// whoever began them is dead.
+    pub fn hold_jobs(&self, hold: bool) {
+        self.state.lock().job_rules.held = hold;
+    }
+
+    /// Forgets that transactions conflict: for tests that have to fail without it.
+    pub fn ignore_conflicts(&self) {
+        self.state.lock().job_rules.without_conflicts = true;
+    }
+
+    /// Runs every job twice, of which the second one is answered for.
+    pub fn repeat_jobs(&self) {
+        self.state.lock().job_rules.repeated = true;
+    }
+
+    /// Calls of all kinds so far.
+    pub fn all_calls(&self) -> u64 {
+        self.state.lock().all_calls
     }
 
     /// Sets the limits.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::fault::{FakeCall, FakeFault};
+use super::order;
 use super::state::{Inner, State, error_body};
 use crate::name::TableName;
 use crate::schema::{Field, FieldType, Mode, TableSchema};
@@ -48,6 +49,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let pairs = parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let query: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+    order::wait(&state, header(AUTHORIZATION).as_deref()).await;
     let (fault, (status, answer)) = {
         let mut inner = state.lock();
         let Some(call) = call_of(&parts.method, &path) else {
@@ -66,16 +68,21 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             Some(FakeFault::Exhausted | FakeFault::ExhaustedInside) => Some((429, "rateLimitExceeded")),
             Some(FakeFault::Unauthenticated) => Some((401, "authError")),
             Some(FakeFault::Denied) => Some((403, "accessDenied")),
-            Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall) | None => None,
+            Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall | FakeFault::Hang) | None => None,
         };
         if let Some((status, reason)) = refusal {
             return Ok(respond(status, &error_body(status, reason, "injected")));
         }
-        (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), (&body, length)))
+        if fault == Some(FakeFault::Hang) {
+            (fault, (200, Value::Null))
+        } else {
+            inner.advance_jobs();
+            (fault, inner.rest(call, &path, &query, header(IF_MATCH).as_deref(), (&body, length)))
+        }
     };
     match fault {
         Some(FakeFault::LoseAnswer) => Err(Lost),
-        Some(FakeFault::Stall) => {
+        Some(FakeFault::Stall | FakeFault::Hang) => {
             tokio::time::sleep(Duration::from_hours(1)).await;
             Err(Lost)
         }
@@ -114,6 +121,9 @@ fn call_of(method: &Method, path: &[&str]) -> Option<FakeCall> {
         (&Method::POST, ["projects", _, "datasets", _, "tables", _, "insertAll"]) => FakeCall::InsertAll,
         (&Method::POST, ["projects", _, "queries"]) => FakeCall::Query,
         (&Method::GET, ["projects", _, "queries", _]) => FakeCall::GetQueryResults,
+        (&Method::POST, ["projects", _, "jobs"]) => FakeCall::InsertJob,
+        (&Method::GET, ["projects", _, "jobs", _]) => FakeCall::GetJob,
+        (&Method::DELETE, ["projects", _, "datasets", _, "tables", _]) => FakeCall::DeleteTable,
         _ => return None,
     })
 }
@@ -136,6 +146,8 @@ impl Inner {
         let [_, project, rest @ ..] = path else { return refused(404, "notFound", "") };
         match call {
             FakeCall::Query => return self.query(body),
+            FakeCall::InsertJob => return self.insert_job(body),
+            FakeCall::GetJob => return self.job(rest.get(1).copied().unwrap_or_default()),
             FakeCall::GetQueryResults => {
                 return self.query_results(rest.get(1).copied().unwrap_or_default(), query);
             }
@@ -165,6 +177,10 @@ impl Inner {
             FakeCall::InsertTable => self.insert(&name, body),
             FakeCall::InsertAll => self.insert_all(&name, body, length),
             FakeCall::PatchTable => self.patch(&name, if_match, body),
+            FakeCall::DeleteTable => {
+                self.delete_table(&name);
+                (204, json!({}))
+            }
             _ => self.get(&name),
         }
     }

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::change;
 use super::fault::{FakeCall, FakeFault, FakeLimits, Refuses};
-use super::query::Job;
+use super::order::{Death, Turns};
+use super::query::{Job, JobRules, Running};
 use crate::name::TableName;
 use crate::schema::TableSchema;
 
@@ -67,6 +68,14 @@ pub(super) struct Inner {
     pub(super) unanswered_max: (usize, usize),
     pub(super) jobs: VecDeque<Job>,
     pub(super) query_polls: usize,
+    pub(super) running: Vec<Running>,
+    pub(super) job_rules: JobRules,
+    /// How often rows were changed by a transaction.
+    pub(super) changes: u64,
+    /// Calls of all kinds.
+    pub(super) all_calls: u64,
+    pub(super) death: Option<Death>,
+    pub(super) turns: Option<Turns>,
     /// Rows are not looked into.
     pub(super) counts_only: bool,
     next: u64,
@@ -123,6 +132,12 @@ impl Table {
         self.before.as_ref().unwrap_or(&self.schema)
     }
 
+    /// "Attempts to query the partitioned table without specifying a WHERE clause produce" an error
+    /// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#require_a_partition_filter_in_queries>).
+    pub(super) fn demands_filter(&self) -> bool {
+        self.body.get("requirePartitionFilter").and_then(Value::as_bool) == Some(true)
+    }
+
     /// What a query sees.
     pub(super) fn visible(&self) -> Vec<FakeRow> {
         change::applied(&self.visible, &self.key())
@@ -148,6 +163,10 @@ impl Inner {
     /// Notes the call; answers the fault it meets.
     pub(super) fn meet(&mut self, call: FakeCall) -> Option<FakeFault> {
         *self.calls.entry(call).or_default() += 1;
+        self.all_calls += 1;
+        if let Some(fault) = self.dies() {
+            return Some(fault);
+        }
         self.faults.get_mut(&call)?.pop_front()
     }
 
@@ -170,6 +189,12 @@ impl Inner {
         }
     }
 
+    pub(super) fn demand_filter(&mut self, name: &TableName) {
+        if let Some(body) = self.tables.get_mut(name).and_then(|table| table.body.as_object_mut()) {
+            body.insert("requirePartitionFilter".to_owned(), true.into());
+        }
+    }
+
     pub(super) fn hold_changes(&mut self, hold: bool) {
         self.holds_changes = hold;
         if !hold {
@@ -189,6 +214,13 @@ impl Inner {
     pub(super) fn delete_rows(&mut self, name: &TableName, which: impl Fn(&Value) -> bool) {
         if let Some(table) = self.tables.get_mut(name) {
             table.visible.retain(|row| !which(&row.columns));
+        }
+    }
+
+    /// Changes visible rows.
+    pub(super) fn update_rows(&mut self, name: &TableName, change: impl Fn(&mut FakeRow)) {
+        if let Some(table) = self.tables.get_mut(name) {
+            table.visible.iter_mut().for_each(change);
         }
     }
 

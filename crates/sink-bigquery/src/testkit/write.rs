@@ -110,6 +110,7 @@ impl Service<http::Request<Body>> for Write {
                         let (metadata, _, $message) = request.into_parts();
                         let expected = format!("{}={}", $key, $name);
                         let fault = enter(&state, $call, &metadata, &expected)?;
+                        hang(fault).await;
                         let answer = {
                             let mut inner = state.lock();
                             let $inner = &mut *inner;
@@ -216,6 +217,7 @@ async fn append(
                 return;
             }
         };
+        hang(fault).await;
         let answer = match fault {
             Some(FakeFault::UnavailableInside) => {
                 inside(connection.stream(&request), &Status::unavailable("injected"))
@@ -296,7 +298,16 @@ fn enter(
         Some(FakeFault::Exhausted | FakeFault::ExhaustedInside) => Err(exhausted()),
         Some(FakeFault::Unauthenticated) => Err(Status::unauthenticated("injected")),
         Some(FakeFault::Denied) => Err(Status::permission_denied("injected")),
-        Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall) | None => Ok(fault),
+        Some(FakeFault::Pass | FakeFault::LoseAnswer | FakeFault::Stall | FakeFault::Hang) | None => {
+            Ok(fault)
+        }
+    }
+}
+
+/// A call that nothing comes of.
+async fn hang(fault: Option<FakeFault>) {
+    if fault == Some(FakeFault::Hang) {
+        tokio::time::sleep(Duration::from_hours(1)).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::BigQueryError;
 use crate::name::{StreamName, TableName};
 
 pub(crate) use grpc::{GrpcOptions, GrpcTransport, url_encoded};
-pub(crate) use rest::{InsertFailure, Rest, RestOptions};
+pub(crate) use rest::{InsertFailure, Rest, RestOptions, classify};
 
 mod grpc;
 mod rest;

@@ -134,6 +134,16 @@ impl Rest {
         }
     }
 
+    /// Removes the table; one that is not there is no error.
+    pub(crate) async fn delete_table(&self, table: &TableName) -> Result<(), BigQueryError> {
+        let at = At::new("delete table", table);
+        let request = self.request(Method::DELETE, &table_path(table), "").await?;
+        match self.send(&at, request).await? {
+            Outcome::Done(_) | Outcome::Failed(StatusCode::NOT_FOUND | StatusCode::NO_CONTENT, ..) => Ok(()),
+            Outcome::Failed(status, answer, reason) => Err(self.failed(at, status, answer, &reason)),
+        }
+    }
+
     /// The answer to a `POST`; [`BigQueryError::NoSuchTable`] if something it names does not exist.
     pub(crate) async fn post(&self, at: &At, path: &str, body: &Value) -> Result<Value, BigQueryError> {
         let request = self.request(Method::POST, path, "").await?.json(body);
@@ -282,7 +292,8 @@ impl Outcome {
     }
 }
 
-fn classify(at: At, status: u16, answer: Answer, reason: &str) -> BigQueryError {
+/// What an answer means that says this.
+pub(crate) fn classify(at: At, status: u16, answer: Answer, reason: &str) -> BigQueryError {
     match (status, reason) {
         (_, "quotaExceeded" | "rateLimitExceeded") | (429, _) => BigQueryError::Throttled { at, answer },
         (_, "jobBackendError" | "jobInternalError" | "backendError" | "internalError")

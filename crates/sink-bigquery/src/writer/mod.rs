@@ -24,11 +24,13 @@ use aqueduct_core::{
 };
 use async_trait::async_trait;
 
+pub(crate) use self::publish::commit;
 pub(crate) use self::recover::{Recovered, recover};
 use self::spool::{Pending, Spool};
 use self::stage::Progress;
+pub(crate) use self::token::Entry;
+use self::token::Refused;
 pub(crate) use self::token::{Defaults, ROUTES_MAX, name_length, name_max};
-use self::token::{Entry, Refused};
 use crate::columns::{TableEncoder, TableLayout};
 use crate::name::TableName;
 use crate::row::{Identity, Workspace};

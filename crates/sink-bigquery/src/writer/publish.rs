@@ -45,7 +45,7 @@ impl TableWriter {
 }
 
 /// Makes a finalized stream's rows visible, once: that somebody has done so is the same as doing it.
-pub(super) async fn commit(transport: &dyn WriteTransport, entry: &Entry) -> Result<(), BigQueryError> {
+pub(crate) async fn commit(transport: &dyn WriteTransport, entry: &Entry) -> Result<(), BigQueryError> {
     let stream = &entry.stream;
     match transport.batch_commit(&stream.table, std::slice::from_ref(stream)).await {
         Ok(()) => Ok(()),

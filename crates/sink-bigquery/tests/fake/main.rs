@@ -17,6 +17,8 @@ mod pipeline;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod routing;
 #[cfg(test)]
 mod streaming;

@@ -178,6 +178,31 @@ fn documents_and_what_they_repeat_have_limits() {
     assert!(said.starts_with("what it refers to as \"x\" is no json: EOF"), "{said}");
 }
 
+/// What takes no bytes takes memory, and time to look through.
+#[test]
+fn what_references_repeat_without_a_byte_has_limits() {
+    let list = |entry: &str| vec![entry; 10_000].join(",");
+    let members: Vec<String> = (0..10_000).map(|index| format!(r#""m{index}":0"#)).collect();
+    let types = list("\"integer\"");
+    for repeated in [
+        format!(r#"{{"enum":[{}]}}"#, list(r#""""#)),
+        format!(r#"{{"enum":[{}]}}"#, list("0")),
+        format!("{{{}}}", members.join(",")),
+        format!(r#"{{"type":[{types}]}}"#),
+        format!(r#"{{"properties":{{"a":{{}}}},"required":[{}]}}"#, list(r#""""#)),
+        format!(r#"{{"oneOf":[{}]}}"#, list(r#"{"type":"null"}"#)),
+    ] {
+        let refers = |times: usize| {
+            let refers: Vec<String> =
+                (0..times).map(|index| format!(r#""p{index}":{{"$ref":"x"}}"#)).collect();
+            read(format!(r#"{{"properties":{{{}}}}}"#, refers.join(",")), &[("x", &repeated)])
+        };
+        assert!(refers(10).starts_with("struct{p0:"), "{:.80}", repeated);
+        let said = refers(450);
+        assert!(said.contains("more than 4194304 bytes of names"), "{:.80}: {said:.200}", repeated);
+    }
+}
+
 #[tokio::test]
 async fn values_are_read_with_what_their_schema_refers_to() {
     let order = with(

@@ -6,14 +6,18 @@
 
 mod completeness;
 mod source;
+mod transaction;
 
 use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+pub(in crate::testkit) use self::transaction::{JobRules, Running};
+
 use super::rest::{Answer, refused};
-use super::state::{Inner, Table};
+use super::state::{FakeRow, Inner, Table};
 use crate::name::TableName;
+use crate::repair::statements::{claimed_sql, present_sql};
 
 /// Rows of an answer: cells as text.
 pub(super) type Rows = Vec<Vec<Option<String>>>;
@@ -58,10 +62,10 @@ impl Inner {
     /// `jobs.getQueryResults`, a page of rows at a time.
     pub(in crate::testkit) fn query_results(&mut self, id: &str, query: &[(String, String)]) -> Answer {
         let page = self.limits.query_page_rows;
+        let reference = json!({ "projectId": "p", "jobId": id, "location": "US" });
         let Some(job) = find(&mut self.jobs, id) else {
             return refused(404, "notFound", &format!("Not found: Job {id}"));
         };
-        let reference = json!({ "projectId": "p", "jobId": id, "location": "US" });
         if job.unready > 0 {
             job.unready -= 1;
             return (200, json!({ "jobComplete": false, "jobReference": reference }));
@@ -89,11 +93,39 @@ impl Inner {
         (200, body)
     }
 
+    /// `jobs.get`
+    pub(in crate::testkit) fn job(&mut self, id: &str) -> Answer {
+        let is_running = self.running.iter().any(|job| job.id == id);
+        let found = find(&mut self.jobs, id);
+        let status = match found {
+            None if is_running => json!({ "state": "RUNNING" }),
+            None => return refused(404, "notFound", &format!("Not found: Job {id}")),
+            Some(job) if job.unready > 0 => {
+                job.unready -= 1;
+                json!({ "state": "PENDING" })
+            }
+            Some(job) => match &job.outcome {
+                Ok(_) => json!({ "state": "DONE" }),
+                Err((_, reason, message)) => {
+                    json!({ "state": "DONE", "errorResult": { "reason": reason, "message": message } })
+                }
+            },
+        };
+        let reference = json!({ "projectId": "p", "jobId": id, "location": "US" });
+        (200, json!({ "kind": "bigquery#job", "jobReference": reference, "status": status }))
+    }
+
     fn select(&self, body: &Value) -> Result<Rows, Refused> {
         let sql = body.get("query").and_then(Value::as_str).unwrap_or_default();
         let parameters = Parameters::of(body);
         if let Some(rows) = sql.strip_prefix("SELECT COUNT(*) FROM `") {
             return self.count(rows, &parameters);
+        }
+        if let Some(rest) = sql.strip_prefix("SELECT c.`offset`, c.`claim` FROM `") {
+            return self.claimed(sql, rest, &parameters);
+        }
+        if let Some(rest) = sql.strip_prefix("SELECT COUNT(DISTINCT t.`") {
+            return self.present(sql, rest, &parameters);
         }
         if let Some(source) = source::Source::of(sql) {
             return completeness::select(self, sql, &source, &parameters);
@@ -103,7 +135,50 @@ impl Inner {
 
     fn table_of(&self, name: &str) -> Result<&Table, Refused> {
         let table = TableName::parse(name).ok().and_then(|name| self.tables.get(&name));
-        table.ok_or_else(|| (404, "notFound", format!("Not found: Table {name}")))
+        let table = table.ok_or_else(|| (404, "notFound", format!("Not found: Table {name}")))?;
+        if table.demands_filter() {
+            let problem = "without a filter that can be used for partition elimination";
+            return Err(invalid(format!("Cannot query over table '{name}' {problem}")));
+        }
+        Ok(table)
+    }
+
+    /// By whom records are claimed.
+    fn claimed(&self, sql: &str, rest: &str, parameters: &Parameters) -> Result<Rows, Refused> {
+        let unread = || invalid("the fake does not read this");
+        let name = rest.split_once('`').map(|(name, _)| name).unwrap_or_default();
+        let table = self.table_of(name)?;
+        if TableName::parse(name).map(|name| claimed_sql(&name)).ok().as_deref() != Some(sql) {
+            return Err(unread());
+        }
+        let identity = ["topic", "partition", "offset"];
+        let found = of_lane(table, identity, parameters)?;
+        let row = |(offset, row): (i64, FakeRow)| {
+            let claim = row.columns.get("claim").and_then(Value::as_str).map(str::to_owned);
+            vec![Some(offset.to_string()), claim]
+        };
+        Ok(found.into_iter().map(row).collect())
+    }
+
+    /// How many records have rows.
+    fn present(&self, sql: &str, rest: &str, parameters: &Parameters) -> Result<Rows, Refused> {
+        let read = || {
+            let (offset, rest) = rest.split_once("`) FROM `")?;
+            let (name, rest) = rest.split_once("` AS t WHERE t.`")?;
+            let (topic, rest) = rest.split_once("` = @topic AND t.`")?;
+            let (partition, _) = rest.split_once("` = @partition")?;
+            let identity = [topic, partition, offset];
+            let made = present_sql(&TableName::parse(name).ok()?, &identity.map(str::to_owned));
+            (made == sql).then_some((name, identity))
+        };
+        let (name, identity) = read().ok_or_else(|| invalid("the fake does not read this"))?;
+        let mut offsets: Vec<_> = of_lane(self.table_of(name)?, identity, parameters)?
+            .into_iter()
+            .map(|(offset, _)| offset)
+            .collect();
+        offsets.sort_unstable();
+        offsets.dedup();
+        Ok(vec![vec![Some(offsets.len().to_string())]])
     }
 
     /// ``SELECT COUNT(*) FROM `table` WHERE `column` op @parameter AND …``
@@ -137,11 +212,29 @@ impl Inner {
     }
 }
 
+/// Rows of `@topic` and `@partition` whose offset is one of `@offsets`.
+fn of_lane(
+    table: &Table,
+    identity: [&str; 3],
+    parameters: &Parameters,
+) -> Result<Vec<(i64, FakeRow)>, Refused> {
+    let (topic, partition) = (parameters.text("topic")?, parameters.number("partition")?);
+    let wanted = parameters.numbers("offsets")?;
+    let of = |row: FakeRow| {
+        let [of_topic, of_partition, offset] = identity.map(|column| row.columns.get(column));
+        let is = of_topic?.as_str()? == topic && of_partition?.as_i64()? == partition;
+        let offset = offset?.as_i64().filter(|offset| is && wanted.contains(offset))?;
+        Some((offset, row))
+    };
+    Ok(table.visible().into_iter().filter_map(of).collect())
+}
+
 fn find<'j>(jobs: &'j mut VecDeque<Job>, id: &str) -> Option<&'j mut Job> {
     jobs.iter_mut().find(|job| job.id == id)
 }
 
 /// The parameters of a request, by name.
+#[derive(Debug)]
 pub(super) struct Parameters(Vec<Value>);
 
 impl Parameters {
@@ -167,6 +260,17 @@ impl Parameters {
     pub(super) fn text(&self, name: &str) -> Result<String, Refused> {
         let text = self.get(name).and_then(|value| value.as_str().map(str::to_owned));
         text.ok_or_else(|| invalid(format!("Query parameter '{name}' not found")))
+    }
+
+    /// An array of numbers.
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<i64>, Refused> {
+        let read = || {
+            let found = self.find(name)?;
+            let kind = found.pointer("/parameterType/arrayType")?;
+            let values = found.pointer("/parameterValue/arrayValues")?.as_array()?;
+            values.iter().map(|value| typed(kind, value)?.as_i64()).collect::<Option<Vec<_>>>()
+        };
+        read().ok_or_else(|| invalid(format!("Query parameter '{name}' is no array of numbers")))
     }
 
     /// An array of structs: of each, its fields by name.
