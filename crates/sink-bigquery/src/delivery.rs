@@ -11,6 +11,9 @@
 /// | tables of a segment | few: the intent names their streams | many |
 /// | quota | `CreateWriteStream` for each table and segment | connections |
 ///
+/// [`InsertAll`](Self::InsertAll) is as `AtLeastOnce` in its guarantee and in what a crash repeats. Each lane waits for the answer to a
+/// request before it sends the next one.
+///
 /// # At least once
 /// Rows are sent when their batch has been encoded, and are visible when they are acknowledged. While they wait for that they hold
 /// memory of the publish pool; when there is none the lane waits, and with it its source. A segment's end is committed when every row

@@ -14,7 +14,7 @@ use aqueduct_core::{BoxError, Class, Classify};
 /// | [`AccessDenied`](BigQueryError::AccessDenied) | `PERMISSION_DENIED`, 403, `KMS_PERMISSION_DENIED` | fatal | grant the roles the README lists |
 /// | [`NoCredentials`](BigQueryError::NoCredentials) | nothing where credentials were looked for, or not readable | fatal | give a key, or set `GOOGLE_APPLICATION_CREDENTIALS` |
 /// | [`Refused`](BigQueryError::Refused) | `INVALID_ARGUMENT`, 400, a wrong CMEK, other failed preconditions | fatal | see the service's words |
-/// | [`Schema`](BigQueryError::Schema) | the table and the declared columns do not go together | fatal | see the message; `evolve_tables(true)` adds columns |
+/// | [`Schema`](BigQueryError::Schema) | the table and the columns of rows do not go together | fatal | see the message; `evolve_tables(true)` adds columns |
 /// | [`TopicsMeet`](BigQueryError::TopicsMeet) | two topics become one table by [`TopicNames::Connect`](crate::TopicNames::Connect) | fatal | give one of them a name with `topic_table()` |
 /// | [`PartlyThere`](BigQueryError::PartlyThere) | a segment whose stream is gone has left some of its rows | fatal | see [recovery](crate::BigQuerySink#recovery) |
 /// | [`StreamLost`](BigQueryError::StreamLost) | a stream was gone when it was to be committed | fatal | restart: recovery asks the table and writes the rows again if they are not there |

@@ -68,8 +68,7 @@ use crate::writer::{Defaults, Recovered, TableWriter, recover};
 /// The columns are declared, taken from the table, or made of the schemas that values come with: see [`Columns`](crate::Columns).
 /// Rows are checked against them while the segment fills: types, ranges, digits, `REQUIRED`. What does not fit is a letter and
 /// costs no other row anything. The table is made or, if that is allowed, brought up to date when a segment that needs it is
-/// staged. Three more columns, or up to six ([`MetadataColumns`]),
-/// say which record a row is of.
+/// staged. Three more columns, or up to six ([`MetadataColumns`]), say which record a row is of.
 ///
 /// A table is changed by nobody but one lane of a process at a time, no more than five times in ten seconds, and only if it still
 /// is what was looked at: processes that change it at the same time see each other's changes. One that knows fewer columns goes on
@@ -239,8 +238,8 @@ impl<T: StructuredValue + Send + 'static> Sink<T> for BigQuerySink {
             }
             Delivery::InsertAll => SinkCapabilities::after_durable(),
         };
-        // Rows are refused by the service long after they were encoded.
-        capabilities.rejects_late = true;
+        // Rows are refused by the service long after they were encoded; by the legacy interface while their batch is there.
+        capabilities.rejects_late = self.0.options.delivery != Delivery::InsertAll;
         capabilities.routes_max = self.0.options.routes_max;
         capabilities.opens_routes = self.0.columns.asks();
         capabilities

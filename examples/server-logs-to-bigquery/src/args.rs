@@ -54,6 +54,9 @@ pub struct Servers {
     /// twice.
     #[arg(long, requires = "brokers")]
     pub check: bool,
+    /// The topic's partitions, about: what `--seconds` may be depends on them.
+    #[arg(long, value_name = "N", default_value_t = 12, requires = "brokers")]
+    pub partitions: usize,
     /// Lines of a Kafka partition become visible together, after so many seconds at the latest.
     #[arg(long, value_name = "N", default_value_t = 60, requires = "brokers")]
     pub seconds: u64,

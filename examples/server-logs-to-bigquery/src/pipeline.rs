@@ -20,8 +20,6 @@ pub fn build(servers: &Servers, sink: BigQuerySink) -> Result<Pipeline> {
         .convert(Serde::<Line>::new().version("line/1"))
         .partition(by_kind())
         .sink(sink)
-        // A segment of a table is one stream, of which a project has 10 000 an hour: 64 partitions, three tables and a segment a
-        // minute are 11 520.
         .rotate(any((MaxBytes::mib(256), MaxAge::of(Duration::from_secs(servers.seconds)))))
         .on_poison(OnPoison::DeadLetter(letters(servers)?))
         .name(&servers.group)
@@ -50,6 +48,10 @@ pub async fn sink(servers: &Servers) -> Result<BigQuerySink> {
         .credentials(credentials)
         .tables(tables)
         .routes_max(Kind::ALL.len())
+        // A segment of a table takes one of the 10 000 streams that a project may create in an hour. If these are too many for
+        // segments of `--seconds`, the pipeline is not built and says so.
+        .expected_tables(Kind::ALL.len())
+        .expected_lanes(servers.partitions)
         .allow_plaintext(servers.emulator);
     for kind in Kind::ALL {
         sink = sink.schema_of(kind.table(), kind.columns());

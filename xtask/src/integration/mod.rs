@@ -48,7 +48,7 @@ pub(crate) use self::prove::ProveCommand;
 
 #[derive(Debug, Args)]
 pub(crate) struct IntegrationCommand {
-    /// A slice of at most 12 minutes on two busy cores: smaller counts, all kinds of trouble
+    /// A slice of a quarter of an hour on two cores: smaller counts, all kinds of trouble
     #[arg(long)]
     ci: bool,
     /// Only this scenario; may be given several times

@@ -36,6 +36,8 @@ impl Tables {
             .schema(columns())
             .tables(options)
             .routes_max(TABLES)
+            // An emulator has none, and what is tested here is cut far more often than a pipeline should.
+            .create_quota(usize::MAX)
             .credentials(Credentials::Anonymous)
             .rest_endpoint(&self.rest)
             .grpc_endpoint(&self.grpc)

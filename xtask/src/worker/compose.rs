@@ -246,7 +246,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::access::Access;
-    use super::super::bigquery::Tables;
     use super::super::host::{Host, Shift};
     use super::super::options::Skip;
     use super::*;

@@ -64,9 +64,6 @@ pub(crate) struct Options {
     pub(crate) host: Host,
     /// Options of the sink.
     pub(crate) s3: SinkOptions,
-    /// Rows go to these tables, in place of objects.
-    #[serde(default)]
-    pub(crate) tables: Option<Tables>,
     /// The address of the schema registry, where the format needs one.
     #[serde(default)]
     pub(crate) registry: Option<String>,

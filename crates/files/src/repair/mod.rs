@@ -30,8 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use aqueduct_core::{
-    Class, Classify, Clock as _, Fingerprint, Offset, OffsetRange, RepairBatch, RepairSink, Repaired,
-    StageError, SystemClock, TopicPartition, UnfinishedRepair,
+    Class, Classify, Clock as _, Fingerprint, Offset, OffsetRange, RepairBatch, RepairRow, RepairSink,
+    Repaired, StageError, SystemClock, TopicPartition, UnfinishedRepair,
 };
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -249,13 +249,17 @@ impl<F: FileKind, O: ObjectTarget + ObjectRead> ObjectRepairs<F, O> {
         Claim::new(lane, number, run_name(), opened_at_ms, layout, objects)
     }
 
-    fn encode<T: 'static>(&self, batch: RepairBatch<'_, T>) -> Result<EncodedRows, StageError>
+    fn encode<'a, T: 'static>(
+        &self,
+        lane: &TopicPartition,
+        rows: Vec<RepairRow<'a, T>>,
+    ) -> Result<(EncodedRows, Vec<RepairRow<'a, T>>), StageError>
     where
         F: Format<T>,
     {
         // As many digits as a number can have.
         let suffix = |extension: &str| self.extension(extension, u64::MAX);
-        rows::encode(&self.format, &self.options, suffix, batch)
+        rows::encode(&self.format, &self.options, suffix, lane, rows)
     }
 }
 
@@ -300,9 +304,9 @@ where
     async fn finish(&self, begun: &UnfinishedRepair, batch: RepairBatch<'_, T>) -> Result<u64, StageError> {
         let lane = batch.lane.clone();
         let key = log::claim_key(&self.chain_prefix(&lane), begun.number);
-        let EncodedRows { kinds, rows, .. } = self.encode(batch)?;
+        let (EncodedRows { kinds, rows, .. }, _) = self.encode(&lane, batch.rows)?;
         let claim = log::get(&*self.target, &key).await?;
-        let plans = rows::plan(&kinds, &rows.iter().collect::<Vec<_>>());
+        let plans = rows::plan(&kinds, &rows);
         let layout = claim.layout()?;
         let again = self.claim(&lane, (claim.number, layout, claim.opened_at_ms), &plans);
         if let Some(difference) = claim.difference(&again) {
@@ -319,7 +323,6 @@ where
 
     async fn repair(&self, batch: RepairBatch<'_, T>) -> Result<Repaired, StageError> {
         let (lane, layout, opened_at_ms) = (batch.lane.clone(), batch.layout, batch.opened_at_ms);
-        let EncodedRows { kinds, rows, refused } = self.encode(batch)?;
         let prefix = self.chain_prefix(&lane);
         // Taken out: after an error, or if this is dropped, the next one reads the chain anew.
         let known = self.chains().remove(&lane);
@@ -327,20 +330,26 @@ where
             Some(chain) => chain,
             None => log::read(&*self.target, &prefix).await?.0,
         };
+        let (mut rows, mut before, mut refused) = (batch.rows, 0, Vec::new());
         let repaired = loop {
-            let free: Vec<_> = rows.iter().filter(|row| !chain.holds(row.offset)).collect();
-            let before = (rows.len() - free.len()) as u64;
-            if free.is_empty() {
+            let given = rows.len();
+            rows.retain(|row| !chain.holds(row.record.offset()));
+            before += (given - rows.len()) as u64;
+            // Anew for each claim, of its rows alone: whoever finishes it sees no others.
+            let (free, kept) = self.encode(&lane, rows)?;
+            rows = kept;
+            refused.extend(free.refused);
+            if free.rows.is_empty() {
                 break Repaired { before, refused, ..Repaired::default() };
             }
-            let plans = rows::plan(&kinds, &free);
+            let plans = rows::plan(&free.kinds, &free.rows);
             let claim = self.claim(&lane, (chain.next(), layout, opened_at_ms), &plans);
             let taken = log::create(&*self.target, &prefix, &claim).await?;
             chain.add(taken.as_ref().unwrap_or(&claim));
             if taken.is_some() {
                 continue;
             }
-            let stored = free.len() as u64;
+            let stored = free.rows.len() as u64;
             let objects = self.publish(&lane, &claim, plans).await?;
             break Repaired { stored, before, refused, objects };
         };

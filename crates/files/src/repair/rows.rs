@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aqueduct_core::{
-    Envelope, Offset, Poison, PoisonReason, Rejected, RepairBatch, RepairRow, RouteTable, StageError,
+    Envelope, Offset, Poison, PoisonReason, Rejected, RepairRow, RouteTable, StageError, TopicPartition,
 };
 use bytes::Bytes;
 
@@ -68,31 +68,36 @@ fn encoders<T: 'static, F: Format<T>>(
     encoders
 }
 
-/// Encodes what can be rows. `suffix` makes the end of a key, as long as it can get, of an extension.
-pub(super) fn encode<T: 'static, F: Format<T>>(
+/// Encodes what can be rows, and gives those back. `suffix` makes the end of a key, as long as it can get, of an extension.
+///
+/// Encoders of columns number names, and infer schemas, by all that they see: only the same rows are the same bytes.
+pub(super) fn encode<'a, T: 'static, F: Format<T>>(
     format: &F,
     options: &ObjectOptions,
     suffix: impl Fn(&str) -> String,
-    batch: RepairBatch<'_, T>,
-) -> Result<EncodedRows, StageError> {
-    let lane = batch.lane;
+    lane: &TopicPartition,
+    given: Vec<RepairRow<'a, T>>,
+) -> Result<(EncodedRows, Vec<RepairRow<'a, T>>), StageError> {
     let mut encoders = encoders(format, options);
     let longest = encoders.iter().map(|(_, extension, _)| suffix(extension)).max_by_key(String::len);
     let longest = longest.unwrap_or_default();
     let named = options.keys.check_lane(lane, &longest);
     named.map_err(|error| StageError::fatal("repair", error))?;
-    let (mut rows, mut refused, mut routes) = (Vec::new(), Vec::new(), RouteTable::new());
-    for RepairRow { record, path, value } in batch.rows {
+    let (mut rows, mut kept, mut refused, mut routes) =
+        (Vec::new(), Vec::new(), Vec::new(), RouteTable::new());
+    for RepairRow { record, path, value } in given {
         let offset = record.offset();
         let envelope = Envelope { record: &record, route: routes.intern(&path), path: &path, value };
         let fits = options.keys.check_route(lane, path.as_str(), &longest);
         let encoded = fits
             .map_err(|error| Poison::new(PoisonReason::InvalidRoute, error.to_string()))
             .and_then(|()| encoders.iter_mut().map(|(encoder, ..)| one(encoder, &envelope)).collect());
+        let value = envelope.value;
         match encoded {
             Ok(encoded) => {
                 let (shapes, framed) = Vec::<(u32, Bytes)>::into_iter(encoded).unzip();
                 rows.push(EncodedRow { offset, route: path.as_str().to_owned(), shapes, framed });
+                kept.push(RepairRow { record, path, value });
             }
             Err(poison) => refused.push(Rejected { offset, poison }),
         }
@@ -104,7 +109,7 @@ pub(super) fn encode<T: 'static, F: Format<T>>(
         };
         Kind { extension, content_type, builder }
     });
-    Ok(EncodedRows { kinds: kinds.collect(), rows, refused })
+    Ok((EncodedRows { kinds: kinds.collect(), rows, refused }, kept))
 }
 
 /// The shape of one row, and the row as a spool would hold it.
@@ -131,9 +136,9 @@ fn one<T>(encoder: &mut Encoder<T>, envelope: &Envelope<'_, T>) -> Result<(u32, 
 }
 
 /// The objects of these rows: of each route and shape one of each kind, in order of their first rows.
-pub(super) fn plan(kinds: &[Kind], rows: &[&EncodedRow]) -> Vec<Plan> {
+pub(super) fn plan(kinds: &[Kind], rows: &[EncodedRow]) -> Vec<Plan> {
     let mut groups: Vec<(&EncodedRow, Vec<&EncodedRow>)> = Vec::new();
-    for &row in rows {
+    for row in rows {
         let of = |first: &EncodedRow| first.route == row.route && first.shapes == row.shapes;
         match groups.iter_mut().find(|(first, _)| of(first)) {
             Some((_, group)) => group.push(row),

@@ -449,6 +449,61 @@ async fn repairs_of_files_that_are_built_have_headers_beside_them() {
     assert_eq!((report.before, report.objects), (3, 0));
 }
 
+/// Formats with columns number the names they meet: those of records that somebody else has taken are none of a claim's.
+#[cfg(feature = "csv")]
+#[tokio::test]
+async fn who_finishes_a_claim_sees_the_rows_that_who_began_it_saw() {
+    use aqueduct_core::ConverterExt as _;
+
+    let all = [letter(0, 0, "a"), letter(0, 1, "b,a"), letter(0, 2, "a,c")];
+    let columns = |target: &Arc<MemoryTarget>| {
+        let repairs = ObjectRepairs::new(crate::Csv::new(), Arc::clone(target), options()).unwrap();
+        Redrive::new(Corrected("").map("names", Names), Nowhere, repairs)
+    };
+    let first =
+        || LetterFilter::all().offsets(lane(0), OffsetRange::new(Offset::ZERO, Offset::new(1)).unwrap());
+    let puts = |target: &MemoryTarget| -> Vec<usize> {
+        let calls = target.calls();
+        (0..calls.len()).filter(|at| calls[*at].0 == Call::Put).collect()
+    };
+    let rehearsal = Arc::new(MemoryTarget::new());
+    columns(&rehearsal).select(first()).run(&mut Letters(Vec::from(all.clone()).into_iter())).await.unwrap();
+    let before = puts(&rehearsal).len();
+    columns(&rehearsal).run(&mut Letters(Vec::from(all.clone()).into_iter())).await.unwrap();
+    // The second run's claim, and not its object.
+    let object = puts(&rehearsal)[before + 1];
+
+    let target = Arc::new(MemoryTarget::new());
+    target.fail(object, Fault::Forbid);
+    columns(&target).select(first()).run(&mut Letters(Vec::from(all.clone()).into_iter())).await.unwrap();
+    columns(&target).run(&mut Letters(Vec::from(all.clone()).into_iter())).await.unwrap_err();
+    let report = columns(&target).run(&mut Letters(Vec::from(all).into_iter())).await.unwrap();
+    assert_eq!((report.finished, report.before, report.repaired), (2, 1, 0));
+    let text = |key: &str| {
+        let objects = target.objects();
+        let object = objects.iter().find(|(known, _)| known.ends_with(key));
+        String::from_utf8(object.unwrap_or_else(|| panic!("no {key}")).1.bytes.to_vec()).unwrap()
+    };
+    assert_eq!(text("+0000000000.repair-0.csv"), "a\n1\n");
+    assert_eq!(text("+0000000001.repair-1.csv"), "b,a,c\n1,1,\n,1,1\n");
+}
+
+/// A struct with these names, of ones.
+#[cfg(feature = "csv")]
+struct Names(Bytes);
+
+#[cfg(feature = "csv")]
+impl aqueduct_core::StructuredValue for Names {
+    fn visit(&self, visitor: &mut dyn aqueduct_core::ValueVisitor) -> Result<(), Poison> {
+        visitor.begin(aqueduct_core::Composite::Struct)?;
+        for name in std::str::from_utf8(&self.0).unwrap().split(',') {
+            visitor.key(name)?;
+            visitor.scalar(aqueduct_core::FieldValue::I64(1))?;
+        }
+        visitor.end()
+    }
+}
+
 /// No route at all.
 struct Nowhere;
 

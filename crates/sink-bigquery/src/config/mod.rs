@@ -182,7 +182,7 @@ impl BigQuerySinkBuilder {
     /// more, the shorter the names of tables must be: with 6, routes may name tables of 80 bytes, with 2 of over 400. The table
     /// of records without a route takes no room, however long its name is.
     ///
-    /// With [`Delivery::AtLeastOnce`] nothing is named: 100 by default, 1,000 at most.
+    /// With [`Delivery::AtLeastOnce`] nothing is named: 100 by default, 1,000 at most. With [`Delivery::InsertAll`] it is 1,000.
     pub fn routes_max(mut self, routes: usize) -> Self {
         self.routes_max = Some(routes);
         self

@@ -64,7 +64,7 @@ impl BigQuerySinkBuilder {
     }
 
     /// Another URL of the IAM Service Account Credentials interface, as `https://iamcredentials.googleapis.com`, for
-    /// [`Credentials::Impersonated`]. Credential files name their endpoints themselves.
+    /// [`Credentials::Impersonated`](crate::Credentials::Impersonated). Credential files name their endpoints themselves.
     pub fn iam_endpoint(mut self, url: impl Into<String>) -> Self {
         self.auth.iam = url.into();
         self

@@ -77,17 +77,30 @@ pub(crate) fn begin_delimited(out: &mut Vec<u8>) -> usize {
 
 /// Writes the length of what came since `start`, moving it if the length takes more than a byte.
 pub(crate) fn end_delimited(out: &mut Vec<u8>, start: usize) {
-    let length = out.len().saturating_sub(start);
-    let mut prefix = Vec::new();
-    if length < 0x80 {
-        if let (Some(place), Ok(short)) = (out.get_mut(start.wrapping_sub(1)), u8::try_from(length)) {
-            *place = short;
+    let end = out.len();
+    let mut length = end.saturating_sub(start) as u64;
+    let mut prefix = [0; VARINT_MAX];
+    let mut used = 0;
+    for place in &mut prefix {
+        used += 1;
+        *place = (length & 0x7f) as u8;
+        length >>= 7;
+        if length == 0 {
+            break;
         }
-        return;
+        *place |= 0x80;
     }
-    put_varint(&mut prefix, length as u64);
-    out.splice(start.saturating_sub(1)..start, prefix);
+    // There is room for one byte.
+    if used > 1 {
+        out.resize(end + used - 1, 0);
+        out.copy_within(start..end, start + used - 1);
+    }
+    let room = out.iter_mut().skip(start.wrapping_sub(1)).take(used);
+    room.zip(prefix).for_each(|(to, from)| *to = from);
 }
+
+/// A varint of 64 bits takes so many bytes at most.
+const VARINT_MAX: usize = 10;
 
 #[cfg(test)]
 mod tests {

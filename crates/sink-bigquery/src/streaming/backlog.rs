@@ -145,9 +145,10 @@ impl Backlog {
     /// The rows of the next request, now under way; none if nobody wants what waited.
     pub(super) fn send(&mut self, window: &Window) -> Vec<Vec<u8>> {
         self.forget_abandoned();
+        let most = window.request_bytes.min(window.bytes.saturating_sub(self.under_way_cost));
         let (mut pieces, mut cost) = (Vec::new(), 0);
         while let Some(next) = self.waiting.front() {
-            if !pieces.is_empty() && cost + next.chunk.cost() > window.request_bytes {
+            if !pieces.is_empty() && cost + next.chunk.cost() > most {
                 break;
             }
             cost += next.chunk.cost();

@@ -65,7 +65,7 @@ impl Known {
         match self.changes.front() {
             Some(first) if self.changes.len() >= CHANGES_MAX => {
                 let mut answer =
-                    Answer::new("none", "", "the table was changed five times within ten seconds");
+                    Answer::new("held back", "", "the table was changed five times within ten seconds");
                 answer.retry_after = Some(CHANGES_WINDOW.saturating_sub(now.duration_since(*first)));
                 Err(BigQueryError::Throttled { at: at.clone(), answer })
             }

@@ -2,7 +2,8 @@
 //!
 //! The rules of <https://cloud.google.com/bigquery/docs/change-data-capture>: by the default stream only, into a table with a primary
 //! key; `UPSERT` puts a row in the place of the one with its key, `DELETE` removes that; changes of one key count in the order of
-//! `_CHANGE_SEQUENCE_NUMBER`, and without one, or with equal ones, in the order they arrived.
+//! `_CHANGE_SEQUENCE_NUMBER`, and without one, or with equal ones, in the order they arrived; a connection has rows with changes or
+//! rows without.
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,16 @@ pub(super) fn check(row: &Value) -> Result<(), String> {
         Some(None) => Err(format!("{SEQUENCE} is not one to four hexadecimal numbers with slashes between")),
         Some(Some(_)) | None => Ok(()),
     }
+}
+
+/// "Mixing rows that have `UPSERT` or `DELETE` values for `_CHANGE_TYPE` with rows that have `INSERT` or unspecified values \[…\] in
+/// the same connection isn't supported"; the error is the document's.
+pub(super) fn check_connection(row: &Value, changes: &mut Option<bool>) -> Result<(), String> {
+    let is_change = row.get(TYPE).is_some();
+    if *changes.get_or_insert(is_change) == is_change {
+        return Ok(());
+    }
+    Err("The given value is not a valid CHANGE_TYPE".to_owned())
 }
 
 /// Up to four sections of up to sixteen hexadecimal digits, the first of which weighs most.

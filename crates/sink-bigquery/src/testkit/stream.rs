@@ -285,7 +285,11 @@ impl Inner {
             let row = if self.counts_only {
                 Ok(serde_json::Value::Null)
             } else {
-                decode::row(&message, &columns, bytes).and_then(|row| change::check(&row).map(|()| row))
+                decode::row(&message, &columns, bytes).and_then(|row| {
+                    change::check(&row)?;
+                    change::check_connection(&row, &mut connection.changes)?;
+                    Ok(row)
+                })
             };
             let unwanted = |row: &_| self.refuses.as_ref().is_some_and(|refuses| refuses.0(row));
             match row {
@@ -325,6 +329,8 @@ pub(super) struct Connection {
     message: Option<MessageDescriptor>,
     /// What the columns were at its last request.
     schema: Option<TableSchema>,
+    /// Whether its rows are changes, once it had one.
+    changes: Option<bool>,
 }
 
 impl Connection {

@@ -202,6 +202,14 @@ fn the_default_stream_is_seen_at_once_and_takes_changes_of_a_table_with_a_key() 
     let wrong: [&[&str]; 1] = [&["1", "a", "INSERT", "-"]];
     let answer = inner.append(&mut Connection::default(), &request(&default, None, &columns, &wrong));
     assert_eq!(answer.row_errors.len(), 1);
+    // A connection has changes or rows, not both.
+    let mut connection = Connection::default();
+    let mixed: [&[&str]; 2] = [&["3", "d", "UPSERT", "1"], &["4", "e", "-", "-"]];
+    let answer = inner.append(&mut connection, &request(&default, None, &columns, &mixed));
+    assert_eq!(answer.row_errors.iter().map(|error| error.index).collect::<Vec<_>>(), [1]);
+    let plain: [&[&str]; 1] = [&["4", "e", "-", "-"]];
+    assert_eq!(inner.append(&mut connection, &request(&default, None, &columns, &plain)).row_errors.len(), 1);
+    assert_eq!(seen(&inner), [json!({ "id": 1, "name": "c" })]);
     // Neither by another stream nor without a key.
     let stream = create(&mut inner);
     assert!(

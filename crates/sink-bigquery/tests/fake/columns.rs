@@ -12,8 +12,8 @@ use aqueduct_core::{
 };
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault, FakeLimits};
 use aqueduct_sink_bigquery::{
-    BigQuerySinkBuilder, Columns, DerivedColumns, Field, FieldType, Granularity, Partitioning, TableName,
-    TableOptions, TableSchema,
+    BigQuerySinkBuilder, Columns, Delivery, DerivedColumns, Field, FieldType, Granularity, Partitioning,
+    TableName, TableOptions, TableSchema,
 };
 use serde_json::{Value, json};
 
@@ -48,6 +48,9 @@ fn second(n: i64) -> String {
         json!({ "n": n, "extra": { "a": n }, "tags": ["x", "y"] }),
     )
 }
+
+/// All ways rows get into tables.
+const WAYS: [Delivery; 3] = [Delivery::ExactlyOnce, Delivery::AtLeastOnce, Delivery::InsertAll];
 
 fn derived(fake: &FakeBigQuery) -> BigQuerySinkBuilder {
     builder(fake).columns(Columns::from_values())
@@ -161,6 +164,23 @@ async fn versions_that_take_turns_go_into_one_table_and_one_stream_a_segment() {
     assert_eq!(broker.mark(&lane).unwrap().next.get(), 300);
 }
 
+/// What a later version adds is given to the table while rows are under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_that_take_turns_get_into_a_table_in_every_way() {
+    for way in WAYS {
+        let fake = fake().await;
+        let (broker, lane) = broker((0..100).map(first).chain((100..300).map(in_turns)));
+        let sink = derived(&fake).delivery(way).append_bytes(1000);
+        let letters = run(&broker, ConnectJson::new(), sink).await;
+        assert!(letters_of(&letters).is_empty(), "{way:?}");
+        let mut expected = rows_in_turns(300);
+        expected.extend((0..100).map(|n| (n, row_of_first(n))));
+        assert_eq!(visible(&fake, &table("orders")), expected, "{way:?}");
+        assert_eq!((fake.calls(FakeCall::InsertTable), fake.calls(FakeCall::PatchTable)), (1, 1), "{way:?}");
+        assert_eq!(broker.mark(&lane).unwrap().next.get(), 300);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_is_given_the_columns_of_a_later_version_and_nothing_is_asked_for_one_that_adds_none() {
     let fake = fake().await;
@@ -215,25 +235,32 @@ async fn processes_of_several_versions_work_on_one_table() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_that_spreads_slowly_is_waited_for_and_is_no_letter() {
-    let fake = Arc::new(fake().await);
-    let (broker, lane) = broker((0..70).map(first));
-    run(&broker, ConnectJson::new(), derived(&fake)).await;
-    fake.hold_changes(true);
-    broker.extend(&lane, (70..140).map(in_turns));
-    let (pipeline, letters) = pipeline(&broker, ConnectJson::new(), derived(&fake), 70).await;
-    let running = tokio::spawn(pipeline.run(std::future::pending()));
-    while fake.calls(FakeCall::AppendRows) < 4 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    for way in WAYS {
+        let fake = Arc::new(fake().await);
+        let (broker, lane) = broker((0..70).map(first));
+        let sink = || derived(&fake).delivery(way);
+        run(&broker, ConnectJson::new(), sink()).await;
+        let before = fake.calls(FakeCall::AppendRows) + fake.calls(FakeCall::InsertAll);
+        fake.hold_changes(true);
+        broker.extend(&lane, (70..140).map(in_turns));
+        let (pipeline, letters) = pipeline(&broker, ConnectJson::new(), sink(), 70).await;
+        let running = tokio::spawn(pipeline.run(std::future::pending()));
+        let attempts =
+            |fake: &FakeBigQuery| fake.calls(FakeCall::AppendRows) + fake.calls(FakeCall::InsertAll);
+        while attempts(&fake) < before + 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        fake.hold_changes(false);
+        running.await.unwrap().unwrap();
+        assert!(letters_of(&letters).is_empty(), "{way:?}");
+        let mut expected = rows_in_turns(140);
+        expected.extend((0..70).map(|n| (n, row_of_first(n))));
+        assert_eq!(visible(&fake, &table("orders")), expected, "{way:?}");
+        assert_eq!(fake.calls(FakeCall::PatchTable), 1, "{way:?}");
+        if way == Delivery::ExactlyOnce {
+            assert_eq!(fake.calls(FakeCall::CreateWriteStream), 2, "the attempts are of one stream");
+        }
     }
-    assert_eq!(visible(&fake, &table("orders")).len(), 70);
-    fake.hold_changes(false);
-    running.await.unwrap().unwrap();
-    assert!(letters_of(&letters).is_empty());
-    let mut expected = rows_in_turns(140);
-    expected.extend((0..70).map(|n| (n, row_of_first(n))));
-    assert_eq!(visible(&fake, &table("orders")), expected);
-    assert_eq!(fake.calls(FakeCall::PatchTable), 1);
-    assert_eq!(fake.calls(FakeCall::CreateWriteStream), 2, "the attempts are of one stream");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,7 +286,14 @@ async fn changes_of_a_table_keep_to_the_quota() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_do_not_fit_are_letters_that_name_the_column() {
+    for way in WAYS {
+        rows_that_do_not_fit(way).await;
+    }
+}
+
+async fn rows_that_do_not_fit(way: Delivery) {
     let fake = fake().await;
+    let derived = |fake| derived(fake).delivery(way);
     let other = |n: i64| record(json!([field("n", "string")]), json!({ "n": format!("number {n}") }));
     let (broker, _) = broker((0..60).map(|n| if n % 10 == 3 { other(n) } else { in_turns(n) }));
     let letters = run(&broker, ConnectJson::new(), derived(&fake)).await;

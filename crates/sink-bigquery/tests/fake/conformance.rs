@@ -1,7 +1,5 @@
 //! The sink passes core's conformance suite.
 
-use std::time::Duration;
-
 use aqueduct_converters::{ConnectJson, ConnectValue, JsonValue};
 use aqueduct_core::testkit::{SinkHarness, StoredRow, sink_suite};
 use aqueduct_core::{BatchBuilder, Converted, Converter, Permit, Record};
@@ -19,7 +17,7 @@ struct Harness {
     delivery: Delivery,
 }
 
-const SLOW: Duration = Duration::from_mins(1);
+const SLOW: std::time::Duration = std::time::Duration::from_mins(1);
 
 const POISON: &str = "the row that is refused";
 

@@ -1,10 +1,15 @@
 //! The legacy streaming interface: what its answers mean, and that nothing is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use aqueduct_core::Class;
+use aqueduct_converters::{Json, JsonValue};
+use aqueduct_core::testkit::{MemoryDeadLetters, ScriptedBroker};
+use aqueduct_core::{Class, MaxRecords, OnPoison, Pipeline, Record, TopicPartition};
 use aqueduct_sink_bigquery::testkit::{FakeCall, FakeFault, FakeLimits};
-use aqueduct_sink_bigquery::{BigQuerySinkBuilder, Delivery, Field, FieldType, TableName, TableSchema};
+use aqueduct_sink_bigquery::{
+    BigQuerySinkBuilder, Delivery, Field, FieldType, TableName, TableRoute, TableSchema, by_table_fn,
+};
 
 use crate::support::{Process, Segment, builder, fake, one_table, persist, schema, table, told, visible};
 
@@ -137,4 +142,32 @@ async fn what_no_repetition_mends_ends_at_once_and_a_quota_is_waited_for() {
     assert!(visible(&fake, "orders").is_empty());
     assert!(segment.writer.spill().await.unwrap().is_empty());
     assert_eq!(visible(&fake, "orders"), [0, 1, 2, 3, 4]);
+}
+
+/// What the service refuses is a letter with the record itself, and a process that comes after another goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_write_what_is_good_and_send_letters_of_the_rest() {
+    let fake = fake().await;
+    fake.refuse_rows(|row| row["n"].as_i64().unwrap() % 50 == 7);
+    let (broker, letters) = (ScriptedBroker::new(), MemoryDeadLetters::new());
+    let lane = TopicPartition::new("orders", 3);
+    for part in [0..150, 150..300] {
+        broker.extend(&lane, part.map(|n| format!(r#"{{"n": {n}, "text": "row {n}"}}"#)));
+        let pipeline = Pipeline::from(broker.source().until_end())
+            .convert(Json::new())
+            .partition(by_table_fn("none/1", |_: &Record<'_>, _: &JsonValue, _: &mut TableRoute| Ok(())))
+            .sink(legacy(&fake).build().await.unwrap())
+            .rotate(MaxRecords(70))
+            .on_poison(OnPoison::DeadLetter(Arc::new(letters.clone())))
+            .spool_dir(tempfile::tempdir().unwrap().keep());
+        let built = pipeline.build().unwrap();
+        assert!(built.guarantee().to_string().contains("at least once"), "{}", built.guarantee());
+        built.run(std::future::pending()).await.unwrap();
+    }
+    let letters = letters.letters();
+    let refused: Vec<_> = letters.iter().map(|letter| letter.record.offset.get()).collect();
+    assert_eq!(refused, [7, 57, 107, 157, 207, 257]);
+    assert_eq!(letters[0].record.value.as_deref(), Some(&br#"{"n": 7, "text": "row 7"}"#[..]));
+    assert_eq!(visible(&fake, "orders"), (0..300).filter(|offset| offset % 50 != 7).collect::<Vec<_>>());
+    assert_eq!(broker.mark(&lane).unwrap().next.get(), 300);
 }

@@ -397,7 +397,7 @@ async fn two_at_a_time_conflict_and_without_that_they_would_both_store() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn races_and_crashes_store_each_record_once(

@@ -43,7 +43,14 @@ pub(crate) struct BigQueryArguments {
 }
 
 /// How rows are delivered, and over how many connections.
-const CASES: [(Mode, usize); 3] = [(Mode::ExactlyOnce, 1), (Mode::ExactlyOnce, 2), (Mode::ExactlyOnce, 4)];
+const CASES: [(Mode, usize); 6] = [
+    (Mode::ExactlyOnce, 1),
+    (Mode::ExactlyOnce, 2),
+    (Mode::ExactlyOnce, 4),
+    (Mode::AtLeastOnce, 1),
+    (Mode::AtLeastOnce, 2),
+    (Mode::AtLeastOnce, 4),
+];
 
 /// The most that a record may cost, in floors.
 const RATIO_MAX: f64 = 6.0;
@@ -122,6 +129,7 @@ impl Bench {
             floors.push(floor(&self.running.kafka.brokers(), spec, TOPIC).await?);
             tell(&format!("{name} {pair}/{pairs}: pipeline"));
             let (run, fake) = self.pair(mode, connections).await?;
+            // Without a broken connection nothing is sent twice, at least once or not.
             ensure!(
                 fake.records == spec.records,
                 "{name}: {} rows are visible of {} records",

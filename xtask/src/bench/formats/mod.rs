@@ -37,7 +37,8 @@ pub(crate) struct FormatsArguments {
     /// Only cases whose name contains this
     #[arg(long, default_value = "")]
     only: String,
-    /// Where servers and spool keep their data [default: the system's directory for temporary files]
+    /// Where servers and spool keep their data, about 20 GiB; not a tmpfs unless there is memory for it [default: the
+    /// system's directory for temporary files]
     #[arg(long)]
     data: Option<PathBuf>,
     /// Write the rows as JSON to this file

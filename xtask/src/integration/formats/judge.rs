@@ -131,11 +131,7 @@ impl Judge<'_> {
     fn may_be_in(&self, order: Order, file: Version, segment: &Piece) -> bool {
         match self.sharing {
             Sharing::None => order.version == file,
-            Sharing::Backward if segment.is_told => {
-                let of =
-                    self.orders.range((segment.partition, segment.start)..(segment.partition, segment.end));
-                of.map(|(_, order)| order.version).max() == Some(file)
-            }
+            Sharing::Backward if segment.is_told => segment.newest == Some(file),
             // Where it begins and ends is only known as far as its objects show.
             Sharing::Backward => order.version <= file,
         }
@@ -159,8 +155,12 @@ impl Judge<'_> {
                 Some(piece) if piece.partition == partition && start < piece.end => {
                     piece.end = piece.end.max(end);
                 }
-                _ => pieces.push(Piece { partition, start, end, is_told: false }),
+                _ => pieces.push(Piece { partition, start, end, is_told: false, newest: None }),
             }
+        }
+        for piece in &mut pieces {
+            let of = self.orders.range((piece.partition, piece.start)..(piece.partition, piece.end));
+            piece.newest = of.map(|(_, order)| order.version).max();
         }
         Ok(pieces)
     }
@@ -203,6 +203,8 @@ struct Piece {
     start: i64,
     end: i64,
     is_told: bool,
+    /// The newest version of its orders.
+    newest: Option<Version>,
 }
 
 impl Piece {
@@ -210,7 +212,7 @@ impl Piece {
         let Segment { lane, start, end } = segment;
         let partition = lane.rsplit_once('[').and_then(|(_, rest)| rest.strip_suffix(']')?.parse().ok());
         let partition = partition.with_context(|| format!("{lane} names no partition"))?;
-        Ok(Self { partition, start: *start, end: *end, is_told: true })
+        Ok(Self { partition, start: *start, end: *end, is_told: true, newest: None })
     }
 
     fn holds(&self, (partition, start, end): (i32, i64, i64)) -> bool {

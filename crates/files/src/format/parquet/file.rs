@@ -43,29 +43,30 @@ fn batch_bytes(row_group_bytes: usize) -> usize {
 
 /// The most a column spends on its dictionary, in bytes; what does not fit is written plainly. Each row group begins a new one,
 /// which is a waste where values do not repeat, so a small row group gets a small one.
-fn dictionary_bytes(row_group_bytes: usize) -> usize {
-    (row_group_bytes / 32).clamp(32 << 10, 1 << 20)
+pub(super) fn dictionary_bytes(row_group_bytes: usize, row_bytes: u64) -> usize {
+    let rows = usize::try_from(row_bytes).unwrap_or(usize::MAX);
+    (row_group_bytes.min(rows) / 32).clamp(16 << 10, 1 << 20)
 }
 
 impl ParquetFile {
-    /// A file of so many rows.
     pub(super) fn new(
         schema: &Arc<FileSchema>,
         plan: &Plan,
         row_group_bytes: usize,
         row_group_rows: usize,
-        rows: u64,
+        file: &FileOutline,
     ) -> Result<Self, ParquetError> {
         let schema = Arc::clone(schema);
         let properties = schema.properties.clone().into_builder();
-        let properties = properties.set_dictionary_page_size_limit(dictionary_bytes(row_group_bytes)).build();
+        let dictionary = dictionary_bytes(row_group_bytes, file.row_bytes);
+        let properties = properties.set_dictionary_page_size_limit(dictionary).build();
         let options = ArrowWriterOptions::new()
             .with_properties(properties)
             .with_skip_arrow_metadata(true)
             .with_parquet_schema(schema.parquet.clone());
         let arrow = Arc::clone(&schema.arrow);
         let writer = ArrowWriter::try_new_with_options(Finished::default(), arrow, options)?;
-        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        let rows = usize::try_from(file.rows).unwrap_or(usize::MAX);
         let batch = Batch::new(plan, rows, batch_bytes(row_group_bytes));
         Ok(Self { batch, writer, schema, row_group_bytes, row_group_rows })
     }

@@ -194,7 +194,7 @@ impl Columnar for Parquet {
         file: &FileOutline,
     ) -> Result<ParquetFile, BuildError> {
         let rows = self.row_group_rows.unwrap_or(Self::ROW_GROUP_ROWS);
-        ParquetFile::new(shape, plan, self.row_group(file), rows, file.rows).map_err(BuildError::new)
+        ParquetFile::new(shape, plan, self.row_group(file), rows, file).map_err(BuildError::new)
     }
 
     fn workspace(&self, shape: &Arc<FileSchema>, plan: &Plan, file: &FileOutline) -> usize {

@@ -254,6 +254,15 @@ fn row_groups_end_at_their_rows_and_at_their_memory() {
 }
 
 #[test]
+fn a_dictionary_is_a_32nd_of_its_row_group_within_limits() {
+    let of = file::dictionary_bytes;
+    assert_eq!(of(2 << 20, u64::MAX), 64 << 10);
+    assert_eq!(of(2 << 20, 1 << 20), 32 << 10, "the file has no more than one small one");
+    assert_eq!(of(1 << 30, u64::MAX), 1 << 20);
+    assert_eq!(of(64 << 20, 100), 16 << 10);
+}
+
+#[test]
 fn the_same_rows_are_the_same_file_however_they_are_chunked() {
     let values: Vec<_> =
         (0..3_000).map(|index| json(&format!(r#"{{"id":{index},"a":{{"b":[{index},null]}}}}"#))).collect();

@@ -103,6 +103,14 @@ fn requests_are_bounded_by_bytes_and_by_number() {
     let narrow = window(50);
     assert_eq!(sent(&mut backlog, &narrow).len() + sent(&mut backlog, &narrow).len(), 4);
     assert!(!backlog.may_send(&narrow), "66 bytes would be under way");
+    let mut small = Backlog::default();
+    (0..9).for_each(|_| small.push(world.piece(1)));
+    let lengths: Vec<_> = (0..3).map(|_| sent(&mut small, &window(55)).len()).collect();
+    assert_eq!(
+        (lengths, small.may_send(&window(55))),
+        (vec![2, 2, 1], false),
+        "nor by rows that share a request"
+    );
     let mut wide = window(1_000_000);
     while backlog.may_send(&wide) {
         backlog.send(&wide);
