@@ -34,7 +34,7 @@ pub(super) fn resolve(
             None => added(layout, field, known > ours, evolves, &path)?,
         });
     }
-    for old in layout.iter_mut().take(known) {
+    for old in layout.iter_mut().take(known).skip(ours) {
         if old.mode == Mode::Required && !wanted.contains_key(&old.name.to_ascii_lowercase()) {
             // Values never have it. If it may not be relaxed, that is what is wrong with them.
             if evolves {

@@ -331,3 +331,36 @@ fn adopt(layout: &mut Vec<Field>, columns: &[Field]) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use aqueduct_core::{DataType, Field as Member, TimeUnit};
+
+    use super::*;
+    use crate::row::{MetadataColumns, UnknownFields};
+
+    /// Whoever has made the table may have made our own columns REQUIRED, which every row fills: they are no values'.
+    #[test]
+    fn our_own_columns_are_never_values_whatever_the_table_says_of_them() {
+        let options = PlanOptions {
+            unknown: UnknownFields::Ignore,
+            timestamps: TimeUnit::Micros,
+            metadata: MetadataColumns::default(),
+        };
+        let ours = options.metadata.fields();
+        let mut table: Vec<_> =
+            ours.iter().map(|field| Field { mode: Mode::Required, ..field.clone() }).collect();
+        table.push(Field::nullable("n", FieldType::Int64));
+        let schema = Schema::new(DataType::Struct(vec![Member::new("n", DataType::Int64)]));
+        for evolves in [false, true] {
+            let columns = TableColumns::new(&table, evolves, DerivedColumns::new(), options.clone());
+            let more = [table.clone(), vec![Field::nullable("more", FieldType::Bool)]].concat();
+            for table in [&table, &more] {
+                assert!(columns.adopt(table));
+                let plan = columns.plan(&schema).unwrap();
+                let names: Vec<_> = plan.columns().iter().map(Field::name).collect();
+                assert_eq!(names, ["n", "_kafka_topic", "_kafka_partition", "_kafka_offset"], "{evolves}");
+            }
+        }
+    }
+}

@@ -127,7 +127,8 @@ impl Completeness {
         Ok(self)
     }
 
-    /// Reads all letters there are; those of other partitions and offsets than are due count nothing.
+    /// Reads all letters there are; those of other partitions and offsets than are due by now count nothing, so say
+    /// [what is due](Self::due) before.
     ///
     /// # Errors
     /// Of the source; or if there are more runs of letters than [`LETTERS_MAX`](Self::LETTERS_MAX).
@@ -217,16 +218,15 @@ impl Completeness {
                 absent.push(name);
                 continue;
             };
-            for column in parts.options.metadata.fields() {
+            let fields = found.body.pointer("/schema/fields").and_then(Value::as_array);
+            let columns = &parts.options.metadata;
+            // The other ones nobody counts by, and a table may be older than they are.
+            for column in [&columns.topic, &columns.partition, &columns.offset] {
                 let has = |field: &Value| {
-                    field
-                        .get("name")
-                        .and_then(Value::as_str)
-                        .is_some_and(|it| it.eq_ignore_ascii_case(column.name()))
+                    field.get("name").and_then(Value::as_str).is_some_and(|it| it.eq_ignore_ascii_case(column))
                 };
-                let fields = found.body.pointer("/schema/fields").and_then(Value::as_array);
                 if !fields.is_some_and(|fields| fields.iter().any(has)) {
-                    let problem = format!("it lacks the column {}, by which rows are counted", column.name());
+                    let problem = format!("it lacks the column {column}, by which rows are counted");
                     return Err(BigQueryError::Schema { table: name.to_string(), problem });
                 }
             }

@@ -99,12 +99,18 @@ impl BigQuerySinkBuilder {
         }
         problems.append(&mut twice);
         // Options of a table that has no columns of its own go with the general ones.
-        for (_, tables) in tables_of.iter().filter(|(table, _)| !of.contains_key(*table)) {
+        let theirs: Vec<_> = tables_of.iter().filter(|(table, _)| !of.contains_key(*table)).collect();
+        for (table, tables) in theirs {
             let declared = match &self.general {
                 Some(Columns::Declared(schema)) => Some(schema),
                 _ => None,
             };
             problems.extend(tables.problems(declared).into_iter().map(BigQueryConfigError::Tables));
+            // The columns are the general ones, and the key by which its rows are changed is not.
+            if let (Some(schema), Some(changes)) = (declared, &self.changes) {
+                let declared = Declared::changing(changes, schema, tables.key(), options.clone());
+                of.insert(table.clone(), Source::Declared(declared));
+            }
         }
         ColumnSources::new(general, of, options)
     }

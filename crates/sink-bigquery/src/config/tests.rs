@@ -1,6 +1,7 @@
 use super::*;
 use crate::KeyAs;
-use crate::schema::{Field, FieldType};
+use crate::name::TableName;
+use crate::schema::{Field, FieldType, Mode};
 
 fn schema() -> TableSchema {
     TableSchema::new([Field::nullable("a", FieldType::String)])
@@ -108,4 +109,28 @@ async fn what_decides_rows_is_in_the_fingerprint_and_nothing_else_is() {
     let described = TableSchema::new([Field::nullable("a", FieldType::String).with_description("an a")]);
     let same = of(sound().schema(described).append_bytes(1).in_flight(1).routes_max(1)).await;
     assert_eq!(same, of(sound()).await);
+}
+
+/// A table with a key of its own is changed by that key, whether or not its columns are the general ones.
+#[tokio::test]
+async fn changes_of_a_table_go_by_its_own_key() {
+    let columns = TableSchema::new([
+        Field::nullable("id", FieldType::Int64),
+        Field::nullable("tenant", FieldType::Int64),
+    ]);
+    let sink = sound()
+        .schema(columns)
+        .tables(TableOptions::new().primary_key(["id"]))
+        .tables_of("other", TableOptions::new().primary_key(["tenant"]))
+        .delivery(Delivery::AtLeastOnce)
+        .changes(Changes::new())
+        .build()
+        .await
+        .unwrap();
+    for (table, key) in [("some", "id"), ("other", "tenant")] {
+        let table = TableName::new("p", "d", table).unwrap();
+        let changes = sink.parts().columns.changes(&table).unwrap();
+        let required = changes.columns().iter().filter(|field| field.mode == Mode::Required);
+        assert_eq!(required.map(Field::name).collect::<Vec<_>>(), [key], "{table}");
+    }
 }

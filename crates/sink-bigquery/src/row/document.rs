@@ -49,7 +49,8 @@ enum Wire<'b> {
 fn column(columns: &[Field], number: u32) -> Option<&Field> {
     let place = usize::try_from(number).ok()?.checked_sub(1)?;
     let is_it = |place: usize, field: &Field| match field.number {
-        0 => u32::try_from(place + 1).ok() == Some(number),
+        // Of an empty record nothing is stored, so it has no number at all.
+        0 => !field.is_empty() && u32::try_from(place + 1).ok() == Some(number),
         own => own == number,
     };
     // Nearly always where it is looked for first.
@@ -192,6 +193,30 @@ mod tests {
             "at": "2021-06-28T07:30:00.250000Z", "key": "/w==", "loaded": "1970-01-01T00:00:00Z",
         });
         assert_eq!(row, expected);
+    }
+
+    /// Fields of which nothing is stored have no number, and are not what has that of their place.
+    #[test]
+    fn columns_are_found_beside_fields_without_any() {
+        let nothing = |name| Field::nullable(name, FieldType::Record(Vec::new()));
+        let numbered = |name, number| Field { number, ..Field::nullable(name, FieldType::Int64) };
+        let inner = FieldType::Record(vec![nothing("none"), numbered("n", 1)]);
+        let columns =
+            vec![nothing("none"), Field { number: 4, ..Field::nullable("r", inner) }, numbered("n", 5)];
+        let options = PlanOptions {
+            unknown: UnknownFields::Ignore,
+            timestamps: TimeUnit::Millis,
+            metadata: MetadataColumns::default(),
+        };
+        let plan = RowPlan::of(columns, 0, options);
+        let mut row = Vec::new();
+        let value = JsonValue::parse(r#"{"r": {"n": 7}, "n": 8}"#.to_owned().into()).unwrap();
+        plan.encode(&value, IDENTITY, &mut Workspace::default(), &mut row).unwrap();
+        let expected = json!({
+            "_kafka_topic": "t", "_kafka_partition": "-3", "_kafka_offset": "1152921504606846976",
+            "r": {"n": "7"}, "n": "8",
+        });
+        assert_eq!(document(plan.columns(), &row).map(Value::Object), Some(expected));
     }
 
     proptest! {

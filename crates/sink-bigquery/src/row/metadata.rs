@@ -11,7 +11,9 @@ use crate::schema::{Field, FieldType};
 /// The first three are what recovery asks for when a stream is gone, what an audit counts, and what a query finds a duplicate by;
 /// every row has them. The others are there if they have a name. All are nullable, so a table that exists can be given them.
 ///
-/// All of them are of the record and its segment, and not of the moment they are written in: a replay writes the same.
+/// All of them are of the record and its segment, and not of the moment they are written in: a segment that is written again from
+/// its intent writes the same. Where there are no intents, at least once, a row that is written again after a crash may have another
+/// load time: that of the segment it is in then.
 ///
 /// ```
 /// use aqueduct_sink_bigquery::{KeyAs, MetadataColumns};
@@ -36,8 +38,8 @@ pub struct MetadataColumns {
     /// The record's key as it was read, before any converter; null if there is none.
     pub key: Option<(String, KeyAs)>,
     /// A `TIMESTAMP`: when the segment was opened that the row was loaded with. That is the time of the process's clock when the first
-    /// record of the segment arrived, the same for all rows of a segment, and pinned by its intent: a row that is written again after a
-    /// crash has the time it had. A clock that is read at the moment of writing could not promise that.
+    /// record of the segment arrived, the same for all rows of a segment, and pinned by its intent: exactly once, a row that is written
+    /// again after a crash has the time it had. A clock that is read at the moment of writing could not promise that.
     pub load_time: Option<String>,
 }
 

@@ -185,7 +185,7 @@ impl Appender {
             let is_open = failed.is_none() && !is_stale && closing.is_none();
             let sends = is_open && self.backlog.may_send(&self.window);
             let is_idle = is_quiet && is_open && !sends;
-            let deadline = self.backlog.oldest().unwrap_or_else(Instant::now) + self.timeout;
+            let deadline = self.backlog.oldest().unwrap_or_else(Instant::now).checked_add(self.timeout);
             tokio::select! {
                 biased;
                 received = answers.next() => match received {
@@ -220,7 +220,8 @@ impl Appender {
                     Some(piece) => self.backlog.push(piece),
                     None => return Ok(Ended::Gone),
                 },
-                () = tokio::time::sleep_until(deadline), if !is_quiet => {
+                // Without one, where the clock ends before it.
+                () = reached(deadline), if !is_quiet => {
                     return Err(self.timed_out("append rows to the default stream"));
                 }
                 () = tokio::time::sleep(CLOSING), if is_quiet && closing.is_some() => {
@@ -297,6 +298,13 @@ impl Appender {
         }
         self.backlog.fail(&error);
         self.trouble = Trouble::new();
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,7 +9,7 @@ use aqueduct_core::{
 };
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault, FakeLimits};
 use aqueduct_sink_bigquery::{
-    BigQuerySink, Completeness, CompletenessReport, DueRecords, Field, FieldType, TableSchema,
+    BigQuerySink, Completeness, CompletenessReport, DueRecords, Field, FieldType, MetadataColumns, TableSchema,
 };
 use async_trait::async_trait;
 use proptest::prelude::*;
@@ -70,6 +70,18 @@ async fn sink(fake: &FakeBigQuery) -> BigQuerySink {
 
 async fn check(completeness: Completeness) -> CompletenessReport {
     completeness.check().await.unwrap()
+}
+
+/// A table may be older than a column that was asked for later.
+#[tokio::test]
+async fn only_the_columns_that_rows_are_counted_by_are_needed() {
+    let fake = fake().await;
+    fake.create_table(&table("orders"), &with_metadata());
+    add(&fake, "orders", 0, 0..5);
+    let columns = MetadataColumns::default().with_timestamp("_at").with_load_time("_loaded_at");
+    let sink = builder(&fake).metadata_columns(columns).build().await.unwrap();
+    let report = check(Completeness::of(&sink).due([DueRecords::counted(lane(0), range(0, 5), 5)])).await;
+    assert!(report.is_complete(), "{report}");
 }
 
 #[tokio::test]

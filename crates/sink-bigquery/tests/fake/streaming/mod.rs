@@ -65,6 +65,16 @@ async fn rows_are_seen_before_their_segment_ends() {
     assert_eq!(fake.calls(FakeCall::CreateWriteStream), 0);
 }
 
+/// Whoever says "no deadline" like this gets none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_beyond_the_clock_is_none() {
+    let fake = fake().await;
+    let process = Process::start(patient(&fake).append_timeout(Duration::MAX)).await;
+    let mut segment = process.fill(0, 5, None, one_table).await;
+    assert_eq!(publish(&mut segment).await, NONE);
+    assert_eq!(visible(&fake, "orders"), [0, 1, 2, 3, 4]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_survives_every_fault_and_order_stays() {
     let inside = [FakeFault::UnavailableInside, FakeFault::ExhaustedInside];
