@@ -154,6 +154,10 @@ def read_arrow(path):
         return codecs, str(file.schema).partition("\n")[2]
 
 
+# A query of some seconds would show how far it is, in the midst of the answer.
+QUIET = "set enable_progress_bar = false"
+
+
 def read_duckdb(path):
     """Parquet by DuckDB, which has a reader of its own."""
     import duckdb
@@ -161,6 +165,7 @@ def read_duckdb(path):
     with duckdb.connect(":memory:") as db:
         # Moments are handed over as UTC, whatever zone this machine is in.
         db.execute("set timezone = 'UTC'; set threads = 1; set arrow_lossless_conversion = true")
+        db.execute(QUIET)
         described = db.execute("describe select * from read_parquet(?)", [path]).fetchall()
         codecs = db.execute("select distinct lower(compression) from parquet_metadata(?)", [path]).fetchall()
         yield from arrow_table(db.sql("select * from read_parquet(?)", params=[path]).to_arrow_table())
@@ -172,6 +177,7 @@ def read_events(pattern):
     import duckdb
 
     with duckdb.connect(":memory:") as db:
+        db.execute(QUIET)
         counts = db.execute(
             """select count(*), count(distinct seq), min(seq), max(seq), count_if(partition <> seq % 4),
                count_if(length(crc) <> 8 or request.trace_id is null) from read_parquet(?)""",

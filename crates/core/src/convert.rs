@@ -16,7 +16,8 @@ use crate::value::Keyed;
 /// # Contract
 /// - [`convert`](Self::convert) is pure: the same record gives the same answer, whenever and wherever it is read
 ///   again. No clock, no I/O, no state that records change. A replay after a crash depends on it.
-/// - It is called once per record, in offset order within a lane, from several lanes at once.
+/// - It is called once per record, in offset order within a lane, from several lanes at once; and again where the record turns out
+///   to begin another segment, or a route of a sink that [has to ask](crate::SinkCapabilities::opens_routes).
 /// - [`prepare`](Self::prepare) is called before the records of a batch and is the only place for I/O.
 ///
 /// # Errors

@@ -13,9 +13,9 @@ use crate::record::Record;
 /// # Contract
 /// - [`route`](Self::route) appends levels to `path`, which arrives empty, through [`RoutePath::push`] and
 ///   [`RoutePath::push_field`]; both escape, so no value can add a level, climb out or fake a `name=value` level.
-/// - It is pure and called once per record. A layout by wall-clock time reads [`RoutePath::opened_at_ms`], the
-///   segment's opening time, which the intent pins, and stays exactly-once; a partitioner that reads a clock of its
-///   own must say [`Replay::WallClock`].
+/// - It is pure and called once per record, and again where the record turns out to begin another segment. A layout by
+///   wall-clock time reads [`RoutePath::opened_at_ms`], the segment's opening time, which the intent pins, and stays
+///   exactly-once; a partitioner that reads a clock of its own must say [`Replay::WallClock`].
 ///
 /// # Errors
 /// A record without a route is a [`Poison`].

@@ -27,9 +27,11 @@ pub(super) struct Open<T: Send + 'static> {
     pub(super) opened_at_ms: i64,
     pub(super) stats: SegmentStats,
     pub(super) routes: RouteTable,
-    /// Routes the writer was told of that have no row yet.
+    /// Routes the writer was told of, those without a row among them.
     pub(super) opened: RouteTable,
     pub(super) path: RoutePath,
+    /// The record whose route is in `path` already: it comes again, once the writer knows the route.
+    pub(super) routed: Option<Offset>,
     pub(super) hash: OffsetsHash,
     pub(super) skips: Skips,
     pub(super) letters: Vec<DeadLetter>,
@@ -106,6 +108,7 @@ impl<T: Send + 'static> Open<T> {
             routes: RouteTable::new(),
             opened: RouteTable::new(),
             path: RoutePath::new(opened_at_ms),
+            routed: None,
             hash: OffsetsHash::default(),
             skips: Skips::default(),
             letters: Vec::new(),

@@ -74,9 +74,12 @@ where
             Ok(Converted::Skip(reason)) => return Step::Skipped(reason),
             Err(poison) => return Step::Poisoned(poison.part().stage(), poison),
         };
-        open.path.clear();
-        if let Err(poison) = stages.partitioner.route(record, &value, &mut open.path) {
-            return Step::Poisoned(PoisonStage::Partition, poison);
+        // Asked again, a partitioner with a clock of its own may say another route, and that would have to be opened, too.
+        if open.routed.take() != Some(record.offset()) {
+            open.path.clear();
+            if let Err(poison) = stages.partitioner.route(record, &value, &mut open.path) {
+                return Step::Poisoned(PoisonStage::Partition, poison);
+            }
         }
         let known = open.routes.get(&open.path);
         // A pinned segment was cut by its first owner; it has as many routes as it has.
@@ -84,6 +87,7 @@ where
             return Step::RoutesFull;
         }
         if known.is_none() && context.capabilities.opens_routes && open.opened.get(&open.path).is_none() {
+            open.routed = Some(record.offset());
             return Step::NewRoute;
         }
         let route = known.unwrap_or_else(|| open.routes.next_id());

@@ -1,18 +1,19 @@
 //! A sink that has to ask before it can encode rows of a route.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aqueduct_core::testkit::{Fault, Faults, Faulty, MemoryDeadLetters, MemorySink, MemoryStore, Step};
 use aqueduct_core::{
-    Begun, Class, Envelope, Fingerprint, MaxRecords, OffsetRange, OnPoison, Poison, PoisonBreaker,
-    PoisonReason, Published, Rejected, RoutePath, SegmentStart, SegmentWriter, Sink, SinkCapabilities,
-    StageError, Staged,
+    Begun, Class, Envelope, Fingerprint, MaxRecords, OffsetRange, OnPoison, Partitioner, Pipeline, Poison,
+    PoisonBreaker, PoisonReason, Published, Record, Rejected, Replay, RoutePath, SegmentStart, SegmentWriter,
+    Sink, SinkCapabilities, StageError, Staged,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::stages::{all, many, never, pipeline_into, world};
+use crate::stages::{Raw, all, many, never, pipeline_into, scratch, world};
 
 /// Notes what it is told, and takes rows of open routes only. Rows of the route `first=z` are refused.
 #[derive(Clone, Debug)]
@@ -172,4 +173,41 @@ async fn a_route_of_refused_records_is_no_route() {
         all(90).into_iter().filter(|offset| offset % 3 != 0).collect::<Vec<_>>()
     );
     assert_eq!(sink.told(), [["first=z", "first=a", "first=b"]]);
+}
+
+/// A clock of its own: it gives another route whenever it is asked, as it may, for it says so.
+#[derive(Debug, Default)]
+struct ByClock(AtomicU64);
+
+impl Partitioner<Bytes> for ByClock {
+    fn route(&self, _: &Record<'_>, _: &Bytes, path: &mut RoutePath) -> Result<(), Poison> {
+        path.push_field("at", &self.0.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::WallClock
+    }
+
+    fn fingerprint(&self, parts: &mut Fingerprint) {
+        parts.put("partitioner", "by-clock/1");
+    }
+}
+
+/// A lane that asked for the route again would open one after the other, and never store the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_goes_to_the_route_that_was_opened_for_it() {
+    let (broker, store, lane) = many(5);
+    let sink = Asking::new(&store);
+    let report = Pipeline::from(broker.source().until_end().batch_records(2))
+        .convert(Raw)
+        .partition(ByClock::default())
+        .sink(sink.clone())
+        .spool_dir(scratch())
+        .build()
+        .unwrap()
+        .run(never())
+        .await
+        .unwrap();
+    assert_eq!((report.records, store.offsets(&lane)), (5, all(5)));
+    assert_eq!(sink.told(), [["at=0", "at=1", "at=2", "at=3", "at=4"]]);
 }

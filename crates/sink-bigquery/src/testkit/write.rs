@@ -31,6 +31,9 @@ use super::stream::Connection;
 
 /// The largest message the server reads at all; what is allowed is a limit of the fake.
 const MESSAGE_MAX: usize = 64 << 20;
+/// Bytes that a client may send before they are read: a request, so that its frames do not wait for each other. HTTP/2 begins with
+/// 64 KiB, and servers that take megabytes at a time allow more.
+const WINDOW: u32 = 2 << 20;
 /// Answers of one connection that wait to be read.
 const ANSWERS: usize = 16;
 /// Answers of one connection that are held back; more requests are not read.
@@ -42,6 +45,8 @@ pub(super) async fn serve(listener: std::net::TcpListener, state: Arc<State>, go
         let Ok(listener) = listener.try_clone().and_then(TcpListener::from_std) else { return };
         let service = Write(Arc::clone(&state));
         let served = Server::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW * 4)
             .add_service(service)
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), go_away.notified())
             .await;

@@ -197,9 +197,9 @@ fn what_references_repeat_without_a_byte_has_limits() {
                 (0..times).map(|index| format!(r#""p{index}":{{"$ref":"x"}}"#)).collect();
             read(format!(r#"{{"properties":{{{}}}}}"#, refers.join(",")), &[("x", &repeated)])
         };
-        assert!(refers(10).starts_with("struct{p0:"), "{:.80}", repeated);
+        assert!(refers(10).starts_with("struct{p0:"), "{repeated:.80}");
         let said = refers(450);
-        assert!(said.contains("more than 4194304 bytes of names"), "{:.80}: {said:.200}", repeated);
+        assert!(said.contains("more than 4194304 bytes of names"), "{repeated:.80}: {said:.200}");
     }
 }
 
