@@ -34,13 +34,12 @@ pub(super) fn resolve(
             None => added(layout, field, known > ours, evolves, &path)?,
         });
     }
-    for old in layout.iter_mut().take(known).skip(ours) {
+    // Of the layout nothing is relaxed: that the table is not yet, all those have to know whose values never have the column.
+    for old in layout.iter().take(known).skip(ours) {
         if old.mode == Mode::Required && !wanted.contains_key(&old.name.to_ascii_lowercase()) {
-            // Values never have it. If it may not be relaxed, that is what is wrong with them.
-            if evolves {
-                old.mode = Mode::Nullable;
-            }
-            used.push(old.clone());
+            // If it may not be relaxed, that is what is wrong with them.
+            let mode = if evolves { Mode::Nullable } else { Mode::Required };
+            used.push(Field { mode, ..old.clone() });
         }
     }
     Ok(used)
@@ -55,9 +54,8 @@ fn found(old: &mut Field, field: &Field, evolves: bool, path: &str) -> Result<Fi
         let problem = format!("is {}, and values make it {}", shown(old), shown(field));
         return Err(Misfit { path: path.to_owned(), problem });
     }
-    if old.mode == Mode::Required && field.mode != Mode::Required && evolves {
-        old.mode = Mode::Nullable;
-    }
+    let is_relaxed = old.mode == Mode::Required && field.mode != Mode::Required && evolves;
+    let mode = if is_relaxed { Mode::Nullable } else { old.mode };
     let kind = match (&mut old.kind, &field.kind) {
         (FieldType::Record(have), FieldType::Record(want)) => {
             FieldType::Record(resolve(have, 0, want, evolves, path)?)
@@ -65,7 +63,7 @@ fn found(old: &mut Field, field: &Field, evolves: bool, path: &str) -> Result<Fi
         (kind, _) => kind.clone(),
     };
     let source = field.source.clone().unwrap_or_else(|| field.name.as_str().into());
-    Ok(Field { kind, source: (*source != *old.name).then_some(source), ..old.clone() })
+    Ok(Field { kind, mode, source: (*source != *old.name).then_some(source), ..old.clone() })
 }
 
 fn added(

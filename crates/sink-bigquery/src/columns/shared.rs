@@ -363,4 +363,27 @@ mod tests {
             }
         }
     }
+
+    /// Until the table is relaxed, every version has to ask for that: one may be staged long before the one that was first.
+    #[test]
+    fn every_version_relaxes_what_it_lacks_whichever_was_first() {
+        let options = PlanOptions {
+            unknown: UnknownFields::Ignore,
+            timestamps: TimeUnit::Micros,
+            metadata: MetadataColumns::default(),
+        };
+        let table = [Field::required("gone", FieldType::Int64), Field::required("n", FieldType::Int64)];
+        let columns = TableColumns::new(&table, true, DerivedColumns::new(), options);
+        for fields in [&["n"][..], &["n", "more"], &["more"]] {
+            let members = fields.iter().map(|name| Member::new(*name, DataType::Int64)).collect();
+            let plan = columns.plan(&Schema::new(DataType::Struct(members))).unwrap();
+            for name in ["gone", "n"] {
+                let field = plan.columns().iter().find(|field| field.name == name);
+                let mode = field.map(|field| field.mode);
+                let is_nullable = mode == Some(Mode::Nullable);
+                let is_there = fields.contains(&name) && mode == Some(Mode::Required);
+                assert!(is_nullable || is_there, "{fields:?} {name}: {mode:?}");
+            }
+        }
+    }
 }
