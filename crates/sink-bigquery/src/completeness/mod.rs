@@ -223,7 +223,10 @@ impl Completeness {
             // The other ones nobody counts by, and a table may be older than they are.
             for column in [&columns.topic, &columns.partition, &columns.offset] {
                 let has = |field: &Value| {
-                    field.get("name").and_then(Value::as_str).is_some_and(|it| it.eq_ignore_ascii_case(column))
+                    field
+                        .get("name")
+                        .and_then(Value::as_str)
+                        .is_some_and(|it| it.eq_ignore_ascii_case(column))
                 };
                 if !fields.is_some_and(|fields| fields.iter().any(has)) {
                     let problem = format!("it lacks the column {column}, by which rows are counted");

@@ -9,7 +9,8 @@ use aqueduct_core::{
 };
 use aqueduct_sink_bigquery::testkit::{FakeBigQuery, FakeCall, FakeFault, FakeLimits};
 use aqueduct_sink_bigquery::{
-    BigQuerySink, Completeness, CompletenessReport, DueRecords, Field, FieldType, MetadataColumns, TableSchema,
+    BigQuerySink, Completeness, CompletenessReport, DueRecords, Field, FieldType, MetadataColumns,
+    TableSchema,
 };
 use async_trait::async_trait;
 use proptest::prelude::*;
