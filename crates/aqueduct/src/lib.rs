@@ -196,6 +196,6 @@ pub mod prelude {
 }
 
 /// The README's code compiles.
-#[cfg(all(doctest, feature = "kafka", feature = "s3"))]
+#[cfg(all(doctest, feature = "bigquery", feature = "kafka", feature = "s3"))]
 #[doc = include_str!("../../../README.md")]
 mod readme {}

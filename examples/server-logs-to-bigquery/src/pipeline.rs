@@ -65,7 +65,9 @@ pub async fn sink(servers: &Servers) -> Result<BigQuerySink> {
     Ok(sink.build().await?)
 }
 
-/// The route is the table: `dataset.table` and `project.dataset.table` would do as well.
+/// The route is the table: `dataset.table` and `project.dataset.table` would do as well. Where a field that others fill is part of the
+/// name, `by_table_fn` keeps it in its place; `ByTable` does that without a function, for values whose fields a layout can read, such
+/// as those of `Json`.
 fn by_kind() -> impl Partitioner<Typed<Line>> {
     by_fn("by-kind/1", |_: &Record<'_>, line: &Typed<Line>, path: &mut RoutePath| {
         path.push(line.kind.table())

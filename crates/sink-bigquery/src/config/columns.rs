@@ -57,12 +57,13 @@ impl BigQuerySinkBuilder {
             timestamps: self.timestamps,
             metadata: self.metadata.clone(),
         };
+        let ours = self.metadata.fields();
         let mut made = |columns: &Columns, tables: &TableOptions| {
             let declared = match columns {
                 Columns::Declared(schema) => Some(schema),
                 Columns::Existing | Columns::FromValues(_) => None,
             };
-            problems.extend(tables.problems(declared).into_iter().map(BigQueryConfigError::Tables));
+            problems.extend(tables.problems(declared, &ours).into_iter().map(BigQueryConfigError::Tables));
             match columns {
                 Columns::Declared(schema) => {
                     problems.extend(self.problems_of(schema));
@@ -105,7 +106,7 @@ impl BigQuerySinkBuilder {
                 Some(Columns::Declared(schema)) => Some(schema),
                 _ => None,
             };
-            problems.extend(tables.problems(declared).into_iter().map(BigQueryConfigError::Tables));
+            problems.extend(tables.problems(declared, &ours).into_iter().map(BigQueryConfigError::Tables));
             // The columns are the general ones, and the key by which its rows are changed is not.
             if let (Some(schema), Some(changes)) = (declared, &self.changes) {
                 let declared = Declared::changing(changes, schema, tables.key(), options.clone());

@@ -2,6 +2,7 @@ use super::*;
 use crate::KeyAs;
 use crate::name::TableName;
 use crate::schema::{Field, FieldType, Mode};
+use crate::table::{Granularity, Partitioning};
 
 fn schema() -> TableSchema {
     TableSchema::new([Field::nullable("a", FieldType::String)])
@@ -49,6 +50,17 @@ async fn every_problem_is_named_at_once() {
     let nothing =
         BigQuerySink::builder().project("p").dataset("d").credentials(Credentials::Anonymous).build().await;
     assert_eq!(nothing.unwrap_err().0, [BigQueryConfigError::NoSchema]);
+}
+
+#[tokio::test]
+async fn a_table_may_be_partitioned_by_the_records_time() {
+    let by = |name| TableOptions::new().partitioning(Partitioning::by_column(name, Granularity::Hour));
+    let timed = sound().metadata_columns(MetadataColumns::default().with_timestamp("_kafka_timestamp"));
+    timed.clone().tables(by("_kafka_timestamp").clustering(["_kafka_partition"])).build().await.unwrap();
+    timed.clone().tables_of("t", by("_KAFKA_TIMESTAMP")).build().await.unwrap();
+    for wrong in [by("_kafka_topic"), by("_loaded_at"), TableOptions::new().primary_key(["_kafka_offset"])] {
+        assert_eq!(timed.clone().tables(wrong).build().await.unwrap_err().0.len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ impl Tables {
                 return Err(BigQueryError::NoSuchTable { at, answer });
             }
             let schema = TableSchema::new(fields.iter().cloned());
-            if let Some(problem) = options.problems(Some(&schema)).first() {
+            if let Some(problem) = options.problems(Some(&schema), &[]).first() {
                 return Err(unfit(format!("it cannot be made: {problem}")));
             }
             known.change(&At::new("create table", table), Instant::now())?;

@@ -267,13 +267,15 @@ impl TableOptions {
         ))
     }
 
-    /// Everything that is wrong with them for tables of these columns, or of any if they are not known; empty if nothing is.
-    pub(crate) fn problems(&self, schema: Option<&TableSchema>) -> Vec<TableOptionsProblem> {
+    /// Everything that is wrong with them for tables of these columns, or of any if they are not known; empty if nothing is. A table
+    /// may be partitioned and clustered by `ours`, the columns that say which record a row is of; a key is of the values.
+    pub(crate) fn problems(&self, schema: Option<&TableSchema>, ours: &[Field]) -> Vec<TableOptionsProblem> {
         let mut problems = Vec::new();
         let mut problem = |problem: String| problems.push(TableOptionsProblem { problem });
-        let find = |name: &str| {
+        let find = |name: &str, ours: &[Field]| {
             let of = |schema: &TableSchema| {
-                schema.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).cloned()
+                let mut fields = schema.fields.iter().chain(ours);
+                fields.find(|field| field.name.eq_ignore_ascii_case(name)).cloned()
             };
             schema.map(of)
         };
@@ -290,7 +292,7 @@ impl TableOptions {
             Some(Partitioning::Ingestion { .. }) | None => (None, |_| true),
         };
         if let Some(column) = column {
-            match find(column) {
+            match find(column, ours) {
                 Some(None) => problem(format!("there is no column {column} to partition by")),
                 Some(Some(field)) if field.mode == Mode::Repeated || !fits(&field.kind) => {
                     problem(format!(
@@ -302,15 +304,15 @@ impl TableOptions {
             }
         }
         let lists = [
-            ("cluster by", &self.clustering, Self::CLUSTERING_MAX),
-            ("make a key of", &self.primary_key, Self::PRIMARY_KEY_MAX),
+            ("cluster by", &self.clustering, Self::CLUSTERING_MAX, ours),
+            ("make a key of", &self.primary_key, Self::PRIMARY_KEY_MAX, &[]),
         ];
-        for (what, columns, max) in lists {
+        for (what, columns, max, ours) in lists {
             if columns.len() > max {
                 problem(format!("there are {} columns to {what}, {max} are the most", columns.len()));
             }
             for column in columns {
-                match find(column) {
+                match find(column, ours) {
                     Some(None) => problem(format!("there is no column {column} to {what}")),
                     Some(Some(field))
                         if field.mode == Mode::Repeated || matches!(field.kind, FieldType::Record(_)) =>
@@ -410,12 +412,17 @@ mod tests {
             .partitioning(Partitioning::by_column("name", Granularity::Day))
             .clustering(["name", "tags", "gone", "n", "name"])
             .primary_key(["other"]);
-        assert_eq!(options.problems(Some(&schema)).len(), 5, "{:?}", options.problems(Some(&schema)));
+        assert_eq!(
+            options.problems(Some(&schema), &[]).len(),
+            5,
+            "{:?}",
+            options.problems(Some(&schema), &[])
+        );
         let fine = TableOptions::new()
             .clustering(["NAME", "n"])
             .partitioning(Partitioning::by_ingestion(Granularity::Day));
-        assert_eq!(fine.problems(Some(&schema)), []);
+        assert_eq!(fine.problems(Some(&schema), &[]), []);
         let empty = Partitioning::Range { field: "n".into(), start: 5, end: 5, interval: 0 };
-        assert_eq!(TableOptions::new().partitioning(empty).problems(Some(&schema)).len(), 1);
+        assert_eq!(TableOptions::new().partitioning(empty).problems(Some(&schema), &[]).len(), 1);
     }
 }
