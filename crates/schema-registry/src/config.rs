@@ -55,7 +55,7 @@ impl RegistryBuilder {
             patience: Patience::default(),
             response_max: RegistryClient::RESPONSE_MAX,
             subject: None,
-            versions: false,
+            versions: true,
             references: ReferenceLimits::default(),
         }
     }
@@ -153,8 +153,10 @@ impl RegistryBuilder {
         self
     }
 
-    /// Whether a schema's subjects and versions are asked for, too ([`RegisteredSchema::versions`]); they are not by default. A
-    /// registry that does not tell them leaves them empty; one that is down is waited for, as for the schema.
+    /// Whether a schema's subjects and versions are asked for, too ([`RegisteredSchema::versions`]); they are by default, by one
+    /// more request for each schema. Without them formats go by the order in which a segment meets schemas, and one that writes
+    /// all rows by its newest schema may take an older one for it and leave columns out. A registry that does not tell them
+    /// leaves them empty; one that is down is waited for, as for the schema.
     ///
     /// [`RegisteredSchema::versions`]: aqueduct_converters::registry::RegisteredSchema::versions
     pub fn versions(mut self, asked: bool) -> Self {

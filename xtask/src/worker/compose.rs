@@ -63,7 +63,6 @@ async fn orders(options: &Options, sharing: Sharing) -> Result<Pipeline> {
     let registry = options.registry.as_deref().context("orders need a registry")?;
     // Soon told when the registry is in trouble, so that a lane says what it waits for while a scenario looks.
     let registry = RegistryClient::builder(registry)
-        .versions(true)
         .attempts(1)
         .request_timeout(Duration::from_secs(2))
         .total_timeout(Duration::from_secs(5));

@@ -85,7 +85,7 @@ impl JsonSchema {
 
     /// Under which subject the version is looked up that values tell of their schema, by which
     /// [`Compatibility`](aqueduct_core::Compatibility) knows the newer of two. Without, they tell the version of a schema that is
-    /// registered under one version only. A registry's client has to be asked for versions.
+    /// registered under one version only.
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.registered.set_subject(subject.into());

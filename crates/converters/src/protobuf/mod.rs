@@ -144,7 +144,7 @@ impl Protobuf {
 
     /// Under which subject the version is looked up that values tell of their schema, by which
     /// [`Compatibility`](aqueduct_core::Compatibility) knows the newer of two. Without, they tell the version of a schema that is
-    /// registered under one version only. A registry's client has to be asked for versions. Plain messages have none.
+    /// registered under one version only. Plain messages have none.
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         if let Messages::Registered(registered) = &mut self.messages {

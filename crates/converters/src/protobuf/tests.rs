@@ -545,7 +545,25 @@ fn without_nulls(value: serde_json::Value) -> serde_json::Value {
             .collect::<serde_json::Map<_, _>>()
             .into(),
         serde_json::Value::Array(elements) => elements.into_iter().map(without_nulls).collect(),
-        other => other,
+        other => as_single(other),
+    }
+}
+
+/// Where a number of 32 bits lies in the middle of two equally short texts, printers take either: 2097198.25 is .2 or .3. What has
+/// as few digits as such a text is taken for the number of 32 bits it stands for.
+fn as_single(value: serde_json::Value) -> serde_json::Value {
+    const DIGITS_MAX: usize = 9;
+    let text = value.to_string();
+    match value.as_f64() {
+        Some(number) if value.is_f64() && text.bytes().filter(u8::is_ascii_digit).count() <= DIGITS_MAX => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "what is no number of 32 bits has more digits"
+            )]
+            let single = f64::from(number as f32);
+            if single.is_normal() { single.into() } else { value }
+        }
+        _ => value,
     }
 }
 
@@ -579,7 +597,7 @@ proptest! {
                 Some(FieldValue::Composite) => prop_assert!(member.is_object() || member.is_array(), "{}", name),
                 Some(scalar) => {
                     ValueVisitor::scalar(&mut aqueduct_core::JsonText::new(&mut text), scalar).unwrap();
-                    prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&text).unwrap(), member);
+                    prop_assert_eq!(as_single(serde_json::from_slice(&text).unwrap()), as_single(member));
                 }
             }
         }

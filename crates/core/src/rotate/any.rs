@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn the_shortest_clock_is_the_interval() {
         let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
-        assert_eq!(any((MaxRecords(1), MaxAge::minutes(5), RecordTime::minutes(2))).interval(), minutes(4));
+        assert_eq!(any((MaxRecords(1), MaxAge::minutes(5), RecordTime::minutes(2))).interval(), minutes(2));
         assert_eq!(any((MaxRecords(1), Idle::minutes(1))).interval(), None, "records keep it open");
         let list: Vec<Box<dyn RotationPolicy>> =
             vec![Box::new(MaxBytes::mib(1)), Box::new(MaxAge::minutes(7))];

@@ -72,9 +72,9 @@ impl RotationPolicy for RecordTime {
         Replay::WallClock
     }
 
-    /// Records of the present end a segment after one interval, but records may be of any time.
+    /// What records of the present do; the clock alone ends a segment after two.
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval.saturating_mul(2))
+        Some(self.interval)
     }
 }
 

@@ -15,7 +15,7 @@ pub enum Compatibility {
     None,
     /// Files have the newest schema: readers of the newest read all data.
     ///
-    /// Have the registry's client tell versions: where schemas come without, the newest is the one a segment has met last, and
+    /// The registry says which is the newest, by versions. Where schemas come without, it is the one a segment has met last, and
     /// what only another one has is left out of its files.
     Backward,
     /// Files have the oldest schema: readers of the oldest go on.

@@ -34,7 +34,7 @@ mod store;
 ///
 /// let client = RegistryClient::builder(registry.url()).build()?;
 /// assert!(matches!(client.schema(id.into()).await?, SchemaAnswer::Known(_)));
-/// assert_eq!(registry.requests().len(), 2, "tried again after the 503");
+/// assert_eq!(registry.requests().len(), 3, "tried again after the 503, and asked for its versions");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```

@@ -14,11 +14,12 @@ pub(crate) fn avro(text: &str) -> NewSchema {
     NewSchema::new(SchemaKind::Avro, text)
 }
 
-/// A client that does not wait between attempts.
+/// A client that does not wait between attempts, nor ask for versions: each schema is one request.
 pub(crate) fn builder(registry: &TestRegistry) -> RegistryBuilder {
     RegistryClient::builder(registry.url())
         .backoff(Duration::from_millis(1))
         .unknown_again_after(Duration::ZERO)
+        .versions(false)
 }
 
 pub(crate) fn client(registry: &TestRegistry) -> RegistryClient {

@@ -48,10 +48,7 @@ impl Run<'_> {
 
     /// A client of the registry that believes it at once: nobody registers anything any more.
     pub(super) fn registry(&self) -> Result<RegistryClient> {
-        Ok(RegistryClient::builder(self.registry)
-            .versions(true)
-            .unknown_again_after(Duration::ZERO)
-            .build()?)
+        Ok(RegistryClient::builder(self.registry).unknown_again_after(Duration::ZERO).build()?)
     }
 
     /// With a converter of values with parts.
