@@ -21,7 +21,7 @@ pub(super) struct Piece {
     /// Bytes as they were handed over, of which the ledger is told when the piece is done with.
     bytes: u64,
     is_settled: bool,
-    _memory: Permit,
+    memory: Option<Permit>,
 }
 
 impl Piece {
@@ -29,7 +29,7 @@ impl Piece {
     pub(super) fn new(chunk: Chunk, table: usize, ledger: Arc<Ledger>, memory: Permit) -> Self {
         ledger.handed_over(&chunk);
         let bytes = chunk.bytes();
-        Self { chunk, table, ledger, bytes, is_settled: false, _memory: memory }
+        Self { chunk, table, ledger, bytes, is_settled: false, memory: Some(memory) }
     }
 
     fn acknowledge(mut self) {
@@ -55,8 +55,11 @@ impl Piece {
         self.settle();
     }
 
+    /// Whoever is told that everything is done finds the memory given back.
     fn settle(&mut self) {
         self.is_settled = true;
+        self.chunk = Chunk::default();
+        self.memory = None;
         self.ledger.settled(self.bytes);
     }
 }
