@@ -6,7 +6,7 @@
 //! cargo run -- --brokers … --topic … --project … --dataset … --check   count what is there, and end
 //! ```
 //!
-//! The part to copy is [`pipeline`], with the lines it reads in [`line`], and [`count`].
+//! The part to copy is [`pipeline`], with the lines it reads in [`mod@line`], and [`count`].
 
 mod args;
 mod count;
