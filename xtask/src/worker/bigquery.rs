@@ -1,5 +1,7 @@
 //! A worker's sink into BigQuery: the load's events, a table for each service.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use aqueduct::bigquery::{
     BigQuerySink, Credentials, Field, FieldType, Granularity, Partitioning, TableOptions, TableSchema,
@@ -42,6 +44,9 @@ impl Tables {
             .rest_endpoint(&self.rest)
             .grpc_endpoint(&self.grpc)
             .allow_plaintext(true)
+            // What the emulator never answers is sent again soon.
+            .call_timeout(Duration::from_secs(15))
+            .append_timeout(Duration::from_secs(30))
             .build()
             .await?;
         Ok(sink)
