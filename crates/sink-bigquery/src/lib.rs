@@ -42,6 +42,7 @@ mod query;
 mod quota;
 mod repair;
 mod retry;
+mod route_tables;
 mod row;
 mod schema;
 mod sink;

@@ -18,6 +18,8 @@ mod topics;
 
 use std::collections::BTreeSet;
 
+use aqueduct_core::{Poison, PoisonReason};
+
 pub use self::by_table::{ByTable, ByTableError, ByTableFn, TableRoute, by_table_fn};
 pub(crate) use self::legal::{Part, is_legal};
 pub use self::topics::TopicNames;
@@ -62,6 +64,16 @@ impl Destinations {
             None | Some(Ok(())) => Ok(name),
             Some(Err((one, other))) => Err(BigQueryError::TopicsMeet { table: name.to_string(), one, other }),
         }
+    }
+
+    /// The table of a record: of its route, or `default` if it has none.
+    pub(crate) fn of_record(&self, route: &str, default: &TableName) -> Result<TableName, Poison> {
+        if route.is_empty() {
+            return Ok(default.clone());
+        }
+        self.of_route(route).map_err(|error| {
+            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {}", error.untold()))
+        })
     }
 
     /// The table of a route: `table`, `dataset.table` or `project.dataset.table`, in one level.

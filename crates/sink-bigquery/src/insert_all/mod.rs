@@ -14,7 +14,7 @@
 
 mod request;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -26,12 +26,13 @@ use async_trait::async_trait;
 use ring::digest;
 
 use self::request::Pending;
-use crate::columns::{TableEncoder, TableLayout};
+use crate::columns::TableEncoder;
 use crate::error::BigQueryError;
 use crate::name::TableName;
+use crate::route_tables::{OfTable, RouteTables};
 use crate::row::{Identity, Workspace, document};
 use crate::sink::Parts;
-use crate::writer::ROW_MAX;
+use crate::writer::check_length;
 
 /// See the module.
 pub(crate) struct InsertWriter {
@@ -41,10 +42,7 @@ pub(crate) struct InsertWriter {
     opened_at_ms: i64,
     memory: Pool,
     workspace: Workspace,
-    tables: Vec<Table>,
-    layouts: HashMap<TableName, TableLayout>,
-    /// By the numbers of routes: places in `tables`.
-    by_route: Vec<usize>,
+    tables: RouteTables<Table>,
     encoded_bytes: u64,
     /// Rows that were refused and not told yet.
     rejected: Vec<Rejected>,
@@ -61,6 +59,12 @@ struct Table {
     bytes: u64,
 }
 
+impl OfTable for Table {
+    fn table(&self) -> &TableName {
+        &self.name
+    }
+}
+
 impl InsertWriter {
     pub(crate) fn new(parts: Arc<Parts>, default: TableName, at: SegmentStart) -> Self {
         Self {
@@ -69,37 +73,15 @@ impl InsertWriter {
             opened_at_ms: at.opened_at_ms,
             memory: at.memory,
             workspace: Workspace::default(),
-            tables: Vec::new(),
-            layouts: HashMap::new(),
-            by_route: Vec::new(),
+            tables: RouteTables::new(),
             encoded_bytes: 0,
             rejected: Vec::new(),
         }
     }
 
-    fn table_of(&self, path: &str) -> Result<TableName, Poison> {
-        if path.is_empty() {
-            return Ok(self.default.clone());
-        }
-        let table = self.parts.destinations.of_route(path);
-        table.map_err(|error| {
-            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {}", error.untold()))
-        })
-    }
-
-    fn resolve(&self, path: &str) -> Result<Table, Poison> {
-        let name = self.table_of(path)?;
-        let layout = self.parts.columns.declared(&name).or_else(|| self.layouts.get(&name).cloned());
-        let layout = layout.ok_or_else(|| {
-            Poison::new(PoisonReason::InvalidRoute, format!("no columns are declared for table {name}"))
-        })?;
-        let encoder = TableEncoder::new(layout);
-        Ok(Table { name, encoder, pending: VecDeque::new(), span: None, rows: 0, bytes: 0 })
-    }
-
     /// Sends everything. What was written before an error is not sent again.
     async fn send(&mut self) -> Result<(), BigQueryError> {
-        for table in &mut self.tables {
+        for table in &mut self.tables.rows {
             request::send(&self.parts, &self.memory, table, &mut self.rejected).await?;
         }
         Ok(())
@@ -109,43 +91,24 @@ impl InsertWriter {
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for InsertWriter {
     async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
-        // A route that is no table is the poison of its records.
-        let Ok(name) = self.table_of(path.as_str()) else { return Ok(()) };
-        if self.layouts.contains_key(&name) {
-            return Ok(());
-        }
-        let layout = self.parts.columns.ask(&self.parts.tables, &name).await;
-        if let Some(layout) = layout.map_err(|error| StageError::new("open route", error))? {
-            self.layouts.insert(name, layout);
-        }
-        Ok(())
+        let table = self.parts.destinations.of_record(path.as_str(), &self.default);
+        self.tables.open(&self.parts, table).await
     }
 
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         let Envelope { record, route, path, value } = envelope;
-        let mut fresh = None;
-        let place = if let Some(place) = self.by_route.get(route.index()) {
-            *place
-        } else {
-            let rows = self.resolve(path.as_str())?;
-            let known = self.tables.iter().position(|table| table.name == rows.name);
-            known.unwrap_or_else(|| {
-                fresh = Some(rows);
-                self.tables.len()
-            })
-        };
-        let Some(table) = fresh.as_mut().or_else(|| self.tables.get_mut(place)) else {
-            return Err(Poison::new(PoisonReason::InvalidRoute, "the route has no table"));
-        };
+        let mut place = self.tables.place(
+            route,
+            &self.parts.columns,
+            || self.parts.destinations.of_record(path.as_str(), &self.default),
+            |name, layout| {
+                let encoder = TableEncoder::new(layout);
+                Table { name, encoder, pending: VecDeque::new(), span: None, rows: 0, bytes: 0 }
+            },
+        )?;
+        let table = self.tables.at(&mut place)?;
         let (lane, offset) = (record.lane(), record.offset().get());
-        let identity = Identity {
-            topic: lane.topic(),
-            partition: lane.partition(),
-            offset,
-            timestamp: record.timestamp(),
-            key: record.key(),
-            opened_at_ms: self.opened_at_ms,
-        };
+        let identity = Identity::of(record, self.opened_at_ms);
         let plan = table.encoder.plan(&value)?;
         let mut row = Vec::new();
         plan.encode(&value, identity, &mut self.workspace, &mut row)?;
@@ -153,20 +116,11 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for InsertWriter {
             .ok_or_else(|| Poison::new(PoisonReason::Malformed, "the row has no spelling as a document"))?;
         let id = insert_id(lane.topic(), lane.partition(), offset);
         let text = serde_json::json!({ "insertId": id, "json": document }).to_string();
-        if text.len() > ROW_MAX {
-            let detail = format!("a row of {} bytes, {ROW_MAX} are the most", text.len());
-            return Err(Poison::new(PoisonReason::TooLarge, detail));
-        }
+        check_length(text.len())?;
         table.encoder.encoded();
         self.encoded_bytes += text.len() as u64;
         table.pending.push_back(Pending { offset, text });
-        if let Some(table) = fresh {
-            self.tables.push(table);
-        }
-        // A route whose first record was refused comes again with its number.
-        if self.by_route.len() == route.index() {
-            self.by_route.push(place);
-        }
+        self.tables.keep(place);
         Ok(())
     }
 
@@ -183,7 +137,7 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for InsertWriter {
     }
 
     async fn publish(&mut self) -> Result<Published, StageError> {
-        let objects = self.tables.iter().filter_map(|table| {
+        let objects = self.tables.rows.iter().filter_map(|table| {
             let (first, end) = table.span?;
             let range = OffsetRange::new(Offset::new(first), Offset::new(end))?;
             Some(PublishedObject { key: table.name.to_string(), range, rows: table.rows, bytes: table.bytes })
@@ -195,7 +149,7 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for InsertWriter {
 
     async fn abandon(&mut self) {
         // What was sent is written.
-        self.tables.iter_mut().for_each(|table| table.pending.clear());
+        self.tables.rows.iter_mut().for_each(|table| table.pending.clear());
     }
 
     fn encoded_bytes(&self) -> u64 {

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use aqueduct_core::{Poison, PoisonReason, Rejected, RepairBatch, RepairRow, StructuredValue};
+use aqueduct_core::{Poison, Rejected, RepairBatch, RepairRow, StructuredValue};
 
 use crate::columns::{TableEncoder, TableLayout};
 use crate::error::BigQueryError;
 use crate::name::TableName;
 use crate::retry::retried;
+use crate::route_tables::no_columns;
 use crate::row::{Identity, Workspace};
 use crate::sink::Parts;
-use crate::writer::ROW_MAX;
+use crate::writer::check_length;
 
 /// The rows of one table.
 pub(super) struct TableRows {
@@ -28,7 +29,7 @@ pub(super) async fn encode<T: StructuredValue + Send + 'static>(
     let default = parts.destinations.of_topic(batch.lane.topic())?;
     let routes: BTreeSet<String> = batch.rows.iter().map(|row| row.path.as_str().to_owned()).collect();
     let mut layouts = HashMap::new();
-    for table in routes.iter().filter_map(|route| table_of(parts, &default, route).ok()) {
+    for table in routes.iter().filter_map(|route| parts.destinations.of_record(route, &default).ok()) {
         let layout = match parts.columns.declared(&table) {
             Some(layout) => Some(layout),
             None => retried(|| async { parts.columns.ask(&parts.tables, &table).await }).await?,
@@ -50,24 +51,14 @@ fn encode_rows<T: StructuredValue + Send + 'static>(
     let mut workspace = Workspace::default();
     for RepairRow { record, path, value } in batch.rows {
         let offset = record.offset();
-        let identity = Identity {
-            topic: batch.lane.topic(),
-            partition: batch.lane.partition(),
-            offset: offset.get(),
-            timestamp: record.timestamp(),
-            key: record.key(),
-            opened_at_ms: batch.opened_at_ms,
-        };
-        let place =
-            table_of(parts, default, path.as_str()).and_then(|table| place(&mut tables, table, layouts));
+        let identity = Identity::of(&record, batch.opened_at_ms);
+        let table = parts.destinations.of_record(path.as_str(), default);
+        let place = table.and_then(|table| place(&mut tables, table, layouts));
         let encoded = place.and_then(|place| {
             let Some(rows) = tables.get_mut(place) else { return Ok(()) };
             let mut row = Vec::new();
             rows.encoder.plan(&value)?.encode(&value, identity, &mut workspace, &mut row)?;
-            if row.len() > ROW_MAX {
-                let detail = format!("a row of {} bytes, {ROW_MAX} are the most", row.len());
-                return Err(Poison::new(PoisonReason::TooLarge, detail));
-            }
+            check_length(row.len())?;
             rows.encoder.encoded();
             rows.rows.push((offset.get(), row));
             Ok(())
@@ -89,20 +80,7 @@ fn place(
     if let Some(place) = tables.iter().position(|known| known.table == table) {
         return Ok(place);
     }
-    let layout = layouts.get(&table).ok_or_else(|| {
-        Poison::new(PoisonReason::InvalidRoute, format!("no columns are declared for table {table}"))
-    })?;
+    let layout = layouts.get(&table).ok_or_else(|| no_columns(&table))?;
     tables.push(TableRows { encoder: TableEncoder::new(layout.clone()), table, rows: Vec::new() });
     Ok(tables.len() - 1)
-}
-
-fn table_of(parts: &Parts, default: &TableName, path: &str) -> Result<TableName, Poison> {
-    let refuse = |problem: String| Poison::new(PoisonReason::InvalidRoute, problem);
-    match path {
-        "" => Ok(default.clone()),
-        path => parts
-            .destinations
-            .of_route(path)
-            .map_err(|error| refuse(format!("the route is no table: {}", error.untold()))),
-    }
 }

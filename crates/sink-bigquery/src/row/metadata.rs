@@ -1,6 +1,6 @@
 //! The columns that say which record a row is of.
 
-use aqueduct_core::{Poison, PoisonReason, TimeUnit, Timestamp};
+use aqueduct_core::{Poison, PoisonReason, Record, TimeUnit, Timestamp};
 
 use super::calendar;
 use super::wire::{Tag, WireType, put_bytes, put_int};
@@ -152,6 +152,21 @@ pub(crate) struct Identity<'a> {
     pub(crate) key: Option<&'a [u8]>,
     /// When the segment was opened, in milliseconds since the Unix epoch.
     pub(crate) opened_at_ms: i64,
+}
+
+impl<'a> Identity<'a> {
+    /// Of a record in a segment that was opened at `opened_at_ms`.
+    pub(crate) fn of(record: &'a Record<'_>, opened_at_ms: i64) -> Self {
+        let lane = record.lane();
+        Self {
+            topic: lane.topic(),
+            partition: lane.partition(),
+            offset: record.offset().get(),
+            timestamp: record.timestamp(),
+            key: record.key(),
+            opened_at_ms,
+        }
+    }
 }
 
 /// The columns with their numbers in the rows.

@@ -25,8 +25,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aqueduct_core::{
-    Envelope, OffsetRange, Permit, Poison, PoisonReason, Pool, Published, Rejected, RoutePath, SegmentStart,
-    SegmentWriter, StageError, Staged, StructuredValue, TopicPartition,
+    Envelope, OffsetRange, Permit, Poison, Pool, Published, Rejected, RoutePath, SegmentStart, SegmentWriter,
+    StageError, Staged, StructuredValue, TopicPartition,
 };
 use async_trait::async_trait;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -38,8 +38,8 @@ use self::ledger::Ledger;
 pub use self::metrics::metrics_reference;
 use self::plan::{Encoder, Target};
 use self::progress::Progress;
-use crate::columns::TableLayout;
 use crate::name::TableName;
+use crate::route_tables::{OfTable, RouteTables};
 use crate::row::Workspace;
 use crate::sink::Parts;
 use crate::writer::Defaults;
@@ -107,11 +107,7 @@ pub(crate) struct StreamWriter {
     opened_at_ms: i64,
     memory: Pool,
     workspace: Workspace,
-    tables: Vec<Rows>,
-    /// Of tables that had to be asked.
-    layouts: HashMap<TableName, TableLayout>,
-    /// By the numbers of routes: places in `tables`.
-    by_route: Vec<usize>,
+    tables: RouteTables<Rows>,
     /// Chunks that are to be handed over.
     ready: VecDeque<Ready>,
     ledger: Arc<Ledger>,
@@ -133,6 +129,12 @@ struct Ready {
     chunk: Chunk,
 }
 
+impl OfTable for Rows {
+    fn table(&self) -> &TableName {
+        &self.encoder.table
+    }
+}
+
 impl Rows {
     /// What is to be handed over; `left` stays.
     fn close(&mut self, left: Chunk) -> Ready {
@@ -152,9 +154,7 @@ impl StreamWriter {
             opened_at_ms: at.opened_at_ms,
             memory: at.memory,
             workspace: Workspace::default(),
-            tables: Vec::new(),
-            layouts: HashMap::new(),
-            by_route: Vec::new(),
+            tables: RouteTables::new(),
             ready: VecDeque::new(),
             ledger: Arc::new(Ledger::new(progress)),
             encoded_bytes: 0,
@@ -162,32 +162,9 @@ impl StreamWriter {
         }
     }
 
-    /// The table of a route that is new to the segment.
-    fn table_of(&self, path: &str) -> Result<TableName, Poison> {
-        if path.is_empty() {
-            return Ok(self.defaults.table.clone());
-        }
-        let named = self.parts.destinations.of_route(path);
-        named.map_err(|error| {
-            Poison::new(PoisonReason::InvalidRoute, format!("the route is no table: {}", error.untold()))
-        })
-    }
-
-    /// The table of a route that is new to the segment, and how its rows are encoded; nothing is kept of it yet.
-    fn resolve(&self, path: &str) -> Result<Encoder, Poison> {
-        let name = self.table_of(path)?;
-        let columns = &self.parts.columns;
-        let layout = columns.declared(&name).or_else(|| self.layouts.get(&name).cloned());
-        let layout = layout.ok_or_else(|| {
-            Poison::new(PoisonReason::InvalidRoute, format!("no columns are declared for table {name}"))
-        })?;
-        let changes = columns.changes(&name);
-        Ok(Encoder::new(name, layout, changes))
-    }
-
     /// Everything that was appended is ready to be handed over, in requests of their size.
     fn close_chunks(&mut self) {
-        for rows in self.tables.iter_mut().filter(|rows| !rows.chunk.is_empty()) {
+        for rows in self.tables.rows.iter_mut().filter(|rows| !rows.chunk.is_empty()) {
             self.ready.push_back(rows.close(Chunk::default()));
         }
     }
@@ -221,32 +198,22 @@ impl StreamWriter {
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for StreamWriter {
     async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
-        // A route that is no table is the poison of its records.
-        let Ok(name) = self.table_of(path.as_str()) else { return Ok(()) };
-        if !self.layouts.contains_key(&name) {
-            let layout = self.parts.columns.ask(&self.parts.tables, &name).await;
-            let layout = layout.map_err(|error| StageError::new("open route", error))?;
-            self.layouts.extend(layout.map(|layout| (name, layout)));
-        }
-        Ok(())
+        let table = self.parts.destinations.of_record(path.as_str(), &self.defaults.table);
+        self.tables.open(&self.parts, table).await
     }
 
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
-        let route = envelope.route;
-        let mut fresh = None;
-        let place = if let Some(place) = self.by_route.get(route.index()) {
-            *place
-        } else {
-            let encoder = self.resolve(envelope.path.as_str())?;
-            let known = self.tables.iter().position(|rows| rows.encoder.table == encoder.table);
-            known.unwrap_or_else(|| {
-                fresh = Some(Rows { encoder, chunk: Chunk::default(), number: self.tables.len() });
-                self.tables.len()
-            })
-        };
-        let Some(rows) = fresh.as_mut().or_else(|| self.tables.get_mut(place)) else {
-            return Err(Poison::new(PoisonReason::InvalidRoute, "the route has no table"));
-        };
+        let (columns, destinations) = (&self.parts.columns, &self.parts.destinations);
+        let mut place = self.tables.place(
+            envelope.route,
+            columns,
+            || destinations.of_record(envelope.path.as_str(), &self.defaults.table),
+            |table, layout| {
+                let changes = columns.changes(&table);
+                Rows { encoder: Encoder::new(table, layout, changes), chunk: Chunk::default(), number: 0 }
+            },
+        )?;
+        let rows = self.tables.at(&mut place)?;
         let before = rows.chunk.bytes();
         let (encoder, workspace, opened_at_ms) = (&mut rows.encoder, &mut self.workspace, self.opened_at_ms);
         rows.chunk.push(envelope.record.offset().get(), |out| {
@@ -257,14 +224,10 @@ impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for StreamWriter {
             let last = rows.chunk.split_last();
             self.ready.push_back(rows.close(last));
         }
-        if let Some(mut rows) = fresh {
+        if let Some(rows) = place.fresh_mut() {
             rows.number = self.ledger.add_table(rows.encoder.table.clone());
-            self.tables.push(rows);
         }
-        // A route whose first record was refused comes again with its number.
-        if self.by_route.len() == route.index() {
-            self.by_route.push(place);
-        }
+        self.tables.keep(place);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_core::{Envelope, Poison, PoisonReason, StructuredValue};
+use aqueduct_core::{Envelope, Poison, StructuredValue};
 use prost::Message as _;
 use prost_types::DescriptorProto;
 
@@ -11,7 +11,7 @@ use crate::columns::{TableEncoder, TableLayout};
 use crate::name::TableName;
 use crate::row::{Identity, Workspace};
 use crate::schema::{Field, descriptor};
-use crate::writer::ROW_MAX;
+use crate::writer::check_length;
 
 /// Where rows of one type go.
 #[derive(Debug)]
@@ -76,15 +76,7 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), Poison> {
         let start = out.len();
-        let (lane, offset) = (record.lane(), record.offset().get());
-        let identity = Identity {
-            topic: lane.topic(),
-            partition: lane.partition(),
-            offset,
-            timestamp: record.timestamp(),
-            key: record.key(),
-            opened_at_ms,
-        };
+        let identity = Identity::of(record, opened_at_ms);
         match &self.changes {
             Some(changes) if record.value().is_none() => {
                 changes.encode_delete(value, identity, workspace, out)?;
@@ -92,16 +84,11 @@ impl Encoder {
             changes => {
                 self.rows.plan(value)?.encode(value, identity, workspace, out)?;
                 if let Some(changes) = changes {
-                    changes.put_upsert(offset, out);
+                    changes.put_upsert(record.offset().get(), out);
                 }
             }
         }
-        let length = out.len() - start;
-        if length > ROW_MAX {
-            out.truncate(start);
-            let detail = format!("a row of {length} bytes, {ROW_MAX} are the most");
-            return Err(Poison::new(PoisonReason::TooLarge, detail));
-        }
+        check_length(out.len() - start).inspect_err(|_| out.truncate(start))?;
         self.rows.encoded();
         Ok(())
     }

@@ -15,7 +15,6 @@ mod spool;
 mod stage;
 mod token;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aqueduct_core::{
@@ -31,13 +30,23 @@ use self::stage::Progress;
 pub(crate) use self::token::Entry;
 use self::token::Refused;
 pub(crate) use self::token::{Defaults, ROUTES_MAX, name_length, name_max};
-use crate::columns::{TableEncoder, TableLayout};
+use crate::columns::TableEncoder;
 use crate::name::TableName;
+use crate::route_tables::{OfTable, RouteTables};
 use crate::row::{Identity, Workspace};
 use crate::sink::Parts;
 
 /// The largest row, in bytes: what a request of the smallest documented limit, 10 MB, has room for.
 pub(crate) const ROW_MAX: usize = 9_000_000;
+
+/// A row that no request has room for is a poison.
+pub(crate) fn check_length(length: usize) -> Result<(), Poison> {
+    if length > ROW_MAX {
+        let detail = format!("a row of {length} bytes, {ROW_MAX} are the most");
+        return Err(Poison::new(PoisonReason::TooLarge, detail));
+    }
+    Ok(())
+}
 
 /// See the module.
 pub(crate) struct TableWriter {
@@ -47,11 +56,7 @@ pub(crate) struct TableWriter {
     memory: Pool,
     spool: Spool,
     workspace: Workspace,
-    tables: Vec<TableRows>,
-    /// Of tables that were asked for their columns.
-    layouts: HashMap<TableName, TableLayout>,
-    /// By the numbers of routes: places in `tables`.
-    by_route: Vec<usize>,
+    tables: RouteTables<TableRows>,
     encoded_bytes: u64,
     /// The largest row, in bytes.
     row_max: usize,
@@ -67,6 +72,12 @@ struct TableRows {
     encoder: TableEncoder,
     pending: Pending,
     progress: Progress,
+}
+
+impl OfTable for TableRows {
+    fn table(&self) -> &TableName {
+        &self.name
+    }
 }
 
 /// A former owner's intent whose segment has to be written again, at least in part.
@@ -97,9 +108,7 @@ impl TableWriter {
             memory: at.memory,
             spool: Spool::new(at.scratch),
             workspace: Workspace::default(),
-            tables: Vec::new(),
-            layouts: HashMap::new(),
-            by_route: Vec::new(),
+            tables: RouteTables::new(),
             encoded_bytes: 0,
             row_max: 0,
             pinned,
@@ -108,111 +117,62 @@ impl TableWriter {
         }
     }
 
-    /// The table of a route that is new to the segment.
-    fn table_of(&self, path: &str) -> Result<TableName, Poison> {
-        let refuse = |problem: String| Poison::new(PoisonReason::InvalidRoute, problem);
-        let name = if path.is_empty() {
-            self.defaults.table.clone()
-        } else {
-            self.parts
-                .destinations
-                .of_route(path)
-                .map_err(|error| refuse(format!("the route is no table: {}", error.untold())))?
-        };
-        let (length, max) = (name_length(&name, &self.defaults), name_max(self.parts.options.routes_max));
+    /// The table of a route that is new to the segment, if the token has room for its name.
+    fn table_of(parts: &Parts, defaults: &Defaults, path: &str) -> Result<TableName, Poison> {
+        let name = parts.destinations.of_record(path, &defaults.table)?;
+        let (length, max) = (name_length(&name, defaults), name_max(parts.options.routes_max));
         if length > max {
             let problem =
                 format!("the table's name has {length} bytes, with this routes_max {max} are the most");
-            return Err(refuse(problem));
+            return Err(Poison::new(PoisonReason::InvalidRoute, problem));
         }
         Ok(name)
-    }
-
-    /// The table of a route that is new to the segment, and how its rows are encoded; nothing is kept of it yet.
-    fn resolve(&self, path: &str) -> Result<(TableName, TableEncoder), Poison> {
-        let name = self.table_of(path)?;
-        let layout = self.parts.columns.declared(&name).or_else(|| self.layouts.get(&name).cloned());
-        let layout = layout.ok_or_else(|| {
-            Poison::new(PoisonReason::InvalidRoute, format!("no columns are declared for table {name}"))
-        })?;
-        Ok((name, TableEncoder::new(layout)))
     }
 }
 
 #[async_trait]
 impl<T: StructuredValue + Send + 'static> SegmentWriter<T> for TableWriter {
     async fn open_route(&mut self, path: &RoutePath) -> Result<(), StageError> {
-        // A route that is no table is the poison of its records.
-        let Ok(name) = self.table_of(path.as_str()) else { return Ok(()) };
-        if self.layouts.contains_key(&name) {
-            return Ok(());
-        }
-        let layout = self.parts.columns.ask(&self.parts.tables, &name).await;
-        if let Some(layout) = layout.map_err(|error| StageError::new("open route", error))? {
-            self.layouts.insert(name, layout);
-        }
-        Ok(())
+        let table = Self::table_of(&self.parts, &self.defaults, path.as_str());
+        self.tables.open(&self.parts, table).await
     }
 
     fn append(&mut self, envelope: Envelope<'_, T>) -> Result<(), Poison> {
         let Envelope { record, route, path, value } = envelope;
-        let mut fresh = None;
-        let place = if let Some(place) = self.by_route.get(route.index()) {
-            *place
-        } else {
-            let (name, encoder) = self.resolve(path.as_str())?;
-            let known = self.tables.iter().position(|table| table.name == name);
-            known.unwrap_or_else(|| {
-                let (pending, progress) = (Pending::default(), Progress::default());
-                fresh = Some(TableRows { name, encoder, pending, progress });
-                self.tables.len()
-            })
-        };
-        let Some(table) = fresh.as_mut().or_else(|| self.tables.get_mut(place)) else {
-            return Err(Poison::new(PoisonReason::InvalidRoute, "the route has no table"));
-        };
-        let offset = record.offset().get();
-        let lane = record.lane();
-        let identity = Identity {
-            topic: lane.topic(),
-            partition: lane.partition(),
-            offset,
-            timestamp: record.timestamp(),
-            key: record.key(),
-            opened_at_ms: self.opened_at_ms,
-        };
+        let (parts, defaults) = (&self.parts, &self.defaults);
+        let mut place = self.tables.place(
+            route,
+            &parts.columns,
+            || Self::table_of(parts, defaults, path.as_str()),
+            |name, layout| TableRows {
+                name,
+                encoder: TableEncoder::new(layout),
+                pending: Pending::default(),
+                progress: Progress::default(),
+            },
+        )?;
+        let table = self.tables.at(&mut place)?;
+        let identity = Identity::of(record, self.opened_at_ms);
         let plan = table.encoder.plan(&value)?;
         let (start, out) = table.pending.begin_row();
         let row_start = out.len();
-        let encoded = plan.encode(&value, identity, &mut self.workspace, out).and_then(|()| {
-            match out.len() - row_start {
-                length if length > ROW_MAX => {
-                    let detail = format!("a row of {length} bytes, {ROW_MAX} are the most");
-                    Err(Poison::new(PoisonReason::TooLarge, detail))
-                }
-                _ => Ok(()),
-            }
-        });
+        let encoded = plan
+            .encode(&value, identity, &mut self.workspace, out)
+            .and_then(|()| check_length(out.len() - row_start));
         if let Err(poison) = encoded {
             table.pending.give_up_row(start);
             return Err(poison);
         }
         table.encoder.encoded();
-        let length = table.pending.end_row(start, offset);
+        let length = table.pending.end_row(start, record.offset().get());
         self.encoded_bytes += length as u64;
         self.row_max = self.row_max.max(length);
-        if let Some(table) = fresh {
-            self.tables.push(table);
-        }
-        // A route whose first record was refused comes again with its number.
-        if self.by_route.len() == route.index() {
-            self.by_route.push(place);
-        }
+        self.tables.keep(place);
         Ok(())
     }
 
     async fn spill(&mut self) -> Result<Vec<Rejected>, StageError> {
-        let pending = (0..).zip(self.tables.iter_mut().map(|table| &mut table.pending));
+        let pending = (0..).zip(self.tables.rows.iter_mut().map(|table| &mut table.pending));
         self.spool.write(pending).await?;
         Ok(Vec::new())
     }

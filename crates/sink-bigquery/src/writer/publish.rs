@@ -14,7 +14,7 @@ impl TableWriter {
             return Err(StageError::fatal("publish", "the segment was not staged, or was abandoned"));
         }
         let mut first = true;
-        for table in &mut self.tables {
+        for table in &mut self.tables.rows {
             let Some(entry) = table.progress.entry().filter(|_| !table.progress.is_committed()) else {
                 continue;
             };
@@ -30,6 +30,7 @@ impl TableWriter {
         Failpoint::PublishAll.check()?;
         let mut objects: Vec<_> = self
             .tables
+            .rows
             .iter()
             .filter_map(|table| {
                 let entry = table.progress.entry()?;

@@ -116,9 +116,9 @@ impl TableWriter {
         // is larger than them.
         let memory = append_bytes * (in_flight + 2) + 2 * self.row_max + BLOCK_BYTES;
         let _permit = self.memory.acquire(memory as u64).await;
-        for place in 0..self.tables.len() {
+        for place in 0..self.tables.rows.len() {
             self.mark_what_is_there(place);
-            while self.tables.get(place).is_some_and(|table| table.progress.phase == Phase::Filling) {
+            while self.tables.rows.get(place).is_some_and(|table| table.progress.phase == Phase::Filling) {
                 self.stage_table(place).await?;
             }
         }
@@ -132,7 +132,7 @@ impl TableWriter {
     }
 
     fn mark_what_is_there(&mut self, place: usize) {
-        let (Some(table), Some(pinned)) = (self.tables.get_mut(place), &self.pinned) else { return };
+        let (Some(table), Some(pinned)) = (self.tables.rows.get_mut(place), &self.pinned) else { return };
         let mut there = pinned.tables.iter().filter(|pinned| pinned.is_there);
         if there.any(|pinned| pinned.entry.stream.table == table.name) {
             table.progress.phase = Phase::IsThere;
@@ -143,11 +143,11 @@ impl TableWriter {
     fn entries(&self) -> Vec<Entry> {
         let pinned = self.pinned.iter().flat_map(|pinned| &pinned.tables);
         let there = pinned.filter(|pinned| pinned.is_there).map(|pinned| pinned.entry.clone());
-        there.chain(self.tables.iter().filter_map(|table| table.progress.entry())).collect()
+        there.chain(self.tables.rows.iter().filter_map(|table| table.progress.entry())).collect()
     }
 
     fn rejected(&self) -> Vec<Rejected> {
-        let mut rejected: Vec<_> = self.tables.iter().flat_map(rejected_of).collect();
+        let mut rejected: Vec<_> = self.tables.rows.iter().flat_map(rejected_of).collect();
         rejected.sort_by_key(|rejected| rejected.offset);
         rejected
     }
@@ -184,7 +184,7 @@ impl TableWriter {
     /// Goes on with one table's stream until it is finalized, or until its rows have to be laid out anew.
     async fn stage_table(&mut self, place: usize) -> Result<(), StageError> {
         let result = self.try_stage_table(place).await;
-        let Some(table) = self.tables.get_mut(place) else { return Ok(()) };
+        let Some(table) = self.tables.rows.get_mut(place) else { return Ok(()) };
         let error = match result {
             Ok(()) => return Ok(()),
             Err(Failure::Spool(error)) => return Err(error),
@@ -217,7 +217,7 @@ impl TableWriter {
     }
 
     async fn try_stage_table(&mut self, place: usize) -> Result<(), Failure> {
-        let Some(table) = self.tables.get_mut(place) else { return Ok(()) };
+        let Some(table) = self.tables.rows.get_mut(place) else { return Ok(()) };
         let TableRows { name, encoder, progress, .. } = table;
         let broke_before = progress.open_ended;
         let parts = &self.parts;
