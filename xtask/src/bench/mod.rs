@@ -14,7 +14,7 @@ mod table;
 pub(crate) mod worker;
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -153,6 +153,19 @@ const BARE_PUTS_MAX: u64 = 10_000;
 
 const BUCKET: &str = "bench";
 
+/// A directory for servers and spool, below `data` or where temporary files are.
+fn scratch(data: Option<&Path>) -> Result<tempfile::TempDir> {
+    let within = data.map_or_else(std::env::temp_dir, Path::to_owned);
+    Ok(tempfile::Builder::new().prefix("aqueduct-bench-").tempdir_in(within)?)
+}
+
+/// Writes the rows where they are wanted.
+fn write_json(path: Option<&Path>, rows: &serde_json::Value) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, serde_json::to_vec_pretty(rows)?)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
 struct Bench {
     running: Running,
     arguments: S3Arguments,
@@ -162,9 +175,7 @@ struct Bench {
 
 impl S3Arguments {
     async fn run(self) -> Result<()> {
-        let scratch = tempfile::Builder::new()
-            .prefix("aqueduct-bench-")
-            .tempdir_in(self.data.clone().unwrap_or_else(std::env::temp_dir))?;
+        let scratch = scratch(self.data.as_deref())?;
         tell("starting Kafka and the S3 server");
         let running = Running::start(&Cache::from_env()?, &Options::at(scratch.path())).await?;
         let mut bench = Bench { running, arguments: self, scratch, runs: 0 };
@@ -172,11 +183,10 @@ impl S3Arguments {
         bench.running.stop().await?;
         let (rows, breakdowns) = outcome?;
         table::print(&rows, &breakdowns);
-        if let Some(path) = &bench.arguments.json {
-            let json =
-                serde_json::to_vec_pretty(&serde_json::json!({ "cases": rows, "breakdown": breakdowns }))?;
-            std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        write_json(
+            bench.arguments.json.as_deref(),
+            &serde_json::json!({ "cases": rows, "breakdown": breakdowns }),
+        )?;
         if rows.iter().any(|row| row.lost > 0 || row.duplicated > 0) {
             bail!("records were lost or duplicated");
         }

@@ -35,7 +35,8 @@ impl Tables {
         let sink = BigQuerySink::builder()
             .project(&self.project)
             .dataset(&self.dataset)
-            .schema(columns())
+            // The emulator knows no `RECORD` in its write interface.
+            .schema(event_columns(FieldType::Json))
             .tables(options)
             .routes_max(TABLES)
             // An emulator has none, and what is tested here is cut far more often than a pipeline should.
@@ -44,7 +45,7 @@ impl Tables {
             .rest_endpoint(&self.rest)
             .grpc_endpoint(&self.grpc)
             .allow_plaintext(true)
-            // What the emulator never answers is sent again soon.
+            // What the emulator does not answer is sent again soon.
             .call_timeout(Duration::from_secs(15))
             .append_timeout(Duration::from_secs(30))
             .build()
@@ -53,8 +54,8 @@ impl Tables {
     }
 }
 
-/// The events' fields. The emulator knows no `RECORD` in its write interface, so the one object among them is a `JSON` column.
-fn columns() -> TableSchema {
+/// The events' fields, the one object among them as `request`.
+pub(crate) fn event_columns(request: FieldType) -> TableSchema {
     TableSchema::new([
         Field::required("seq", FieldType::Int64),
         Field::required("partition", FieldType::Int64),
@@ -65,7 +66,7 @@ fn columns() -> TableSchema {
         Field::nullable("path", FieldType::String),
         Field::nullable("status", FieldType::Int64),
         Field::nullable("latency_ms", FieldType::Numeric),
-        Field::nullable("request", FieldType::Json),
+        Field::nullable("request", request),
         Field::nullable("message", FieldType::String),
         Field::nullable("crc", FieldType::String),
     ])

@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use xtask::process::Process;
 
 pub(crate) use self::access::{Access, Certificate, Login, TOKEN_MADE};
-pub(crate) use self::bigquery::{TABLE_PREFIX, Tables};
+pub(crate) use self::bigquery::{TABLE_PREFIX, Tables, event_columns};
 pub(crate) use self::event::{Event, Redriven, Summary};
 pub(crate) use self::host::{Host, Shift};
 pub(crate) use self::options::{

@@ -11,7 +11,7 @@ mod table;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use tokio::task::spawn_blocking;
 use xtask::load::Spec;
@@ -21,7 +21,7 @@ use xtask::services::{Cache, Options, Running};
 use self::table::{Encoding, Row};
 use super::child::{self, Child};
 use super::worker::{Line, Measured, Mode};
-use super::{floor, tell};
+use super::{floor, scratch, tell, write_json};
 
 #[derive(Debug, Args)]
 pub(crate) struct BigQueryArguments {
@@ -68,9 +68,7 @@ struct Bench {
 
 impl BigQueryArguments {
     pub(super) async fn run(self) -> Result<()> {
-        let scratch = tempfile::Builder::new()
-            .prefix("aqueduct-bench-")
-            .tempdir_in(self.data.clone().unwrap_or_else(std::env::temp_dir))?;
+        let scratch = scratch(self.data.as_deref())?;
         tell("starting Kafka");
         let running = Running::start(&Cache::from_env()?, &Options::at(scratch.path())).await?;
         let mut bench = Bench { running, arguments: self, scratch, runs: 0 };
@@ -78,11 +76,8 @@ impl BigQueryArguments {
         bench.running.stop().await?;
         let (rows, encoding) = outcome?;
         table::print(&rows, &encoding);
-        if let Some(path) = &bench.arguments.json {
-            let json = serde_json::json!({ "bigquery": rows, "encoding": encoding });
-            std::fs::write(path, serde_json::to_vec_pretty(&json)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        let json = serde_json::json!({ "bigquery": rows, "encoding": encoding });
+        write_json(bench.arguments.json.as_deref(), &json)?;
         let mut over: Vec<&str> = rows.iter().filter(|row| !row.is_within()).map(Row::case).collect();
         over.extend((!encoding.is_within()).then_some("encoding"));
         ensure!(over.is_empty(), "over their limits: {}", over.join(", "));

@@ -24,7 +24,7 @@ use xtask::services::{Bucket, Cache, Options, Running};
 use self::table::Row;
 use super::child::{self, Child, Worker};
 use super::worker::{Compression, Conversion, Measured, Until, Values};
-use super::{BUCKET, Case, FEW, bare_put, floor, tell};
+use super::{BUCKET, Case, FEW, bare_put, floor, scratch, tell, write_json};
 
 #[derive(Debug, Args)]
 pub(crate) struct FormatsArguments {
@@ -98,9 +98,7 @@ struct Bench {
 
 impl FormatsArguments {
     pub(super) async fn run(self) -> Result<()> {
-        let scratch = tempfile::Builder::new()
-            .prefix("aqueduct-bench-")
-            .tempdir_in(self.data.clone().unwrap_or_else(std::env::temp_dir))?;
+        let scratch = scratch(self.data.as_deref())?;
         tell("starting Kafka and the S3 server");
         let cache = Cache::from_env()?;
         let running = Running::start(&cache, &Options::at(scratch.path())).await?;
@@ -110,10 +108,7 @@ impl FormatsArguments {
         bench.running.stop().await?;
         let rows = outcome?;
         table::print(&rows);
-        if let Some(path) = &bench.arguments.json {
-            let json = serde_json::to_vec_pretty(&serde_json::json!({ "conversions": rows }))?;
-            std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        write_json(bench.arguments.json.as_deref(), &serde_json::json!({ "conversions": rows }))?;
         let over: Vec<&str> = rows.iter().filter(|row| !row.is_within()).map(Row::case).collect();
         ensure!(over.is_empty(), "over their limits: {}", over.join(", "));
         Ok(())

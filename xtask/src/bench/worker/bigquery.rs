@@ -20,6 +20,7 @@ use xtask::process::Process;
 
 use super::bare::timed;
 use super::{Line, Measured, measured, say};
+use crate::worker::event_columns;
 
 const PROJECT: &str = "bench";
 const DATASET: &str = "events";
@@ -191,18 +192,5 @@ fn columns() -> TableSchema {
         Field::nullable("trace_id", FieldType::String),
         Field::nullable("user_agent", FieldType::String),
     ];
-    TableSchema::new([
-        Field::required("seq", FieldType::Int64),
-        Field::required("partition", FieldType::Int64),
-        Field::required("timestamp", FieldType::Timestamp),
-        Field::required("service", FieldType::String),
-        Field::nullable("level", FieldType::String),
-        Field::nullable("user_id", FieldType::String),
-        Field::nullable("path", FieldType::String),
-        Field::nullable("status", FieldType::Int64),
-        Field::nullable("latency_ms", FieldType::Numeric),
-        Field::nullable("request", FieldType::Record(request)),
-        Field::nullable("message", FieldType::String),
-        Field::nullable("crc", FieldType::String),
-    ])
+    event_columns(FieldType::Record(request))
 }
