@@ -15,6 +15,18 @@ use super::daemon::{Daemon, free_ports};
 use super::install::{Cache, create_dir};
 use crate::process::{Process, Stopped};
 
+/// Starts it with more threads. A call of its write interface holds one, and a call whose client is killed in the middle of an
+/// append holds it for ever: gRPC's adapter for handlers that are not `async` waits for a request that cannot come any more. The
+/// event loop's own pool has four threads and one for each core; when they are gone no append is answered, while all other calls
+/// are. These are made when they are needed.
+const LAUNCH: &str = r#"
+import functools, runpy
+from concurrent.futures import ThreadPoolExecutor
+import grpc.aio
+grpc.aio.server = functools.partial(grpc.aio.server, migration_thread_pool=ThreadPoolExecutor(1024))
+runpy.run_module("bqemulator", run_name="__main__")
+"#;
+
 /// An emulator on `127.0.0.1`. Its ports stay the same when it is stopped and started again. Killed when it is dropped.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BigQuery {
@@ -35,8 +47,8 @@ impl BigQuery {
         // Isolated: nothing of the user's environment decides what is imported.
         let args = [
             "-I",
-            "-m",
-            "bqemulator",
+            "-c",
+            LAUNCH,
             "start",
             "--rest-host",
             "127.0.0.1",

@@ -1,7 +1,5 @@
 //! A worker's sink into BigQuery: the load's events, a table for each service.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use aqueduct::bigquery::{
     BigQuerySink, Credentials, Field, FieldType, Granularity, Partitioning, TableOptions, TableSchema,
@@ -45,9 +43,6 @@ impl Tables {
             .rest_endpoint(&self.rest)
             .grpc_endpoint(&self.grpc)
             .allow_plaintext(true)
-            // What the emulator does not answer is sent again soon.
-            .call_timeout(Duration::from_secs(15))
-            .append_timeout(Duration::from_secs(30))
             .build()
             .await?;
         Ok(sink)

@@ -33,8 +33,7 @@ use super::scenario::{Case, Site};
 use crate::worker::{Options, Rotation, Tables};
 
 const PROJECT: &str = "aqueduct";
-/// Requests that the emulator has not answered, which was seen after kills, are sent again within that time.
-const PUBLISHING: Duration = Duration::from_mins(3);
+const PUBLISHING: Duration = Duration::from_mins(1);
 /// Everything that is left when the last process has been killed.
 const DRAINED: Duration = Duration::from_mins(5);
 
