@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 
 use super::cells::Batch;
+use super::dictionary::{Outlook, repeating};
 use super::schema::FileSchema;
 use crate::columns::{CellWriter, Cells, Plan, Wide};
 use crate::format::{BuildError, FileOutline};
@@ -15,10 +17,12 @@ use crate::format::{BuildError, FileOutline};
 /// A file that grows batch by batch.
 pub(crate) struct ParquetFile {
     batch: Batch,
-    writer: ArrowWriter<Finished>,
+    /// There is none before the first batch, which shows what it is to do.
+    writer: Option<ArrowWriter<Finished>>,
     schema: Arc<FileSchema>,
     row_group_bytes: usize,
     row_group_rows: usize,
+    outlook: Outlook,
 }
 
 /// Bytes of the file that are final and not handed out yet.
@@ -55,20 +59,32 @@ impl ParquetFile {
         row_group_bytes: usize,
         row_group_rows: usize,
         file: &FileOutline,
-    ) -> Result<Self, ParquetError> {
-        let schema = Arc::clone(schema);
-        let properties = schema.properties.clone().into_builder();
-        let dictionary = dictionary_bytes(row_group_bytes, file.row_bytes);
-        let properties = properties.set_dictionary_page_size_limit(dictionary).build();
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties)
-            .with_skip_arrow_metadata(true)
-            .with_parquet_schema(schema.parquet.clone());
-        let arrow = Arc::clone(&schema.arrow);
-        let writer = ArrowWriter::try_new_with_options(Finished::default(), arrow, options)?;
+    ) -> Self {
         let rows = usize::try_from(file.rows).unwrap_or(usize::MAX);
         let batch = Batch::new(plan, rows, batch_bytes(row_group_bytes));
-        Ok(Self { batch, writer, schema, row_group_bytes, row_group_rows })
+        let groups = usize::try_from(file.row_bytes).unwrap_or(usize::MAX).div_ceil(row_group_bytes.max(1));
+        let outlook = Outlook {
+            rows: rows.div_ceil(groups.max(1)).min(row_group_rows),
+            dictionary_bytes: dictionary_bytes(row_group_bytes, file.row_bytes),
+        };
+        let schema = Arc::clone(schema);
+        Self { batch, writer: None, schema, row_group_bytes, row_group_rows, outlook }
+    }
+
+    /// Begins the file, whose first batch this is; `None` if it has no rows.
+    fn open(&self, first: Option<&RecordBatch>) -> Result<ArrowWriter<Finished>, ParquetError> {
+        let FileSchema { arrow, parquet, properties, .. } = &*self.schema;
+        let mut properties = properties.clone().into_builder();
+        properties = properties.set_dictionary_page_size_limit(self.outlook.dictionary_bytes);
+        let repeating = first.map(|first| repeating(first, self.outlook)).unwrap_or_default();
+        for (column, _) in parquet.columns().iter().zip(repeating).filter(|(_, repeats)| !repeats) {
+            properties = properties.set_column_dictionary_enabled(column.path().clone(), false);
+        }
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties.build())
+            .with_skip_arrow_metadata(true)
+            .with_parquet_schema(parquet.clone());
+        ArrowWriter::try_new_with_options(Finished::default(), Arc::clone(arrow), options)
     }
 
     fn flush_batch(&mut self) -> Result<(), BuildError> {
@@ -76,24 +92,30 @@ impl ParquetFile {
             return Ok(());
         }
         let mut batch = self.batch.take(&self.schema).map_err(BuildError::new)?;
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.open(Some(&batch)).map_err(BuildError::new)?,
+        };
+        let writer = self.writer.insert(writer);
         while batch.num_rows() > 0 {
-            let room = self.row_group_rows.saturating_sub(self.writer.in_progress_rows()).max(1);
+            let room = self.row_group_rows.saturating_sub(writer.in_progress_rows()).max(1);
             let rest = batch.num_rows().saturating_sub(room);
             let after = batch.slice(batch.num_rows() - rest, rest);
             let now = if rest == 0 { batch } else { batch.slice(0, room) };
-            self.writer.write(&now).map_err(BuildError::new)?;
+            writer.write(&now).map_err(BuildError::new)?;
             batch = after;
-            if self.writer.in_progress_rows() >= self.row_group_rows
-                || self.writer.memory_size() >= self.row_group_bytes
+            if writer.in_progress_rows() >= self.row_group_rows
+                || writer.memory_size() >= self.row_group_bytes
             {
-                self.writer.flush().map_err(BuildError::new)?;
+                writer.flush().map_err(BuildError::new)?;
             }
         }
         Ok(())
     }
 
     fn hand_out(&mut self, out: &mut Vec<u8>) {
-        let finished = &mut self.writer.inner_mut().0;
+        let Some(writer) = &mut self.writer else { return };
+        let finished = &mut writer.inner_mut().0;
         if out.is_empty() && out.capacity() < finished.len() {
             std::mem::swap(out, finished);
         } else {
@@ -116,7 +138,11 @@ impl CellWriter for ParquetFile {
 
     fn finish(mut self, out: &mut Vec<u8>) -> Result<(), BuildError> {
         self.flush_batch()?;
-        let Finished(rest) = self.writer.into_inner().map_err(BuildError::new)?;
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.open(None).map_err(BuildError::new)?,
+        };
+        let Finished(rest) = writer.into_inner().map_err(BuildError::new)?;
         out.extend_from_slice(&rest);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Parquet files.
 
 mod cells;
+mod dictionary;
 mod file;
 mod schema;
 
@@ -48,8 +49,9 @@ use schema::{FileSchema, reshape};
 ///
 /// # Files
 /// One file is one object. Row groups end where their memory does, so a file costs the memory of one row group whatever its
-/// size. Statistics, page indexes and dictionaries are written. The same rows give the same file, byte for byte, as long as
-/// the version of the writer is the same; it is in the file's `created_by`.
+/// size. Statistics and page indexes are written, and dictionaries of columns whose values repeat, as far as the first rows of a
+/// file tell. The same rows give the same file, byte for byte, as long as the version of the writer is the same; it is in the
+/// file's `created_by`.
 ///
 /// ```
 /// use aqueduct_files::{Parquet, ParquetCompression};
@@ -194,7 +196,7 @@ impl Columnar for Parquet {
         file: &FileOutline,
     ) -> Result<ParquetFile, BuildError> {
         let rows = self.row_group_rows.unwrap_or(Self::ROW_GROUP_ROWS);
-        ParquetFile::new(shape, plan, self.row_group(file), rows, file).map_err(BuildError::new)
+        Ok(ParquetFile::new(shape, plan, self.row_group(file), rows, file))
     }
 
     fn workspace(&self, shape: &Arc<FileSchema>, plan: &Plan, file: &FileOutline) -> usize {

@@ -263,6 +263,26 @@ fn a_dictionary_is_a_32nd_of_its_row_group_within_limits() {
 }
 
 #[test]
+fn columns_whose_values_do_not_repeat_have_no_dictionary() {
+    let values: Vec<_> = (0..3_000)
+        .map(|index| {
+            json(&format!(r#"{{"id":{index},"in":{{"level":"level {}","text":"row {index}"}}}}"#, index % 4))
+        })
+        .collect();
+    let file = files(&Parquet::new(), &values).remove(&0).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file.clone())).unwrap();
+    let group = reader.metadata().row_group(0);
+    let dictionaries = group
+        .columns()
+        .iter()
+        .map(|column| (column.column_path().string(), column.dictionary_page_offset().is_some()));
+    let expected = [("id", false), ("in.level", true), ("in.text", false)];
+    assert_eq!(dictionaries.collect::<Vec<_>>(), expected.map(|(path, has)| (path.to_owned(), has)));
+    let (_, rows) = read(&file);
+    assert_eq!((rows.len(), rows[2_999].as_str()), (3_000, r#"2999 {level:"level 3" text:"row 2999" }"#));
+}
+
+#[test]
 fn the_same_rows_are_the_same_file_however_they_are_chunked() {
     let values: Vec<_> =
         (0..3_000).map(|index| json(&format!(r#"{{"id":{index},"a":{{"b":[{index},null]}}}}"#))).collect();

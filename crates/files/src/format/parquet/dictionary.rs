@@ -1,0 +1,221 @@
+//! Which columns of a file get a dictionary.
+//!
+//! A dictionary pays where values repeat. Where they do not, such as ids, times and messages, each is hashed, looked up and stored
+//! with a number beside it, for nothing; the writer only notices when its dictionary is full, which that of a small file may
+//! never be. So some rows of the first batch, spread over it, tell: with `c` different values, all alike often, a sample of `s`
+//! is expected to have `c * (1 - e^(-s/c))` different ones. A column that has clearly more than the largest `c` that pays would
+//! give is written plainly. In doubt there is a dictionary: it costs time, and its absence may cost space. The rows alone
+//! decide, so the same rows give the same file.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType as ArrowType;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Fewer values tell nothing.
+const SAMPLE_MIN: usize = 64;
+/// The most values that are looked at.
+const SAMPLE_MAX: usize = 2048;
+/// Of so many values one is looked at, if that gives enough.
+const SAMPLE_OF: usize = 8;
+
+/// How a file's row groups will look, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlook {
+    /// Rows of a row group.
+    pub(super) rows: usize,
+    /// The most of a column's dictionary, in bytes.
+    pub(super) dictionary_bytes: usize,
+}
+
+/// For each leaf of the columns, in Parquet's order, whether its values repeat often enough.
+pub(super) fn repeating(batch: &RecordBatch, outlook: Outlook) -> Vec<bool> {
+    let mut told = Vec::new();
+    let mut sample = Sample::default();
+    let growth = real(outlook.rows) / real(batch.num_rows().max(1));
+    for column in batch.columns() {
+        leaves(column, &mut |leaf| {
+            let values = real(leaf.len()) * growth.max(1.0);
+            told.push(sample.of(leaf).is_none_or(|found| found.repeats(values, outlook.dictionary_bytes)));
+        });
+    }
+    told
+}
+
+/// Gives each leaf of a column to `each`.
+fn leaves(array: &ArrayRef, each: &mut impl FnMut(&ArrayRef)) {
+    match array.data_type() {
+        ArrowType::Struct(_) => array.as_struct().columns().iter().for_each(|column| leaves(column, each)),
+        ArrowType::List(_) => leaves(array.as_list::<i32>().values(), each),
+        ArrowType::Map(..) => {
+            array.as_map().entries().columns().iter().for_each(|column| leaves(column, each))
+        }
+        _ => each(array),
+    }
+}
+
+/// Hashes of values that were looked at.
+#[derive(Default)]
+struct Sample {
+    hashes: Vec<u64>,
+}
+
+/// What a sample shows.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    looked_at: usize,
+    different: usize,
+    /// Of a value, on the average.
+    bytes: f64,
+}
+
+impl Sample {
+    /// `None` if there is too little to tell.
+    fn of(&mut self, leaf: &ArrayRef) -> Option<Found> {
+        let wanted = (leaf.len() / SAMPLE_OF).clamp(2 * SAMPLE_MIN, SAMPLE_MAX);
+        let step = (2 * leaf.len() / wanted).max(2);
+        self.hashes.clear();
+        let mut bytes = 0;
+        let places = (0..leaf.len()).step_by(step).map(|start| start + jitter(start, step - 1));
+        // And the one behind it: values that come several times in a row.
+        let places = places
+            .flat_map(|place| [place, place + 1])
+            .filter(|place| *place < leaf.len() && leaf.is_valid(*place));
+        let mut add = |value: &[u8]| {
+            bytes += value.len();
+            self.hashes.push(xxh3_64(value));
+        };
+        match leaf.data_type() {
+            ArrowType::Binary => {
+                let values = leaf.as_binary::<i32>();
+                places.for_each(|place| add(values.value(place)));
+            }
+            ArrowType::FixedSizeBinary(_) => {
+                let values = leaf.as_fixed_size_binary();
+                places.for_each(|place| add(values.value(place)));
+            }
+            ArrowType::Int32 => {
+                let values = leaf.as_primitive::<Int32Type>();
+                places.for_each(|place| add(&values.value(place).to_le_bytes()));
+            }
+            ArrowType::Int64 => {
+                let values = leaf.as_primitive::<Int64Type>();
+                places.for_each(|place| add(&values.value(place).to_le_bytes()));
+            }
+            ArrowType::Float32 => {
+                let values = leaf.as_primitive::<Float32Type>();
+                places.for_each(|place| add(&values.value(place).to_le_bytes()));
+            }
+            ArrowType::Float64 => {
+                let values = leaf.as_primitive::<Float64Type>();
+                places.for_each(|place| add(&values.value(place).to_le_bytes()));
+            }
+            _ => return None,
+        }
+        let looked_at = self.hashes.len();
+        if looked_at < SAMPLE_MIN {
+            return None;
+        }
+        self.hashes.sort_unstable();
+        self.hashes.dedup();
+        Some(Found { looked_at, different: self.hashes.len(), bytes: real(bytes) / real(looked_at) })
+    }
+}
+
+/// How far into its step a place is, the same for the same place. Values that come in turns would else be met once each, or one of
+/// them again and again.
+fn jitter(start: usize, step: usize) -> usize {
+    let mixed = xxh3_64(&start.to_le_bytes()) % step as u64;
+    usize::try_from(mixed).unwrap_or_default()
+}
+
+impl Found {
+    /// Whether a dictionary pays for `values` of them: if at most every second one is new, and if all that are fit in.
+    fn repeats(self, values: f64, dictionary_bytes: usize) -> bool {
+        // Each has its length in front of it.
+        let fit = real(dictionary_bytes) / (self.bytes + 4.0);
+        let most = (values / 2.0).min(fit).max(1.0);
+        let looked_at = real(self.looked_at);
+        let expected = most * (1.0 - (-looked_at / most).exp());
+        // Two standard deviations, from the number of pairs that are alike by chance.
+        let doubt = 2.0 * (looked_at * looked_at / (2.0 * most)).sqrt();
+        real(self.different) <= expected + doubt
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of what is in memory, for an estimate")]
+fn real(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{BinaryArray, Int64Array, StructArray};
+    use arrow_schema::{Field, Fields};
+
+    use super::*;
+
+    const OUTLOOK: Outlook = Outlook { rows: 1_000, dictionary_bytes: 16 << 10 };
+
+    fn told(column: ArrayRef, outlook: Outlook) -> Vec<bool> {
+        repeating(&RecordBatch::try_from_iter([("column", column)]).unwrap(), outlook)
+    }
+
+    fn numbers(of: impl Fn(i64) -> i64) -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values((0..1_000).map(of)))
+    }
+
+    #[test]
+    fn values_that_repeat_get_a_dictionary_and_others_none() {
+        let scattered = |n: i64| xxh3_64(&n.to_le_bytes()).cast_signed();
+        for different in [1, 2, 7, 10, 100, 300] {
+            let random = numbers(|n| scattered(n).rem_euclid(different));
+            assert_eq!(told(random, OUTLOOK), [true], "{different} of 1,000");
+            let in_turns = numbers(|n| n % different);
+            assert_eq!(told(in_turns, OUTLOOK), [true], "{different} of 1,000, in turns");
+            let sorted = numbers(|n| n * different / 1_000);
+            assert_eq!(told(sorted, OUTLOOK), [true], "{different} of 1,000, sorted");
+        }
+        assert_eq!(told(numbers(|n| n), OUTLOOK), [false]);
+        assert_eq!(told(numbers(scattered), OUTLOOK), [false]);
+    }
+
+    #[test]
+    fn values_that_do_not_fit_into_a_dictionary_get_none() {
+        let texts = |bytes: usize, different: usize| -> ArrayRef {
+            let text = |n: usize| format!("{:0bytes$}", n * 7_919 % different);
+            Arc::new(BinaryArray::from_iter_values((0..1_000).map(text)))
+        };
+        assert_eq!(told(texts(20, 300), OUTLOOK), [true]);
+        assert_eq!(told(texts(1_000, 300), OUTLOOK), [false], "16 of them fit");
+    }
+
+    #[test]
+    fn in_doubt_there_is_a_dictionary() {
+        // In a million rows each of them may come back, and a MiB has room for many.
+        let long = Outlook { rows: 1_000_000, dictionary_bytes: 1 << 20 };
+        let column = numbers(|n| n * 13 % 997);
+        assert_eq!(told(column, long), [true]);
+        let few: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50));
+        assert_eq!(told(few, OUTLOOK), [true]);
+        let absent: ArrayRef = Arc::new(Int64Array::from(vec![None; 1_000]));
+        assert_eq!(told(absent, OUTLOOK), [true]);
+    }
+
+    #[test]
+    fn every_leaf_is_told_of_in_the_order_of_the_columns() {
+        let fields = Fields::from(vec![
+            Field::new("a", ArrowType::Int64, true),
+            Field::new("b", ArrowType::Int64, true),
+        ]);
+        let inner: ArrayRef =
+            Arc::new(StructArray::new(fields, vec![numbers(|n| n % 3), numbers(|n| n)], None));
+        let batch =
+            RecordBatch::try_from_iter([("x", numbers(|n| n)), ("y", inner), ("z", numbers(|n| n % 2))])
+                .unwrap();
+        assert_eq!(repeating(&batch, OUTLOOK), [false, true, false, true]);
+    }
+}
