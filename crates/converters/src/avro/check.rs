@@ -147,7 +147,10 @@ impl<'p, 'd> Checker<'p, 'd> {
                 let length = usize::try_from(self.long()?).map_err(|_| Problem::Length)?;
                 let bytes = self.take(length)?;
                 match scalar.show {
-                    Show::Text if std::str::from_utf8(bytes).is_err() => Err(Problem::Utf8),
+                    // Most text is ASCII, which is sooner seen.
+                    Show::Text if !bytes.is_ascii() && std::str::from_utf8(bytes).is_err() => {
+                        Err(Problem::Utf8)
+                    }
                     Show::Uuid if uuid::parse(bytes).is_none() => Err(Problem::Uuid),
                     Show::Decimal { .. } if bytes.len() > DECIMAL_BYTES_MAX => Err(Problem::Decimal),
                     _ => Ok(()),

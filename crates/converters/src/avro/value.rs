@@ -94,7 +94,15 @@ impl StructuredValue for AvroValue {
         (!Arc::ptr_eq(&self.plan, &TOMBSTONE)).then_some(&self.plan.schema)
     }
 
+    fn is_of_its_schema(&self) -> bool {
+        true
+    }
+
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+        self.walk(visitor)
+    }
+
+    fn visit_with<V: ValueVisitor>(&self, visitor: &mut V) -> Result<(), Poison> {
         self.walk(visitor)
     }
 }

@@ -282,6 +282,24 @@ impl Plan {
         self.unions > 0
     }
 
+    /// Whether every value of the plan's own schema fits as it is: there is no kind of which a column holds fewer values than the
+    /// schema does, and nothing of which a row may have any number.
+    pub(super) fn takes_every_value(&self) -> bool {
+        self.nodes.iter().all(|node| match node.kind {
+            Kind::Bool
+            | Kind::Int(32 | 64)
+            | Kind::Float32
+            | Kind::Float64
+            | Kind::String
+            | Kind::Bytes
+            | Kind::Uuid
+            | Kind::Duration
+            | Kind::Struct => true,
+            Kind::Date | Kind::Timestamp { .. } => !node.shown,
+            _ => false,
+        })
+    }
+
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }

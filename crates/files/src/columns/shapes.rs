@@ -37,6 +37,8 @@ pub(super) struct Source {
     is_whole: bool,
     /// What its values are checked against.
     pub(super) plan: Plan,
+    /// See [`Plan::takes_every_value`].
+    pub(super) takes_every_value: bool,
 }
 
 #[derive(Debug)]
@@ -139,7 +141,8 @@ impl Shapes {
         };
         self.known.entry(schema.digest()).or_default().push(source);
         self.last = self.sources.len();
-        self.sources.push(Source { schema: Arc::clone(schema), shape, is_whole, plan });
+        let takes_every_value = plan.takes_every_value();
+        self.sources.push(Source { schema: Arc::clone(schema), shape, is_whole, plan, takes_every_value });
     }
 
     /// Whose schema the shape has after `schema` has joined it; `None` if that cannot be.

@@ -225,6 +225,7 @@ impl Drop for TapeWriter<'_> {
 }
 
 impl ValueVisitor for TapeWriter<'_> {
+    #[inline]
     fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison> {
         self.value()?;
         match value {

@@ -47,7 +47,7 @@ enum Next {
 
 impl RowPlan {
     /// Appends the row of `value` to `out`, with its identity. On an error `out` is as before.
-    pub(crate) fn encode<T: StructuredValue + ?Sized>(
+    pub(crate) fn encode<T: StructuredValue>(
         &self,
         value: &T,
         identity: Identity<'_>,
@@ -59,7 +59,7 @@ impl RowPlan {
         workspace.seen.clear();
         let target = Target::Row(&mut *out);
         let mut encoder = Encoder { plan: self, workspace, target, skipped: 0, done: false };
-        let visited = value.visit(&mut encoder);
+        let visited = value.visit_with(&mut encoder);
         let done = encoder.done;
         let result = visited.and_then(|()| {
             if done { Ok(()) } else { Err(Poison::new(PoisonReason::Malformed, "the value is no object")) }

@@ -251,3 +251,32 @@ fn a_declared_union_meets_so_many_schemas_and_no_more() {
     assert_eq!((encodings.rows.len(), encodings.poisons.len()), (Shapes::SCHEMAS_MAX + 1, 1));
     assert_eq!(encodings.poisons[0].reason(), PoisonReason::TooLarge);
 }
+
+#[test]
+fn a_plan_says_whether_there_is_anything_its_schema_allows_and_a_column_does_not() {
+    let plan = |data_type: DataType| {
+        let fields = vec![Field::new("seq", DataType::Int64), Field::new("it", data_type).nullable()];
+        Plan::of_columns(&Schema::new(DataType::Struct(fields)))
+    };
+    let utc = || DataType::Timestamp { unit: TimeUnit::Micros, utc: true };
+    let inner = DataType::Struct(vec![Field::new("text", DataType::String), Field::new("at", utc())]);
+    for sure in
+        [DataType::Bool, DataType::Int32, DataType::Float64, DataType::Bytes, DataType::Uuid, utc(), inner]
+    {
+        assert!(plan(sure.clone()).takes_every_value(), "{sure:?}");
+    }
+    let doubtful = [
+        DataType::Int8,
+        DataType::Decimal { precision: 9, scale: 2 },
+        DataType::Enum(vec!["a".to_owned()]),
+        DataType::Time(TimeUnit::Millis),
+        DataType::Fixed(4),
+        DataType::List(Box::new(Field::new("", DataType::Int64))),
+        DataType::Union(vec![Field::new("a", DataType::Int64), Field::new("b", DataType::String)]),
+    ];
+    for doubtful in doubtful {
+        assert!(!plan(doubtful.clone()).takes_every_value(), "{doubtful:?}");
+    }
+    assert!(!plan(utc()).shown().takes_every_value(), "text cannot show every time");
+    assert!(plan(DataType::Int64).shown().takes_every_value());
+}
