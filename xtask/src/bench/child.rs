@@ -30,9 +30,20 @@ pub(super) struct Worker {
     pub(super) bucket: String,
     pub(super) prefix: String,
     pub(super) spool_dir: PathBuf,
-    /// Where segments end, if not where the pipeline's defaults end them.
-    pub(super) segment_mib: Option<u64>,
+    /// If they are not the defaults.
+    pub(super) sizes: Option<Sizes>,
     pub(super) follow: bool,
+}
+
+/// What an operator sets for what the data is like, in MiB.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Where segments end.
+    pub(super) segment_mib: u64,
+    /// Of a batch: what of a path arrives together lies together in the spool.
+    pub(super) batch_mib: usize,
+    /// Of batches, and of buffers to publish from.
+    pub(super) memory_mib: u64,
 }
 
 impl Worker {
@@ -48,8 +59,11 @@ impl Worker {
             .arg("--spool-dir")
             .arg(&self.spool_dir);
         place(&mut command, &self.endpoint, &self.bucket, &self.prefix);
-        if let Some(mib) = self.segment_mib {
-            command.args(["--segment-mib", &mib.to_string()]);
+        if let Some(Sizes { segment_mib, batch_mib, memory_mib }) = self.sizes {
+            command
+                .args(["--segment-mib", &segment_mib.to_string()])
+                .args(["--batch-mib", &batch_mib.to_string()])
+                .args(["--memory-mib", &memory_mib.to_string()]);
         }
         if self.follow {
             command.arg("--follow");

@@ -313,7 +313,7 @@ impl Bench {
             bucket: BUCKET.to_owned(),
             prefix: format!("run-{}", self.runs),
             spool_dir: self.scratch.path().join("spool"),
-            segment_mib: None,
+            sizes: None,
             follow,
         }
     }

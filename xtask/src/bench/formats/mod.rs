@@ -5,8 +5,9 @@
 //! objects, of as many rows each, from records that are in memory already; what it costs is the time of its one thread. It sorts
 //! nothing by path and stores nothing, which is why the pipeline is allowed more: see [`limit`].
 //!
-//! With many paths open, a segment is as many objects at least, and a request for each. Such a pipeline is given larger segments
-//! than the default, as its operator would give it, and the run so many records that they matter: [`MANY_SEGMENT_MIB`].
+//! With many paths open, a segment is as many objects at least, and a request for each; and a batch has a few rows for each, which
+//! are read back piece by piece. Such a pipeline is given larger segments and batches than the default, as its operator would
+//! give it, and the run so many records that they matter: [`MANY_SIZES`].
 
 mod table;
 
@@ -22,7 +23,7 @@ use xtask::readers::{Around, Cell, Reader, Readers, Request};
 use xtask::services::{Bucket, Cache, Options, Running};
 
 use self::table::Row;
-use super::child::{self, Child, Worker};
+use super::child::{self, Child, Sizes, Worker};
 use super::worker::{Compression, Conversion, Measured, Until, Values};
 use super::{BUCKET, Case, FEW, bare_put, floor, scratch, tell, write_json};
 
@@ -47,8 +48,9 @@ pub(crate) struct FormatsArguments {
 }
 
 const MANY: u32 = 1_000;
-/// Where segments end if there are many paths, in MiB: an object of a path then has half a mebibyte and not an eighth of one.
-const MANY_SEGMENT_MIB: u64 = 512;
+/// With many paths: an object of a path then has half a mebibyte and not an eighth of one, and is read back in half as many
+/// pieces.
+const MANY_SIZES: Sizes = Sizes { segment_mib: 512, batch_mib: 2, memory_mib: 48 };
 /// How many times more records a run has if there are many paths: segments of that size would else be cut by the end.
 const MANY_RECORDS: u64 = 4;
 
@@ -72,6 +74,10 @@ fn limit(bare: f64, floor: f64) -> f64 {
 const PEAK_MIB_MAX: f64 = 192.0;
 
 impl Conversion {
+    fn case(self, paths: u32) -> Case {
+        Case::new(self.values(), Compression::None, paths)
+    }
+
     fn values(self) -> Values {
         match self {
             Self::AvroToParquet => Values::AvroToParquet,
@@ -98,6 +104,13 @@ struct Bench {
 
 impl FormatsArguments {
     pub(super) async fn run(self) -> Result<()> {
+        let cases = || CASES.map(|(conversion, paths)| conversion.case(paths).name());
+        ensure!(
+            cases().iter().any(|case| case.contains(&self.only)),
+            "no case's name contains {:?}; they are {}",
+            self.only,
+            cases().join(", ")
+        );
         let scratch = scratch(self.data.as_deref())?;
         tell("starting Kafka and the S3 server");
         let cache = Cache::from_env()?;
@@ -122,7 +135,7 @@ impl Bench {
         let mut rows = Vec::new();
         let mut produced: Option<(Encoding, u32, String)> = None;
         for (conversion, paths) in CASES {
-            let case = Case::new(conversion.values(), Compression::None, paths);
+            let case = conversion.case(paths);
             if !case.name().contains(&only) {
                 continue;
             }
@@ -191,7 +204,7 @@ impl Bench {
             bucket: BUCKET.to_owned(),
             prefix: format!("run-{}", self.runs),
             spool_dir: self.scratch.path().join("spool"),
-            segment_mib: (!case.is_plain()).then_some(MANY_SEGMENT_MIB),
+            sizes: (!case.is_plain()).then_some(MANY_SIZES),
             follow: false,
         }
     }

@@ -15,8 +15,8 @@ use aqueduct::convert::registry::{FixedSchemas, SchemaKind};
 use aqueduct::files::{Delimited, Format, ObjectOptions, ObjectSink, Parquet};
 use aqueduct::partition::{ByKafkaPartition, ByTime};
 use aqueduct::{
-    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, MaxAge, MaxBytes, Partitioner, Pipeline,
-    RawBytes, S3Sink, Sink, StartAt, any,
+    Converter, Guarantee, Handle, Json, JsonLines, KafkaSource, Limits, MaxAge, MaxBytes, Partitioner,
+    Pipeline, RawBytes, S3Sink, Sink, StartAt, any,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use rdkafka::config::ClientConfig;
@@ -122,6 +122,12 @@ pub(crate) struct PipelineArguments {
     /// Segments end at so many MiB [default: the pipeline's own rotation]
     #[arg(long)]
     segment_mib: Option<u64>,
+    /// MiB of a batch [default: the source's own]
+    #[arg(long)]
+    batch_mib: Option<usize>,
+    /// The budget of memory, in MiB [default: the pipeline's own]
+    #[arg(long)]
+    memory_mib: Option<u64>,
     /// Go on after the end until SIGTERM
     #[arg(long)]
     follow: bool,
@@ -260,6 +266,9 @@ impl PipelineArguments {
         if !self.follow {
             source = source.until_end();
         }
+        if let Some(mib) = self.batch_mib {
+            source = source.batch_bytes(mib << 20);
+        }
         let mut pipeline = Pipeline::from(source.build()?)
             .convert(converter)
             .partition(partitioner)
@@ -269,6 +278,9 @@ impl PipelineArguments {
             .require(Guarantee::ExactlyOnce);
         if let Some(mib) = self.segment_mib {
             pipeline = pipeline.rotate(any((MaxBytes::mib(mib), MaxAge::minutes(5))));
+        }
+        if let Some(mib) = self.memory_mib {
+            pipeline = pipeline.limits(Limits::default().with_memory(mib << 20));
         }
         let pipeline = pipeline.build()?;
         let mut terminate = signal(SignalKind::terminate())?;
