@@ -49,7 +49,7 @@ fn leaves(array: &ArrayRef, each: &mut impl FnMut(&ArrayRef)) {
         ArrowType::Struct(_) => array.as_struct().columns().iter().for_each(|column| leaves(column, each)),
         ArrowType::List(_) => leaves(array.as_list::<i32>().values(), each),
         ArrowType::Map(..) => {
-            array.as_map().entries().columns().iter().for_each(|column| leaves(column, each))
+            array.as_map().entries().columns().iter().for_each(|column| leaves(column, each));
         }
         _ => each(array),
     }
