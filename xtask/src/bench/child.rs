@@ -31,19 +31,19 @@ pub(super) struct Worker {
     pub(super) prefix: String,
     pub(super) spool_dir: PathBuf,
     /// If they are not the defaults.
-    pub(super) sizes: Option<Sizes>,
+    pub(super) sizes: Option<Mebibytes>,
     pub(super) follow: bool,
 }
 
-/// What an operator sets for what the data is like, in MiB.
+/// What an operator sets for what the data is like.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
+pub(super) struct Mebibytes {
     /// Where segments end.
-    pub(super) segment_mib: u64,
+    pub(super) segment: u64,
     /// Of a batch: what of a path arrives together lies together in the spool.
-    pub(super) batch_mib: usize,
+    pub(super) batch: usize,
     /// Of batches, and of buffers to publish from.
-    pub(super) memory_mib: u64,
+    pub(super) memory: u64,
 }
 
 impl Worker {
@@ -59,11 +59,11 @@ impl Worker {
             .arg("--spool-dir")
             .arg(&self.spool_dir);
         place(&mut command, &self.endpoint, &self.bucket, &self.prefix);
-        if let Some(Sizes { segment_mib, batch_mib, memory_mib }) = self.sizes {
+        if let Some(Mebibytes { segment, batch, memory }) = self.sizes {
             command
-                .args(["--segment-mib", &segment_mib.to_string()])
-                .args(["--batch-mib", &batch_mib.to_string()])
-                .args(["--memory-mib", &memory_mib.to_string()]);
+                .args(["--segment-mib", &segment.to_string()])
+                .args(["--batch-mib", &batch.to_string()])
+                .args(["--memory-mib", &memory.to_string()]);
         }
         if self.follow {
             command.arg("--follow");

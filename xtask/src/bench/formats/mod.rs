@@ -23,7 +23,7 @@ use xtask::readers::{Around, Cell, Reader, Readers, Request};
 use xtask::services::{Bucket, Cache, Options, Running};
 
 use self::table::Row;
-use super::child::{self, Child, Sizes, Worker};
+use super::child::{self, Child, Mebibytes, Worker};
 use super::worker::{Compression, Conversion, Measured, Until, Values};
 use super::{BUCKET, Case, FEW, bare_put, floor, scratch, tell, write_json};
 
@@ -50,7 +50,7 @@ pub(crate) struct FormatsArguments {
 const MANY: u32 = 1_000;
 /// With many paths: an object of a path then has half a mebibyte and not an eighth of one, and is read back in half as many
 /// pieces.
-const MANY_SIZES: Sizes = Sizes { segment_mib: 512, batch_mib: 2, memory_mib: 48 };
+const MANY_SIZES: Mebibytes = Mebibytes { segment: 512, batch: 2, memory: 48 };
 /// How many times more records a run has if there are many paths: segments of that size would else be cut by the end.
 const MANY_RECORDS: u64 = 4;
 

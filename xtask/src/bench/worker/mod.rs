@@ -69,7 +69,7 @@ pub(crate) enum WorkerCommand {
         records: u64,
     },
     /// Runs the pipeline at its shipped defaults, or a part of it
-    Pipeline(PipelineArguments),
+    Pipeline(Box<PipelineArguments>),
     /// Puts objects with nothing but the SDK
     Put(PutArguments),
     /// Decodes and encodes in memory, with nothing around it
