@@ -144,10 +144,6 @@ impl StructuredValue for JsonValue {
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
         visit::visit(&self.bytes, visitor)
     }
-
-    fn visit_with<V: ValueVisitor>(&self, visitor: &mut V) -> Result<(), Poison> {
-        visit::visit(&self.bytes, visitor)
-    }
 }
 
 impl JsonRow for JsonValue {

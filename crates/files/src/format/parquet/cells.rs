@@ -53,10 +53,10 @@ impl Text {
         Self { ends: vec![0], bytes: Vec::new() }
     }
 
-    fn with_rows(rows: usize) -> Self {
+    fn with_room(rows: usize, bytes: usize) -> Self {
         let mut ends = Vec::with_capacity(rows + 1);
         ends.push(0);
-        Self { ends, bytes: Vec::with_capacity(rows * TEXT_BYTES) }
+        Self { ends, bytes: Vec::with_capacity(bytes) }
     }
 
     #[inline]
@@ -81,13 +81,13 @@ fn offsets(ends: Vec<i32>) -> Result<OffsetBuffer<i32>, ArrowError> {
     }
 }
 
-/// A text is thought to have so many bytes as long as nobody knows.
-const TEXT_BYTES: usize = 8;
-
 impl Batch {
-    /// For the cells of `plan`, with room for so many rows in at most so many bytes.
-    pub(super) fn new(plan: &Plan, rows: usize, room: usize) -> Self {
-        let rows = rows.min(room / (plan.nodes().len() * (size_of::<i64>() + TEXT_BYTES)).max(1));
+    /// For the cells of `plan`, with room for so many rows of so many bytes each, in at most `room` bytes.
+    pub(super) fn new(plan: &Plan, rows: usize, row_bytes: usize, room: usize) -> Self {
+        let columns = plan.nodes().len().max(1);
+        // As if every column had the same share; which one has more is not known.
+        let text_bytes = row_bytes / columns;
+        let rows = rows.min(room / (columns * (size_of::<i64>() + text_bytes)));
         let column = |node: &crate::columns::Node| {
             let data = match node.kind {
                 Kind::Struct => Data::Struct,
@@ -104,7 +104,7 @@ impl Batch {
                     ArrowType::FixedSizeBinary(size) => {
                         Data::Fixed { size: usize::try_from(size).unwrap_or_default(), bytes: Vec::new() }
                     }
-                    _ => Data::Bytes(Text::with_rows(rows)),
+                    _ => Data::Bytes(Text::with_room(rows, rows * text_bytes)),
                 },
             };
             Column {

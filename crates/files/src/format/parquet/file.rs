@@ -61,8 +61,9 @@ impl ParquetFile {
         file: &FileOutline,
     ) -> Self {
         let rows = usize::try_from(file.rows).unwrap_or(usize::MAX);
-        let batch = Batch::new(plan, rows, batch_bytes(row_group_bytes));
-        let groups = usize::try_from(file.row_bytes).unwrap_or(usize::MAX).div_ceil(row_group_bytes.max(1));
+        let row_bytes = usize::try_from(file.row_bytes).unwrap_or(usize::MAX);
+        let batch = Batch::new(plan, rows, row_bytes / rows.max(1), batch_bytes(row_group_bytes));
+        let groups = row_bytes.div_ceil(row_group_bytes.max(1));
         let outlook = Outlook {
             rows: rows.div_ceil(groups.max(1)).min(row_group_rows),
             dictionary_bytes: dictionary_bytes(row_group_bytes, file.row_bytes),
