@@ -103,7 +103,10 @@ pub(super) struct Child {
 }
 
 impl Child {
+    /// Starts it when everything that was written before, to topics and by other workers, is on its disk: or it would wait, and
+    /// write, for them.
     pub(super) fn spawn(command: &std::process::Command) -> Result<Self> {
+        rustix::fs::sync();
         let mut again = Command::new(command.get_program());
         again.args(command.get_args());
         for (name, value) in command.get_envs() {
