@@ -9,7 +9,8 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
+use arrow_buffer::ToByteSlice;
 use arrow_schema::DataType as ArrowType;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -73,46 +74,22 @@ struct Found {
 impl Sample {
     /// `None` if there is too little to tell.
     fn of(&mut self, leaf: &ArrayRef) -> Option<Found> {
-        let wanted = (leaf.len() / SAMPLE_OF).clamp(2 * SAMPLE_MIN, SAMPLE_MAX);
-        let step = (2 * leaf.len() / wanted).max(2);
         self.hashes.clear();
-        let mut bytes = 0;
-        let places = (0..leaf.len()).step_by(step).map(|start| start + jitter(start, step - 1));
-        // And the one behind it: values that come several times in a row.
-        let places = places
-            .flat_map(|place| [place, place + 1])
-            .filter(|place| *place < leaf.len() && leaf.is_valid(*place));
-        let mut add = |value: &[u8]| {
-            bytes += value.len();
-            self.hashes.push(xxh3_64(value));
-        };
-        match leaf.data_type() {
+        let bytes = match leaf.data_type() {
             ArrowType::Binary => {
                 let values = leaf.as_binary::<i32>();
-                places.for_each(|place| add(values.value(place)));
+                self.look_at(leaf, |place| values.value(place))
             }
             ArrowType::FixedSizeBinary(_) => {
                 let values = leaf.as_fixed_size_binary();
-                places.for_each(|place| add(values.value(place)));
+                self.look_at(leaf, |place| values.value(place))
             }
-            ArrowType::Int32 => {
-                let values = leaf.as_primitive::<Int32Type>();
-                places.for_each(|place| add(&values.value(place).to_le_bytes()));
-            }
-            ArrowType::Int64 => {
-                let values = leaf.as_primitive::<Int64Type>();
-                places.for_each(|place| add(&values.value(place).to_le_bytes()));
-            }
-            ArrowType::Float32 => {
-                let values = leaf.as_primitive::<Float32Type>();
-                places.for_each(|place| add(&values.value(place).to_le_bytes()));
-            }
-            ArrowType::Float64 => {
-                let values = leaf.as_primitive::<Float64Type>();
-                places.for_each(|place| add(&values.value(place).to_le_bytes()));
-            }
+            ArrowType::Int32 => self.look_at_numbers::<Int32Type>(leaf),
+            ArrowType::Int64 => self.look_at_numbers::<Int64Type>(leaf),
+            ArrowType::Float32 => self.look_at_numbers::<Float32Type>(leaf),
+            ArrowType::Float64 => self.look_at_numbers::<Float64Type>(leaf),
             _ => return None,
-        }
+        };
         let looked_at = self.hashes.len();
         if looked_at < SAMPLE_MIN {
             return None;
@@ -120,6 +97,27 @@ impl Sample {
         self.hashes.sort_unstable();
         self.hashes.dedup();
         Some(Found { looked_at, different: self.hashes.len(), bytes: real(bytes) / real(looked_at) })
+    }
+
+    fn look_at_numbers<T: ArrowPrimitiveType>(&mut self, leaf: &ArrayRef) -> usize {
+        let values = leaf.as_primitive::<T>().values();
+        self.look_at(leaf, |place| values.get(place).map_or(&[][..], ToByteSlice::to_byte_slice))
+    }
+
+    /// Notes the hashes of some values, given by their places; answers how many bytes those have.
+    fn look_at<'v>(&mut self, leaf: &ArrayRef, value: impl Fn(usize) -> &'v [u8]) -> usize {
+        let wanted = (leaf.len() / SAMPLE_OF).clamp(2 * SAMPLE_MIN, SAMPLE_MAX);
+        let step = (2 * leaf.len() / wanted).max(2);
+        let places = (0..leaf.len()).step_by(step).map(|start| start + jitter(start, step - 1));
+        // And the one behind it: values that come several times in a row.
+        let places = places.flat_map(|place| [place, place + 1]);
+        let mut bytes = 0;
+        for place in places.filter(|place| *place < leaf.len() && leaf.is_valid(*place)) {
+            let value = value(place);
+            bytes += value.len();
+            self.hashes.push(xxh3_64(value));
+        }
+        bytes
     }
 }
 
