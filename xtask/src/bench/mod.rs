@@ -17,7 +17,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use tokio::task::spawn_blocking;
 use xtask::load::audit::{self, Audit, audit};
@@ -159,6 +159,16 @@ fn scratch(data: Option<&Path>) -> Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("aqueduct-bench-").tempdir_in(within)?)
 }
 
+/// Refuses an `only` that is in no case's name: nothing would be measured, and nothing would be over its limit.
+fn check_only(only: &str, cases: &[String]) -> Result<()> {
+    let known = cases.join(", ");
+    ensure!(
+        cases.iter().any(|case| case.contains(only)),
+        "no case's name contains {only:?}; they are {known}"
+    );
+    Ok(())
+}
+
 /// Writes the rows where they are wanted.
 fn write_json(path: Option<&Path>, rows: &serde_json::Value) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
@@ -175,6 +185,7 @@ struct Bench {
 
 impl S3Arguments {
     async fn run(self) -> Result<()> {
+        check_only(&self.only, &CASES.map(Case::name))?;
         let scratch = scratch(self.data.as_deref())?;
         tell("starting Kafka and the S3 server");
         let running = Running::start(&Cache::from_env()?, &Options::at(scratch.path())).await?;

@@ -21,7 +21,7 @@ use xtask::services::{Cache, Options, Running};
 use self::table::{Encoding, Row};
 use super::child::{self, Child};
 use super::worker::{Line, Measured, Mode};
-use super::{floor, scratch, tell, write_json};
+use super::{check_only, floor, scratch, tell, write_json};
 
 #[derive(Debug, Args)]
 pub(crate) struct BigQueryArguments {
@@ -59,6 +59,10 @@ const PEAK_MIB_MAX: f64 = 192.0;
 /// The least rows a second that one thread encodes.
 const ROWS_PER_S_MIN: f64 = 250_000.0;
 
+fn case_name((mode, connections): (Mode, usize)) -> String {
+    format!("{}/{connections}-connections", child::name(&mode))
+}
+
 struct Bench {
     running: Running,
     arguments: BigQueryArguments,
@@ -68,6 +72,7 @@ struct Bench {
 
 impl BigQueryArguments {
     pub(super) async fn run(self) -> Result<()> {
+        check_only(&self.only, &CASES.map(case_name))?;
         let scratch = scratch(self.data.as_deref())?;
         tell("starting Kafka");
         let running = Running::start(&Cache::from_env()?, &Options::at(scratch.path())).await?;
@@ -100,7 +105,7 @@ impl Bench {
         self.produce(&spec).await?;
         let mut rows = Vec::new();
         for (mode, connections) in CASES {
-            let name = format!("{}/{connections}-connections", child::name(&mode));
+            let name = case_name((mode, connections));
             if name.contains(&only) {
                 rows.push(self.case(name, mode, connections, &spec).await?);
             }

@@ -25,7 +25,7 @@ use xtask::services::{Bucket, Cache, Options, Running};
 use self::table::Row;
 use super::child::{self, Child, Mebibytes, Worker};
 use super::worker::{Compression, Conversion, Measured, Until, Values};
-use super::{BUCKET, Case, FEW, bare_put, floor, scratch, tell, write_json};
+use super::{BUCKET, Case, FEW, bare_put, check_only, floor, scratch, tell, write_json};
 
 #[derive(Debug, Args)]
 pub(crate) struct FormatsArguments {
@@ -104,13 +104,7 @@ struct Bench {
 
 impl FormatsArguments {
     pub(super) async fn run(self) -> Result<()> {
-        let cases = || CASES.map(|(conversion, paths)| conversion.case(paths).name());
-        ensure!(
-            cases().iter().any(|case| case.contains(&self.only)),
-            "no case's name contains {:?}; they are {}",
-            self.only,
-            cases().join(", ")
-        );
+        check_only(&self.only, &CASES.map(|(conversion, paths)| conversion.case(paths).name()))?;
         let scratch = scratch(self.data.as_deref())?;
         tell("starting Kafka and the S3 server");
         let cache = Cache::from_env()?;
