@@ -12,7 +12,7 @@ use crate::format::{FileKind, Format};
 use crate::keys::{KeyError, KeyTemplate};
 use crate::registry::{PartitionRegistry, Registration};
 use crate::target::{ObjectTarget, TargetLimits};
-use crate::writer::{Buffers, ObjectStyle, ObjectWriter, Stream, Workspaces};
+use crate::writer::{Buffers, KEPT_EXCERPTS_MAX, ObjectStyle, ObjectWriter, Stream, Workspaces};
 
 /// Writes records as rows of objects in a store.
 ///
@@ -36,6 +36,7 @@ pub(crate) struct SinkParts<O> {
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) workspaces: Workspaces,
     pub(crate) buffers: Arc<Buffers>,
+    pub(crate) kept_excerpts: Arc<Semaphore>,
 }
 
 impl<F, O> Clone for ObjectSink<F, O> {
@@ -66,6 +67,7 @@ impl<F: FileKind, O: ObjectTarget> ObjectSink<F, O> {
             options: Arc::new(options),
             workspaces: Workspaces::default(),
             buffers: Arc::default(),
+            kept_excerpts: Arc::new(Semaphore::new(KEPT_EXCERPTS_MAX)),
         });
         Ok(Self { format: Arc::new(format), parts })
     }

@@ -3,10 +3,13 @@
 //! The index is as long as its segment, and a group of small objects is as small as the pool for publication wants it: to go
 //! through all of the index for each group would cost more than to read its rows, and the more the larger the segment is. So one
 //! pass finds the runs of as many groups as fit into a fixed size. Groups that are under way together share it, and each has paid
-//! for it: whoever is the last to hold it holds it alone.
+//! for it: whoever is the last to hold it holds it alone. Between two groups that wait for memory nobody may hold it, so a few
+//! publications of a sink keep theirs for the next group, beside the budget.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::index::Run;
 use super::read::{ReadError, Spooled};
@@ -42,13 +45,30 @@ impl Excerpt {
     }
 }
 
-/// The excerpt that was made last, as long as somebody holds it.
+/// The most excerpts that a sink keeps, which is 2 MiB that no budget counts.
+pub(crate) const KEPT_EXCERPTS_MAX: usize = 8;
+
+/// The excerpt that was made last, as long as somebody holds it, or it is kept.
 #[derive(Debug, Default)]
 pub(super) struct Excerpts {
-    last: Mutex<Weak<Excerpt>>,
+    last: Mutex<Last>,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    made: Weak<Excerpt>,
+    keeps: bool,
+    kept: Option<Arc<Excerpt>>,
 }
 
 impl Excerpts {
+    /// Keeps the excerpt that was made last until the answer is dropped, if there is a place for one more.
+    pub(super) fn keep(&self, places: &Arc<Semaphore>) -> Option<Keeping<'_>> {
+        let place = Arc::clone(places).try_acquire_owned().ok()?;
+        self.last().keeps = true;
+        Some(Keeping { excerpts: self, _place: place })
+    }
+
     /// One with the runs of `group`, and of the others in `reach` if it is made anew; `None` if it would be too large. Whoever
     /// asks has paid for one. Blocks, also while another one is made.
     pub(super) fn of(
@@ -57,18 +77,38 @@ impl Excerpts {
         group: &Range<u32>,
         reach: &Range<u32>,
     ) -> Result<Option<Arc<Excerpt>>, ReadError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last();
         let has_all = |within: &Range<u32>| within.start <= group.start && group.end <= within.end;
-        if let Some(known) = last.upgrade().filter(|known| has_all(&known.objects)) {
+        if let Some(known) = last.made.upgrade().filter(|known| has_all(&known.objects)) {
             return Ok(Some(known));
         }
         if !has_all(reach) {
             return Ok(None);
         }
+        last.kept = None;
         let made = Excerpt::read(spooled, reach)?.map(Arc::new);
         if let Some(made) = &made {
-            *last = Arc::downgrade(made);
+            last.made = Arc::downgrade(made);
+            last.kept = last.keeps.then(|| Arc::clone(made));
         }
         Ok(made)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Excerpts::keep`].
+#[derive(Debug)]
+pub(super) struct Keeping<'a> {
+    excerpts: &'a Excerpts,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Keeping<'_> {
+    fn drop(&mut self) {
+        let mut last = self.excerpts.last();
+        (last.keeps, last.kept) = (false, None);
     }
 }

@@ -37,6 +37,7 @@ use crate::sink::SinkParts;
 use crate::target::ObjectTarget;
 
 pub(crate) use self::buffers::Buffers;
+pub(crate) use self::excerpt::KEPT_EXCERPTS_MAX;
 pub(crate) use self::rows::Workspaces;
 
 /// How the objects of a stream present themselves.

@@ -71,6 +71,7 @@ pub(super) struct Plan<O> {
     options: Arc<ObjectOptions>,
     requests: Arc<Semaphore>,
     pub(super) buffers: Arc<Buffers>,
+    kept_excerpts: Arc<Semaphore>,
     routes: Vec<Option<Route>>,
     objects: Vec<Object>,
     /// Bytes stored, per object.
@@ -102,6 +103,7 @@ impl<O: ObjectTarget> Plan<O> {
             options: Arc::clone(&sink.options),
             requests: Arc::clone(&sink.requests),
             buffers: Arc::clone(&sink.buffers),
+            kept_excerpts: Arc::clone(&sink.kept_excerpts),
             routes,
             stored: objects.iter().map(|_| AtomicU64::new(ABSENT)).collect(),
             objects,
@@ -143,6 +145,7 @@ impl<O: ObjectTarget> Plan<O> {
 
     async fn publish_absent(self: &Arc<Self>) -> Result<Published, StageError> {
         let _buffers = self.buffers.in_use();
+        let _excerpts = self.spooled.keep_excerpts(&self.kept_excerpts);
         let mut units = self.units().into_iter();
         if self.is_absent(0)
             && let Some(first) = units.next()

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use aqueduct_core::{Class, Classify, ScratchFile};
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::buffers::Buffers;
-use super::excerpt::{Excerpt, Excerpts};
+use super::excerpt::{Excerpt, Excerpts, Keeping};
 use super::index::{IndexReader, Run};
 use super::rows::Object;
 use crate::checksum::Crc;
@@ -31,6 +32,11 @@ impl Spooled {
     /// Looks for runs, from the front.
     pub(super) fn runs(&self) -> IndexReader {
         IndexReader::new(self.index.clone(), self.index_length)
+    }
+
+    /// See [`Excerpts::keep`].
+    pub(super) fn keep_excerpts(&self, places: &Arc<Semaphore>) -> Option<Keeping<'_>> {
+        self.excerpts.keep(places)
     }
 
     /// See [`Excerpts::of`].

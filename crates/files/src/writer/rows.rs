@@ -200,6 +200,7 @@ impl Objects {
         let Workspace { rows, touched, scratch, block } = workspace;
         // Ascending already where the rows came in order, which costs one look.
         touched.sort_unstable();
+        block.reserve_exact(rows.iter().map(|pending| pending.length as usize).sum());
         for &id in touched.iter() {
             let (Some(object), Some(framing)) = (self.all.get_mut(id as usize), framing(id % self.streams))
             else {
@@ -314,8 +315,10 @@ pub(crate) struct Workspaces {
 impl Workspaces {
     /// Buffers kept for the next batch; more than threads that fill bring nothing.
     const IDLE_MAX: usize = 4;
-    /// Larger ones are given back to the system: one huge batch must not be paid for ever.
-    const BYTES_MAX: usize = 4 << 20;
+    /// Larger ones are given back to the system: one huge batch must not be paid for ever. Those of batches of 2 MiB are kept,
+    /// also where rows are longer than records, as JSON made of Avro is: making them anew costs a page fault for every 4 KiB
+    /// and copies rows while they grow.
+    const BYTES_MAX: usize = 8 << 20;
 
     pub(super) fn take(&self) -> Workspace {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()

@@ -4,6 +4,7 @@ use super::excerpt::Excerpt;
 use super::index::{IndexTail, Run};
 use super::read::Spooled;
 use super::*;
+use tokio::sync::Semaphore;
 
 /// An index of so many batches, each with a run of five bytes for every object.
 async fn spooled(rig: &Rig, batches: u64, objects: u32) -> Spooled {
@@ -38,6 +39,28 @@ async fn groups_share_an_excerpt_as_long_as_one_of_them_holds_it() {
         spooled.excerpt(&(7..9), &(0..0)).unwrap().is_none(),
         "nobody holds one, and it would be too large"
     );
+}
+
+#[tokio::test]
+async fn a_publication_keeps_its_last_excerpt_if_there_is_a_place() {
+    let rig = Rig::new(1 << 20);
+    let (spooled, other) = (spooled(&rig, 3, 10).await, spooled(&rig, 3, 10).await);
+    let place = Arc::new(Semaphore::new(1));
+    let keeping = spooled.keep_excerpts(&place);
+    assert!(other.keep_excerpts(&place).is_none(), "there is no other place");
+    let shared = |spooled: &Spooled| {
+        let first = Arc::downgrade(&spooled.excerpt(&(2..4), &(2..8)).unwrap().unwrap());
+        let second = spooled.excerpt(&(4..6), &(4..9)).unwrap().unwrap();
+        first.upgrade().is_some_and(|first| Arc::ptr_eq(&first, &second))
+    };
+    assert!(shared(&spooled));
+    assert!(!shared(&other));
+    let replaced = Arc::downgrade(&spooled.excerpt(&(4..6), &(4..9)).unwrap().unwrap());
+    drop(spooled.excerpt(&(8..9), &(8..10)).unwrap());
+    assert!(replaced.upgrade().is_none(), "one is kept, not two");
+    drop(keeping);
+    assert!(spooled.excerpt(&(8..9), &(0..0)).unwrap().is_none(), "nor is that after the publication");
+    assert!(other.keep_excerpts(&place).is_some());
 }
 
 #[tokio::test]
