@@ -12,6 +12,7 @@ use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
 use arrow_buffer::ToByteSlice;
 use arrow_schema::DataType as ArrowType;
+use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Fewer values tell nothing.
@@ -56,10 +57,15 @@ fn leaves(array: &ArrayRef, each: &mut impl FnMut(&ArrayRef)) {
     }
 }
 
-/// Hashes of values that were looked at.
+/// What was looked at.
 #[derive(Default)]
 struct Sample {
-    hashes: Vec<u64>,
+    /// Places of a column with so many values: most columns of a batch have the same number.
+    places: Vec<usize>,
+    values: usize,
+    /// Hashes of the different values of the column at hand.
+    different: HashTable<u64>,
+    looked_at: usize,
 }
 
 /// What a sample shows.
@@ -74,7 +80,8 @@ struct Found {
 impl Sample {
     /// `None` if there is too little to tell.
     fn of(&mut self, leaf: &ArrayRef) -> Option<Found> {
-        self.hashes.clear();
+        self.different.clear();
+        self.looked_at = 0;
         let bytes = match leaf.data_type() {
             ArrowType::Binary => {
                 let values = leaf.as_binary::<i32>();
@@ -90,13 +97,11 @@ impl Sample {
             ArrowType::Float64 => self.look_at_numbers::<Float64Type>(leaf),
             _ => return None,
         };
-        let looked_at = self.hashes.len();
+        let (looked_at, different) = (self.looked_at, self.different.len());
         if looked_at < SAMPLE_MIN {
             return None;
         }
-        self.hashes.sort_unstable();
-        self.hashes.dedup();
-        Some(Found { looked_at, different: self.hashes.len(), bytes: real(bytes) / real(looked_at) })
+        Some(Found { looked_at, different, bytes: real(bytes) / real(looked_at) })
     }
 
     fn look_at_numbers<T: ArrowPrimitiveType>(&mut self, leaf: &ArrayRef) -> usize {
@@ -106,18 +111,31 @@ impl Sample {
 
     /// Notes the hashes of some values, given by their places; answers how many bytes those have.
     fn look_at<'v>(&mut self, leaf: &ArrayRef, value: impl Fn(usize) -> &'v [u8]) -> usize {
-        let wanted = (leaf.len() / SAMPLE_OF).clamp(2 * SAMPLE_MIN, SAMPLE_MAX);
-        let step = (2 * leaf.len() / wanted).max(2);
-        let places = (0..leaf.len()).step_by(step).map(|start| start + jitter(start, step - 1));
-        // And the one behind it: values that come several times in a row.
-        let places = places.flat_map(|place| [place, place + 1]);
+        self.choose(leaf.len());
         let mut bytes = 0;
-        for place in places.filter(|place| *place < leaf.len() && leaf.is_valid(*place)) {
+        for &place in self.places.iter().filter(|place| leaf.is_valid(**place)) {
             let value = value(place);
             bytes += value.len();
-            self.hashes.push(xxh3_64(value));
+            self.looked_at += 1;
+            let hash = xxh3_64(value);
+            self.different.entry(hash, |known| *known == hash, |known| *known).or_insert(hash);
         }
         bytes
+    }
+
+    /// Chooses the places of a column with so many values.
+    fn choose(&mut self, values: usize) {
+        if self.values == values {
+            return;
+        }
+        self.values = values;
+        let wanted = (values / SAMPLE_OF).clamp(2 * SAMPLE_MIN, SAMPLE_MAX);
+        let step = (2 * values / wanted).max(2);
+        let places = (0..values).step_by(step).map(|start| start + jitter(start, step - 1));
+        // And the one behind it: values that come several times in a row.
+        let places = places.flat_map(|place| [place, place + 1]).filter(|place| *place < values);
+        self.places.clear();
+        self.places.extend(places);
     }
 }
 
