@@ -41,8 +41,8 @@ pub use sink::{
 pub use source::{Assignment, MarkOrigin, Reply, Source, SourceContext, SourceControl, SourceEvent};
 pub use spool::{Disk, DiskFile, LocalDisk, Offload, Scratch, ScratchFile, Spool, SpoolError};
 pub use value::{
-    Composite, Decimal, FieldPath, FieldPathError, FieldValue, Fields, JsonText, Keyed, NESTING_MAX,
-    StructuredValue, TimeText, TimeUnit, ValueVisitor, write_json,
+    Composite, Decimal, FieldPath, FieldPathError, FieldValue, Fields, JsonText, Keyed, MemberName,
+    NESTING_MAX, StructuredValue, TimeText, TimeUnit, ValueVisitor, write_json,
 };
 
 mod batch;

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use aqueduct_core::MemberName;
+
 use super::check::check_default;
 use super::declare::declare;
 use super::default;
@@ -153,7 +155,8 @@ impl<'s> Compiler<'s> {
         for (index, field) in record.fields.iter().enumerate() {
             let of = self.alone(side, field.of)?;
             wire.push(of);
-            members.push(Member { name: field.name.as_str().into(), of, source: Source::Written(index) });
+            let name = MemberName::new(field.name.as_str());
+            members.push(Member { name, of, source: Source::Written(index) });
         }
         self.set(op, struct_op(&record.name, wire, members, 0));
         Ok(op)
@@ -291,7 +294,7 @@ impl<'s> Compiler<'s> {
         let named = |name: &str| wrote.fields.iter().position(|field| field.name == name);
         for field in &reads.fields {
             let index = named(&field.name).or_else(|| field.aliases.iter().find_map(|alias| named(alias)));
-            let name = field.name.as_str().into();
+            let name = MemberName::new(field.name.as_str());
             if let Some(index) = index
                 && let Some((slot, written)) = wire.get(index).zip(wrote.fields.get(index))
             {

@@ -8,7 +8,7 @@ use aqueduct_core::{
     Batch, Converted, Converter, Fingerprint, Poison, PoisonReason, Record, Schema, StageError,
 };
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::registry::{Framing, SchemaCache, SchemaId};
 use crate::tombstones::Tombstones;
@@ -111,10 +111,12 @@ impl Avro {
         }
     }
 
-    fn value(&self, plan: &Arc<Plan>, bytes: &Bytes, payload: usize) -> Result<AvroValue, Poison> {
-        let datum = bytes.slice(bytes.len().saturating_sub(payload)..);
-        check(plan, &datum, self.unfold_max)?;
-        Ok(AvroValue::new(datum, Arc::clone(plan)))
+    /// The last `payload` of the bytes are the datum.
+    fn value(&self, plan: &Arc<Plan>, mut bytes: Bytes, payload: usize) -> Result<AvroValue, Poison> {
+        // In place: another slice would be counted, and uncounted, for each record.
+        bytes.advance(bytes.len().saturating_sub(payload));
+        check(plan, &bytes, self.unfold_max)?;
+        Ok(AvroValue::new(bytes, Arc::clone(plan)))
     }
 }
 
@@ -142,7 +144,7 @@ impl Converter for Avro {
                     return self.tombstones.absent(AvroValue::null);
                 };
                 let payload = framed.payload().len();
-                cache.read(record.lane(), framed.id(), |plan| self.value(plan, &bytes, payload))?
+                cache.read(record.lane(), framed.id(), |plan| self.value(plan, bytes, payload))?
             }
             Schemas::SingleObject(plans) => {
                 let (fingerprint, payload) = single_object(&bytes)?;
@@ -150,9 +152,12 @@ impl Converter for Avro {
                     let why = format!("no schema with the fingerprint {fingerprint:016x} is known");
                     return Err(Poison::new(PoisonReason::Malformed, why));
                 };
-                self.value(plan, &bytes, payload)?
+                self.value(plan, bytes, payload)?
             }
-            Schemas::Fixed(plan) => self.value(plan, &bytes, bytes.len())?,
+            Schemas::Fixed(plan) => {
+                let payload = bytes.len();
+                self.value(plan, bytes, payload)?
+            }
         };
         Ok(Converted::Emit(value))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aqueduct_core::{Decimal, FieldValue, Schema, TimeUnit};
+use aqueduct_core::{Decimal, FieldValue, MemberName, Schema, TimeUnit};
 
 use super::cursor::Cursor;
 use super::uuid;
@@ -73,7 +73,7 @@ pub(super) struct StructPlan {
 
 #[derive(Clone, Debug)]
 pub(super) struct Member {
-    pub(super) name: Box<str>,
+    pub(super) name: MemberName,
     pub(super) of: OpId,
     pub(super) source: Source,
 }

@@ -3,7 +3,7 @@
 use aqueduct_core::{Composite, FieldValue, Poison, ValueVisitor};
 
 use super::cursor::Cursor;
-use super::plan::{Op, OpId, Plan, Scalar, Source, StructPlan, Wire};
+use super::plan::{Op, OpId, Plan, Scalar, Show, Source, StructPlan, Wire};
 
 /// Gives the value at the cursor to `visitor`, as the step `id` reads it, and moves on behind it.
 pub(super) fn walk<V: ValueVisitor + ?Sized>(
@@ -13,7 +13,7 @@ pub(super) fn walk<V: ValueVisitor + ?Sized>(
     visitor: &mut V,
 ) -> Result<(), Poison> {
     match plan.op(id) {
-        Op::Scalar(scalar) => visitor.scalar(read(*scalar, cursor)),
+        Op::Scalar(scalar) => walk_scalar(*scalar, cursor, visitor),
         Op::Struct(of) => walk_members(plan, of, cursor, visitor),
         Op::Union(branches) => {
             let Some(branch) = index(cursor).and_then(|index| branches.get(index)) else { return Ok(()) };
@@ -57,6 +57,23 @@ pub(super) fn walk<V: ValueVisitor + ?Sized>(
     }
 }
 
+/// The kinds that most values are of are given without being made a value of any kind first.
+#[inline]
+fn walk_scalar<V: ValueVisitor + ?Sized>(
+    scalar: Scalar,
+    cursor: &mut Cursor<'_>,
+    visitor: &mut V,
+) -> Result<(), Poison> {
+    match scalar {
+        Scalar { wire: Wire::Bytes, show: Show::Text } => visitor.text(cursor.bytes().unwrap_or_default()),
+        Scalar { wire: Wire::Int | Wire::Long, show: Show::Whole } => {
+            visitor.scalar(FieldValue::I64(cursor.long().unwrap_or_default()))
+        }
+        // Everything was checked when the record was converted.
+        _ => visitor.scalar(scalar.read(cursor).unwrap_or(FieldValue::Null)),
+    }
+}
+
 fn walk_members<V: ValueVisitor + ?Sized>(
     plan: &Plan,
     of: &StructPlan,
@@ -66,14 +83,14 @@ fn walk_members<V: ValueVisitor + ?Sized>(
     visitor.begin(Composite::Struct)?;
     if of.aligned {
         for member in &of.members {
-            visitor.key(&member.name)?;
+            visitor.member(&member.name)?;
             walk(plan, member.of, cursor, visitor)?;
         }
         return visitor.end();
     }
     let mut fields = WrittenFields::new(plan, of, *cursor);
     for member in &of.members {
-        visitor.key(&member.name)?;
+        visitor.member(&member.name)?;
         match &member.source {
             Source::Written(index) => {
                 let at = fields.at(*index);
@@ -217,12 +234,6 @@ fn entry<'d>(plan: &Plan, values: OpId, mut cursor: Cursor<'d>, name: &str) -> O
             skip(plan, values, &mut cursor);
         }
     }
-}
-
-#[inline]
-fn read<'d>(scalar: Scalar, cursor: &mut Cursor<'d>) -> FieldValue<'d> {
-    // Everything was checked when the record was converted.
-    scalar.read(cursor).unwrap_or(FieldValue::Null)
 }
 
 fn symbol<'p>(symbols: &'p [Option<Box<str>>], cursor: &mut Cursor<'_>) -> FieldValue<'p> {

@@ -8,7 +8,7 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Composite, FieldValue, StructuredValue, TimeUnit, ValueVisitor};
+use super::{Composite, FieldValue, MemberName, StructuredValue, TimeUnit, ValueVisitor};
 use crate::error::{Poison, PoisonReason};
 
 /// Appends `value` to `out` as one line of JSON text.
@@ -118,7 +118,7 @@ impl ValueVisitor for JsonText<'_> {
                 }
                 write!(self.out, "{number}").ok();
             }
-            FieldValue::Str(text) => write_string(&text, self.out),
+            FieldValue::Str(text) => write_string(text.as_bytes(), self.out),
             FieldValue::Bytes(bytes) => self.plain(STANDARD.encode(bytes)),
             FieldValue::Uuid(bytes) => write_uuid(bytes, self.out),
             FieldValue::Date(days) => {
@@ -147,6 +147,13 @@ impl ValueVisitor for JsonText<'_> {
         Ok(())
     }
 
+    fn text(&mut self, utf8: &[u8]) -> Result<(), Poison> {
+        debug_assert!(std::str::from_utf8(utf8).is_ok(), "text that is not UTF-8");
+        self.separate();
+        write_string(utf8, self.out);
+        Ok(())
+    }
+
     fn begin(&mut self, composite: Composite) -> Result<(), Poison> {
         self.separate();
         if self.depth >= u128::BITS {
@@ -167,8 +174,16 @@ impl ValueVisitor for JsonText<'_> {
 
     fn key(&mut self, name: &str) -> Result<(), Poison> {
         self.separate();
-        write_string(name, self.out);
+        write_string(name.as_bytes(), self.out);
         self.out.push(b':');
+        self.keyed = true;
+        Ok(())
+    }
+
+    fn member(&mut self, name: &MemberName) -> Result<(), Poison> {
+        let Some(json) = name.json() else { return self.key(name) };
+        self.separate();
+        self.out.extend_from_slice(json);
         self.keyed = true;
         Ok(())
     }
@@ -183,8 +198,7 @@ impl ValueVisitor for JsonText<'_> {
 
 /// A string with quotes; control characters, quotes and backslashes are escaped.
 #[inline]
-fn write_string(text: &str, out: &mut Vec<u8>) {
-    let bytes = text.as_bytes();
+fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     // At once for its quotes, too, and the colon behind a name.
     out.reserve(bytes.len() + 3);
     out.push(b'"');
@@ -222,7 +236,7 @@ fn is_escaped(byte: u8) -> bool {
 
 /// Whether nothing is to be escaped. Names and strings are most of a typical value, and few need it.
 #[inline]
-fn is_plain(bytes: &[u8]) -> bool {
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
     // The last word or block is looked at whole, so that parts of it are seen twice and none byte by byte.
     if let Some(last) = bytes.last_chunk::<32>() {
         bytes.chunks_exact(32).all(is_plain_block) && is_plain_block(last)

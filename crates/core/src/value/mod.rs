@@ -16,7 +16,7 @@ pub use self::decimal::Decimal;
 pub use self::json_text::{JsonText, write_json};
 pub use self::path::{FieldPath, FieldPathError};
 pub use self::time_text::TimeText;
-pub use self::visit::{Composite, NESTING_MAX, StructuredValue, ValueVisitor};
+pub use self::visit::{Composite, MemberName, NESTING_MAX, StructuredValue, ValueVisitor};
 
 /// One scalar of a value: what stands at a [`FieldPath`], or what a [`ValueVisitor`] is given.
 #[derive(Clone, Debug, PartialEq)]

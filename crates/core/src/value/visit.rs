@@ -1,10 +1,12 @@
 //! A value as a stream of events.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
+use super::json_text::is_plain;
 use super::{FieldValue, Keyed};
 use crate::error::Poison;
 use crate::schema::{DataType, Schema};
@@ -85,11 +87,25 @@ pub trait ValueVisitor {
     /// A value that has no parts.
     fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison>;
 
+    /// Text, as its bytes, which are known to be UTF-8: the same as [`scalar`](Self::scalar) with a
+    /// [`FieldValue::Str`], which the default gives. Who writes bytes may implement it, so that text which its converter has
+    /// checked is not checked again. Bytes that are not UTF-8 are a defect of the value; what becomes of them is not defined, but
+    /// no memory is misread.
+    fn text(&mut self, utf8: &[u8]) -> Result<(), Poison> {
+        self.scalar(FieldValue::Str(String::from_utf8_lossy(utf8)))
+    }
+
     /// Begins a value with parts, up to the matching [`end`](Self::end).
     fn begin(&mut self, composite: Composite) -> Result<(), Poison>;
 
     /// The name of the member, or the key of the entry, whose value comes next.
     fn key(&mut self, name: &str) -> Result<(), Poison>;
+
+    /// The same as [`key`](Self::key), which the default calls, with a name that its converter knows beforehand. Who writes JSON
+    /// may copy its [spelling](MemberName::json).
+    fn member(&mut self, name: &MemberName) -> Result<(), Poison> {
+        self.key(name)
+    }
 
     /// Ends what began last.
     fn end(&mut self) -> Result<(), Poison>;
@@ -99,6 +115,45 @@ pub trait ValueVisitor {
     fn branch(&mut self, index: usize) -> Result<(), Poison> {
         let _ = index;
         Ok(())
+    }
+}
+
+/// A member's name that many values have, with what those who write it would work out for each of them.
+///
+/// ```
+/// use aqueduct_core::MemberName;
+///
+/// let name = MemberName::new("user \"id\"");
+/// assert_eq!(&*name, "user \"id\"");
+/// assert_eq!(name.json(), None, "it has to be escaped");
+/// assert_eq!(MemberName::new("user").json(), Some(&br#""user":"#[..]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberName {
+    name: Box<str>,
+    json: Option<Box<[u8]>>,
+}
+
+impl MemberName {
+    /// Works it out.
+    pub fn new(name: impl Into<Box<str>>) -> Self {
+        let name = name.into();
+        let json = is_plain(name.as_bytes()).then(|| [b"\"", name.as_bytes(), b"\":"].concat().into());
+        Self { name, json }
+    }
+
+    /// The name as a string of JSON, and the colon behind it; `None` if that is more than the name in quotes, and may be much
+    /// longer.
+    pub fn json(&self) -> Option<&[u8]> {
+        self.json.as_deref()
+    }
+}
+
+impl Deref for MemberName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
     }
 }
 
