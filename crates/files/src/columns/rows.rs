@@ -83,6 +83,8 @@ pub(crate) struct StructuredRows<F> {
     tape: TapeState,
     shapes: Shapes,
     declared: Option<Declared>,
+    /// The shape of the last value, if it had no schema and was taken in: another one of its form shows nothing new.
+    usual: Option<u32>,
     scratch: Scratch,
 }
 
@@ -135,6 +137,7 @@ impl<F: Columnar> StructuredRows<F> {
             tape: TapeState::default(),
             shapes: Shapes::new(options.compatibility),
             declared,
+            usual: None,
             scratch: Scratch::default(),
         }
     }
@@ -142,9 +145,19 @@ impl<F: Columnar> StructuredRows<F> {
     fn write(&mut self, value: &impl StructuredValue, source: u32, out: &mut Vec<u8>) -> Result<(), Poison> {
         let start = out.len();
         put_number(source, out);
-        let mut writer = TapeWriter::new(&mut self.tape, out);
-        value.visit_with(&mut writer)?;
-        writer.finish()?;
+        visit(value, TapeWriter::new(&mut self.tape, out))?;
+        Self::check_length(start, out)
+    }
+
+    /// Of a value without a schema: then the state of the tape knows whether it has the form of the one before it.
+    fn write_noting(&mut self, value: &impl StructuredValue, out: &mut Vec<u8>) -> Result<(), Poison> {
+        let start = out.len();
+        put_number(0, out);
+        visit(value, TapeWriter::noting(&mut self.tape, out))?;
+        Self::check_length(start, out)
+    }
+
+    fn check_length(start: usize, out: &[u8]) -> Result<(), Poison> {
         if out.len() - start > Self::ROW_MAX {
             let detail = format!("a row of {} bytes, {} is the most", out.len() - start, Self::ROW_MAX);
             return Err(Poison::new(PoisonReason::TooLarge, detail));
@@ -161,12 +174,7 @@ impl<F: Columnar> StructuredRows<F> {
             return fits.map(|()| 0);
         }
         let Some(schema) = value.schema() else {
-            self.write(value, 0, out)?;
-            check_times(&self.tape, row(out, start)?)?;
-            return self.shapes.of_value(row(out, start)?).map_err(|refused| match refused {
-                Refused::Poison(poison) => poison,
-                Refused::Full | Refused::Damaged => damaged(),
-            });
+            return self.encode_inferred(value, out);
         };
         if let Some(source) = self.shapes.find(schema) {
             self.write(value, source, out)?;
@@ -199,6 +207,23 @@ impl<F: Columnar> StructuredRows<F> {
         Ok(self.shapes.of_source(source))
     }
 
+    /// The shape of a value without a schema.
+    fn encode_inferred(&mut self, value: &impl StructuredValue, out: &mut Vec<u8>) -> Result<u32, Poison> {
+        let (start, usual) = (out.len(), self.usual.take());
+        self.write_noting(value, out)?;
+        check_times(&self.tape, row(out, start)?)?;
+        if usual.is_some() && self.tape.is_formed_as_before() {
+            self.usual = usual;
+            return usual.ok_or_else(damaged);
+        }
+        let shape = self.shapes.of_value(row(out, start)?).map_err(|refused| match refused {
+            Refused::Poison(poison) => poison,
+            Refused::Full | Refused::Damaged => damaged(),
+        })?;
+        self.usual = Some(shape);
+        Ok(shape)
+    }
+
     fn encode_declared(
         &mut self,
         declared: &mut Declared,
@@ -223,6 +248,14 @@ impl<F: Columnar> StructuredRows<F> {
     fn check(&mut self, plan: &mut Plan, source: u32, row: Tape<'_>, known: usize) -> Result<(), Poison> {
         check(plan, self.tape.names(), &mut self.scratch, source, row, known)
     }
+}
+
+fn visit<const NOTES: bool>(
+    value: &impl StructuredValue,
+    mut writer: TapeWriter<'_, NOTES>,
+) -> Result<(), Poison> {
+    value.visit_with(&mut writer)?;
+    writer.finish()
 }
 
 /// Whether the row could be written as JSON text. A column may become that at the cut: where kinds do not go together, or

@@ -315,6 +315,65 @@ fn events_that_do_not_nest_are_refused() {
     }
 }
 
+/// Writes a row; answers whether it has the form of the one before it.
+fn is_as_before(state: &mut TapeState, tree: &Tree) -> bool {
+    let mut out = Vec::new();
+    let mut writer = TapeWriter::noting(state, &mut out);
+    tree.give(&mut writer).unwrap();
+    writer.finish().unwrap();
+    state.is_formed_as_before()
+}
+
+#[test]
+fn rows_have_a_form_in_common_if_nothing_but_their_values_differs() {
+    let tree = |text: &str| crate::columns::tests::json(text).tree;
+    let forms = [
+        r#"{"a":1,"b":"x"}"#,
+        r#"{"a":-1,"b":"x"}"#,
+        r#"{"a":18446744073709551615,"b":"x"}"#,
+        r#"{"a":1.5,"b":"x"}"#,
+        r#"{"a":true,"b":"x"}"#,
+        r#"{"a":1,"b":null}"#,
+        r#"{"a":1,"c":"x"}"#,
+        r#"{"a":1}"#,
+        r#"{"a":1,"b":"x","c":1}"#,
+        r#"{"a":{"b":1,"c":2}}"#,
+        r#"{"a":{"b":1},"c":2}"#,
+        r#"{"a":{"b":[1,2]}}"#,
+        r#"{"a":{"b":[1]}}"#,
+        r#"{"a":{"b":[1],"c":{}}}"#,
+        r#"{"a":{"b":[1,{}]}}"#,
+        "1",
+        r#""x""#,
+        "[]",
+        "{}",
+    ];
+    let mut state = TapeState::default();
+    for (one, first) in forms.iter().enumerate() {
+        for (other, second) in forms.iter().enumerate() {
+            is_as_before(&mut state, &tree(first));
+            let same = is_as_before(&mut state, &tree(second));
+            assert_eq!(same, one == other, "{first} {second}");
+        }
+    }
+    is_as_before(&mut state, &tree(r#"{"a":7,"b":"some text"}"#));
+    assert!(is_as_before(&mut state, &tree(r#"{"a":123456,"b":""}"#)));
+    write(&mut state, &tree(r#"{"a":7,"b":"x"}"#)).unwrap();
+    assert!(!is_as_before(&mut state, &tree(r#"{"a":7,"b":"x"}"#)), "the one before was not noted");
+    let twice = Tree::Struct(vec![("a".to_owned(), scalar_tree(1)), ("a".to_owned(), scalar_tree(1))]);
+    let mut out = Vec::new();
+    let mut writer = TapeWriter::noting(&mut state, &mut out);
+    twice.give(&mut writer).unwrap_err();
+    drop(writer);
+    assert!(!is_as_before(&mut state, &tree(r#"{"a":7}"#)), "the one before was refused");
+    let long = Tree::List(vec![scalar_tree(1); 2_000]);
+    is_as_before(&mut state, &long);
+    assert!(!is_as_before(&mut state, &long), "not all of it is noted");
+    let digits = |digits: u8| Tree::Scalar(FieldValue::Decimal(Decimal::new(vec![digits], 1)));
+    is_as_before(&mut state, &digits(1));
+    assert!(!is_as_before(&mut state, &digits(100)), "they may need other columns");
+}
+
 #[test]
 fn decimals_whose_text_has_no_bound_are_refused() {
     let mut state = TapeState::default();

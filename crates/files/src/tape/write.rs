@@ -25,6 +25,27 @@ pub(crate) struct TapeState {
     hasher: DefaultHashBuilder,
     /// The row written last has a date, a time or a timestamp.
     timed: bool,
+    form: Form,
+}
+
+/// Which parts the row written last has, in their order: numbers of members, and kinds of values.
+#[derive(Debug, Default)]
+struct Form {
+    parts: Vec<u32>,
+    /// Whether that row has as many parts as can be noted, or fewer, all of a kind that can be.
+    whole: bool,
+    /// So was the row before it.
+    repeated: bool,
+}
+
+impl Form {
+    /// The most parts that are noted.
+    const PARTS_MAX: usize = 1_024;
+    /// What tells a kind from the number of a member.
+    const KIND: u32 = 1 << 31;
+    /// Of a kind: it is negative, larger than signed numbers, or in UTC.
+    const MORE: u32 = 1 << 8;
+    const END: u32 = 1 << 9;
 }
 
 #[derive(Debug)]
@@ -61,10 +82,17 @@ impl TapeState {
         self.timed
     }
 
+    /// Whether the row written last has the parts of the one before it, by [`TapeWriter::noting`]: members of the same names, and
+    /// values of the same kinds, in the same order.
+    pub(crate) fn is_formed_as_before(&self) -> bool {
+        self.form.repeated
+    }
+
     /// Takes the names of the row written last back: it is none after all, and there were `known` before it.
     pub(crate) fn undo(&mut self, known: usize) {
         self.levels.clear();
         self.covered.clear();
+        self.form = Form { parts: std::mem::take(&mut self.form.parts), ..Form::default() };
         self.names.truncate(known);
         self.stamps.truncate(known);
         // Guesses are checked, so those that lead nowhere now may stay.
@@ -77,7 +105,9 @@ impl TapeState {
 }
 
 /// Appends one value to a row. After an error the row is to be cut off, and the state is what it was before.
-pub(crate) struct TapeWriter<'a> {
+///
+/// With `NOTES` the state knows whether a row has the form of the one before it.
+pub(crate) struct TapeWriter<'a, const NOTES: bool = false> {
     state: &'a mut TapeState,
     out: &'a mut Vec<u8>,
     known: usize,
@@ -85,13 +115,63 @@ pub(crate) struct TapeWriter<'a> {
     rooted: bool,
     branched: bool,
     finished: bool,
+    /// Parts so far.
+    parts: usize,
+    /// They are those of the row before.
+    same: bool,
 }
 
 impl<'a> TapeWriter<'a> {
     pub(crate) fn new(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
+        Self::of(state, out)
+    }
+}
+
+impl<'a> TapeWriter<'a, true> {
+    /// See [`TapeState::is_formed_as_before`].
+    pub(crate) fn noting(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
+        Self::of(state, out)
+    }
+}
+
+impl<'a, const NOTES: bool> TapeWriter<'a, NOTES> {
+    fn of(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
         let (known, oldest) = (state.names.len(), state.serial);
-        state.timed = false;
-        Self { state, out, known, oldest, rooted: false, branched: false, finished: false }
+        (state.timed, state.form.repeated) = (false, false);
+        let same = NOTES && std::mem::replace(&mut state.form.whole, NOTES);
+        let (rooted, branched, finished) = (false, false, false);
+        Self { state, out, known, oldest, rooted, branched, finished, parts: 0, same }
+    }
+
+    /// Notes a part: the number of a member, or a kind.
+    #[inline]
+    fn note(&mut self, part: u32) {
+        if !NOTES {
+            return;
+        }
+        if self.same && self.state.form.parts.get(self.parts) == Some(&part) {
+            self.parts += 1;
+        } else {
+            self.differ(part);
+        }
+    }
+
+    fn differ(&mut self, part: u32) {
+        if std::mem::take(&mut self.same) {
+            self.state.form.parts.truncate(self.parts);
+        } else if self.parts == 0 {
+            self.state.form.parts.clear();
+        }
+        if self.parts >= Form::PARTS_MAX {
+            return self.unform();
+        }
+        self.state.form.parts.push(part);
+        self.parts += 1;
+    }
+
+    /// The row has a part that is not noted.
+    fn unform(&mut self) {
+        self.state.form.whole = false;
     }
 
     /// After the visit.
@@ -100,6 +180,9 @@ impl<'a> TapeWriter<'a> {
             return Err(disorder());
         }
         self.finished = true;
+        let form = &mut self.state.form;
+        form.repeated = self.same && form.whole && self.parts == form.parts.len();
+        form.parts.truncate(self.parts);
         Ok(())
     }
 
@@ -142,6 +225,17 @@ impl<'a> TapeWriter<'a> {
         self.out.extend_from_slice(bytes);
     }
 
+    #[inline]
+    fn put_text(&mut self, text: &[u8]) {
+        if let Ok(short @ 0..tag::INLINE) = u8::try_from(text.len()) {
+            self.out.push(tag::TEXT + short);
+            self.out.extend_from_slice(text);
+        } else {
+            self.out.push(tag::LONG_TEXT);
+            self.block(text);
+        }
+    }
+
     fn timed(&mut self, tag: u8, number: i64) {
         self.state.timed = true;
         self.tagged(tag, number);
@@ -182,6 +276,7 @@ impl<'a> TapeWriter<'a> {
         }
         level.member = number;
         level.place = 2 * number as usize + 3;
+        self.note(number);
         if let Ok(number @ 0..tag::INLINE) = u8::try_from(number) {
             self.out.push(tag::MEMBER + number);
         } else {
@@ -194,6 +289,7 @@ impl<'a> TapeWriter<'a> {
     /// A member whose name has no number.
     #[cold]
     fn spell(&mut self, name: &str) -> Result<(), Poison> {
+        self.unform();
         self.out.push(tag::SPELLED);
         self.block(name.as_bytes());
         let TapeState { spelled, levels, hasher, .. } = &mut *self.state;
@@ -215,7 +311,7 @@ impl<'a> TapeWriter<'a> {
     }
 }
 
-impl Drop for TapeWriter<'_> {
+impl<const NOTES: bool> Drop for TapeWriter<'_, NOTES> {
     fn drop(&mut self) {
         self.state.spelled.clear();
         if !self.finished {
@@ -224,10 +320,16 @@ impl Drop for TapeWriter<'_> {
     }
 }
 
-impl ValueVisitor for TapeWriter<'_> {
+impl<const NOTES: bool> ValueVisitor for TapeWriter<'_, NOTES> {
     #[inline]
     fn scalar(&mut self, value: FieldValue<'_>) -> Result<(), Poison> {
         self.value()?;
+        if NOTES {
+            match kind_of(&value) {
+                Some(kind) => self.note(kind),
+                None => self.unform(),
+            }
+        }
         match value {
             FieldValue::Null => self.out.push(tag::NULL),
             FieldValue::Bool(it) => self.out.push(if it { tag::TRUE } else { tag::FALSE }),
@@ -257,15 +359,7 @@ impl ValueVisitor for TapeWriter<'_> {
                 self.unsigned(u64::from(number.scale()));
                 self.block(number.unscaled());
             }
-            FieldValue::Str(text) => {
-                if let Ok(short @ 0..tag::INLINE) = u8::try_from(text.len()) {
-                    self.out.push(tag::TEXT + short);
-                    self.out.extend_from_slice(text.as_bytes());
-                } else {
-                    self.out.push(tag::LONG_TEXT);
-                    self.block(text.as_bytes());
-                }
-            }
+            FieldValue::Str(text) => self.put_text(text.as_bytes()),
             FieldValue::Bytes(bytes) => {
                 self.out.push(tag::BYTES);
                 self.block(&bytes);
@@ -291,6 +385,15 @@ impl ValueVisitor for TapeWriter<'_> {
         Ok(())
     }
 
+    #[inline]
+    fn text(&mut self, utf8: &[u8]) -> Result<(), Poison> {
+        debug_assert!(std::str::from_utf8(utf8).is_ok(), "text that is not UTF-8");
+        self.value()?;
+        self.note(TEXT);
+        self.put_text(utf8);
+        Ok(())
+    }
+
     fn begin(&mut self, composite: Composite) -> Result<(), Poison> {
         self.value()?;
         let state = &mut *self.state;
@@ -298,11 +401,12 @@ impl ValueVisitor for TapeWriter<'_> {
             let detail = format!("the value nests deeper than {NESTING_MAX} levels");
             return Err(Poison::new(PoisonReason::TooLarge, detail));
         }
-        self.out.push(match composite {
+        let tag = match composite {
             Composite::Struct => tag::STRUCT,
             Composite::Map => tag::MAP,
             Composite::List => tag::LIST,
-        });
+        };
+        self.out.push(tag);
         state.serial += 1;
         let parent = state.levels.last().map_or(NONE, |level| level.member);
         state.levels.push(Level {
@@ -316,6 +420,7 @@ impl ValueVisitor for TapeWriter<'_> {
             keyed: false,
         });
         self.out.extend_from_slice(&[0; 4]);
+        self.note(Form::KIND | u32::from(tag));
         Ok(())
     }
 
@@ -352,6 +457,7 @@ impl ValueVisitor for TapeWriter<'_> {
         if let Some(place) = self.out.get_mut(level.length_at..level.length_at + 4) {
             place.copy_from_slice(&length.to_le_bytes());
         }
+        self.note(Form::KIND | Form::END);
         Ok(())
     }
 
@@ -363,6 +469,33 @@ impl ValueVisitor for TapeWriter<'_> {
         self.unsigned(index as u64);
         Ok(())
     }
+}
+
+/// What [`kind_of`] says of text.
+const TEXT: u32 = Form::KIND | tag::LONG_TEXT as u32;
+
+/// What is to be known of a value to know its column; `None` if more than fits into the answer.
+#[inline]
+fn kind_of(value: &FieldValue<'_>) -> Option<u32> {
+    let (tag, more) = match value {
+        FieldValue::Null => (tag::NULL, false),
+        FieldValue::Bool(_) => (tag::TRUE, false),
+        FieldValue::I64(number) => (tag::I64, *number < 0),
+        FieldValue::U64(number) => (tag::U64, i64::try_from(*number).is_err()),
+        FieldValue::F32(_) => (tag::F32, false),
+        FieldValue::F64(_) => (tag::F64, false),
+        FieldValue::Number(_) => (tag::NUMBER, false),
+        FieldValue::Str(_) => return Some(TEXT),
+        FieldValue::Bytes(_) => (tag::BYTES, false),
+        FieldValue::Uuid(_) => (tag::UUID, false),
+        FieldValue::Date(_) => (tag::DATE, false),
+        FieldValue::Time { unit, .. } => (tag::TIME + unit_index(*unit), false),
+        FieldValue::Timestamp { unit, utc, .. } => (tag::TIMESTAMP + unit_index(*unit), *utc),
+        FieldValue::Duration { .. } => (tag::DURATION, false),
+        // Decimals have columns by their digits.
+        _ => return None,
+    };
+    Some(Form::KIND | u32::from(tag) | if more { Form::MORE } else { 0 })
 }
 
 fn low_bits(number: u64) -> u8 {

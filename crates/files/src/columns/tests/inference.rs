@@ -214,6 +214,25 @@ proptest! {
         encodings.files();
     }
 
+    /// Rows of the form of the one before them are not looked at again: it would show nothing.
+    #[test]
+    fn rows_that_repeat_a_form_change_nothing(
+        trees in proptest::collection::vec((crate::tape::tests::tree(), 1..4_usize), 1..8),
+    ) {
+        let value = |tree: &Tree| Value { tree: tree.clone(), schema: None };
+        let once: Vec<_> = trees.iter().map(|(tree, _)| value(tree)).collect();
+        let often: Vec<_> = trees.iter().flat_map(|(tree, times)| vec![value(tree); *times]).collect();
+        let shown = |values: &[Value]| {
+            let shown = Shown::default().show(values);
+            let mut files: Vec<Vec<String>> =
+                shown.iter().map(|file| file.lines().map(str::to_owned).collect()).collect();
+            files.iter_mut().for_each(|lines| lines.dedup());
+            files
+        };
+        prop_assume!(Shown::default().encode(&once).poisons.is_empty());
+        prop_assert_eq!(shown(&once), shown(&often));
+    }
+
     /// Refused records and the order of batches leave no trace: the same rows give the same bytes.
     #[test]
     fn rows_depend_on_accepted_rows_alone(
