@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use xtask::process::Process;
 use xtask::services::Endpoint;
 
+use super::pages::Pages;
 use super::worker::{Compression, Line, Measured, Until, Values};
 use clap::ValueEnum;
 
@@ -100,6 +101,7 @@ pub(super) fn this_program(kind: &str) -> Result<std::process::Command> {
 pub(super) struct Child {
     process: tokio::process::Child,
     lines: Lines<BufReader<ChildStdout>>,
+    pages: Option<Pages>,
 }
 
 impl Child {
@@ -121,7 +123,13 @@ impl Child {
             .spawn()
             .context("cannot start a worker")?;
         let stdout = process.stdout.take().context("a worker without an output")?;
-        Ok(Self { process, lines: BufReader::new(stdout).lines() })
+        Ok(Self { process, lines: BufReader::new(stdout).lines(), pages: None })
+    }
+
+    /// Lets these pages go while it runs.
+    pub(super) fn with_pages(mut self, pages: Pages) -> Self {
+        self.pages = Some(pages);
+        self
     }
 
     /// Waits for the end.
@@ -181,6 +189,10 @@ impl Child {
             let status = self.process.wait().await?;
             bail!("a worker ended without a result: {status}");
         };
-        serde_json::from_str(&line).with_context(|| format!("a worker said {line:?}"))
+        let line = serde_json::from_str(&line).with_context(|| format!("a worker said {line:?}"))?;
+        if let (Line::Progress { read, .. }, Some(pages)) = (&line, &mut self.pages) {
+            pages.follow(*read)?;
+        }
+        Ok(line)
     }
 }

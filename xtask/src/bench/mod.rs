@@ -10,6 +10,7 @@
 mod bigquery;
 mod child;
 mod formats;
+mod pages;
 mod table;
 pub(crate) mod worker;
 

@@ -24,6 +24,7 @@ use xtask::services::{Bucket, Cache, Options, Running};
 
 use self::table::Row;
 use super::child::{self, Child, Mebibytes, Worker};
+use super::pages::Pages;
 use super::worker::{Compression, Conversion, Measured, Until, Values};
 use super::{BUCKET, Case, FEW, bare_put, check_only, floor, scratch, tell, write_json};
 
@@ -165,11 +166,15 @@ impl Bench {
         let (mut floors, mut runs, mut bares, mut stored_bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for pair in 1..=pairs {
             let say = |what: &str| tell(&format!("{name} {pair}/{pairs}: {what}"));
+            let (dir, records) = (self.scratch.path().to_owned(), spec.records);
+            let mut pages = spawn_blocking(move || Pages::bring_in(&dir, records)).await??;
+            pages.begin()?;
             say("floor");
             floors.push(floor(&self.running.kafka.brokers(), spec, topic).await?);
             say("pipeline");
             let worker = self.worker(case, topic);
-            let run = Child::spawn(&worker.command()?)?.done().await?;
+            pages.begin()?;
+            let run = Child::spawn(&worker.command()?)?.with_pages(pages).done().await?;
             say("bare loop");
             bares.push(bare(conversion, spec.records, run.objects).await?);
             say("audit");
