@@ -183,7 +183,7 @@ impl<'p, 'd> Checker<'p, 'd> {
 /// As the standard library's, without a call for short texts, as most are: their first and last words, which may overlap.
 #[inline]
 fn is_ascii(text: &[u8]) -> bool {
-    const HIGH_BITS: u64 = u64::MAX / 255 << 7;
+    const HIGH_BITS: u64 = (u64::MAX / 255) << 7;
     let (Some((first, rest)), Some(last)) = (text.split_first_chunk::<8>(), text.last_chunk::<8>()) else {
         return text.iter().fold(0, |bits, byte| bits | byte) < 0x80;
     };

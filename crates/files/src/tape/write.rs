@@ -107,6 +107,7 @@ impl TapeState {
 /// Appends one value to a row. After an error the row is to be cut off, and the state is what it was before.
 ///
 /// With `NOTES` the state knows whether a row has the form of the one before it.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one machine")]
 pub(crate) struct TapeWriter<'a, const NOTES: bool = false> {
     state: &'a mut TapeState,
     out: &'a mut Vec<u8>,

@@ -226,7 +226,9 @@ proptest! {
             let shown = Shown::default().show(values);
             let mut files: Vec<Vec<String>> =
                 shown.iter().map(|file| file.lines().map(str::to_owned).collect()).collect();
-            files.iter_mut().for_each(|lines| lines.dedup());
+            for lines in &mut files {
+                lines.dedup();
+            }
             files
         };
         prop_assume!(Shown::default().encode(&once).poisons.is_empty());
