@@ -16,6 +16,7 @@
 //! struct, map or list has the length of its parts in front, four bytes, so that any value is passed over in one step.
 //! Nothing of this outlives a segment.
 
+mod form;
 mod names;
 mod read;
 mod write;

@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use aqueduct_core::{Composite, FieldValue, NESTING_MAX, Poison, PoisonReason, TimeUnit, ValueVisitor};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::form::{self, Form, Noted, kind_of};
 use super::{Names, tag};
 
 /// What rows of a segment have in common while they are written.
@@ -26,26 +27,6 @@ pub(crate) struct TapeState {
     /// The row written last has a date, a time or a timestamp.
     timed: bool,
     form: Form,
-}
-
-/// Which parts the row written last has, in their order: numbers of members, and kinds of values.
-#[derive(Debug, Default)]
-struct Form {
-    parts: Vec<u32>,
-    /// Whether that row has as many parts as can be noted, or fewer, all of a kind that can be.
-    whole: bool,
-    /// So was the row before it.
-    repeated: bool,
-}
-
-impl Form {
-    /// The most parts that are noted.
-    const PARTS_MAX: usize = 1_024;
-    /// What tells a kind from the number of a member.
-    const KIND: u32 = 1 << 31;
-    /// Of a kind: it is negative, larger than signed numbers, or in UTC.
-    const MORE: u32 = 1 << 8;
-    const END: u32 = 1 << 9;
 }
 
 #[derive(Debug)]
@@ -85,14 +66,14 @@ impl TapeState {
     /// Whether the row written last has the parts of the one before it, by [`TapeWriter::noting`]: members of the same names, and
     /// values of the same kinds, in the same order.
     pub(crate) fn is_formed_as_before(&self) -> bool {
-        self.form.repeated
+        self.form.is_repeated()
     }
 
     /// Takes the names of the row written last back: it is none after all, and there were `known` before it.
     pub(crate) fn undo(&mut self, known: usize) {
         self.levels.clear();
         self.covered.clear();
-        self.form = Form { parts: std::mem::take(&mut self.form.parts), ..Form::default() };
+        self.form.forget();
         self.names.truncate(known);
         self.stamps.truncate(known);
         // Guesses are checked, so those that lead nowhere now may stay.
@@ -107,7 +88,6 @@ impl TapeState {
 /// Appends one value to a row. After an error the row is to be cut off, and the state is what it was before.
 ///
 /// With `NOTES` the state knows whether a row has the form of the one before it.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one machine")]
 pub(crate) struct TapeWriter<'a, const NOTES: bool = false> {
     state: &'a mut TapeState,
     out: &'a mut Vec<u8>,
@@ -116,10 +96,8 @@ pub(crate) struct TapeWriter<'a, const NOTES: bool = false> {
     rooted: bool,
     branched: bool,
     finished: bool,
-    /// Parts so far.
-    parts: usize,
-    /// They are those of the row before.
-    same: bool,
+    /// Parts of the form so far.
+    noted: Noted,
 }
 
 impl<'a> TapeWriter<'a> {
@@ -138,41 +116,17 @@ impl<'a> TapeWriter<'a, true> {
 impl<'a, const NOTES: bool> TapeWriter<'a, NOTES> {
     fn of(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
         let (known, oldest) = (state.names.len(), state.serial);
-        (state.timed, state.form.repeated) = (false, false);
-        let same = NOTES && std::mem::replace(&mut state.form.whole, NOTES);
-        let (rooted, branched, finished) = (false, false, false);
-        Self { state, out, known, oldest, rooted, branched, finished, parts: 0, same }
+        state.timed = false;
+        let noted = state.form.begin(NOTES);
+        Self { state, out, known, oldest, rooted: false, branched: false, finished: false, noted }
     }
 
-    /// Notes a part: the number of a member, or a kind.
+    /// Notes a part of the row's form.
     #[inline]
     fn note(&mut self, part: u32) {
-        if !NOTES {
-            return;
+        if NOTES {
+            self.state.form.note(&mut self.noted, part);
         }
-        if self.same && self.state.form.parts.get(self.parts) == Some(&part) {
-            self.parts += 1;
-        } else {
-            self.differ(part);
-        }
-    }
-
-    fn differ(&mut self, part: u32) {
-        if std::mem::take(&mut self.same) {
-            self.state.form.parts.truncate(self.parts);
-        } else if self.parts == 0 {
-            self.state.form.parts.clear();
-        }
-        if self.parts >= Form::PARTS_MAX {
-            return self.unform();
-        }
-        self.state.form.parts.push(part);
-        self.parts += 1;
-    }
-
-    /// The row has a part that is not noted.
-    fn unform(&mut self) {
-        self.state.form.whole = false;
     }
 
     /// After the visit.
@@ -181,9 +135,7 @@ impl<'a, const NOTES: bool> TapeWriter<'a, NOTES> {
             return Err(disorder());
         }
         self.finished = true;
-        let form = &mut self.state.form;
-        form.repeated = self.same && form.whole && self.parts == form.parts.len();
-        form.parts.truncate(self.parts);
+        self.state.form.finish(&self.noted);
         Ok(())
     }
 
@@ -290,7 +242,7 @@ impl<'a, const NOTES: bool> TapeWriter<'a, NOTES> {
     /// A member whose name has no number.
     #[cold]
     fn spell(&mut self, name: &str) -> Result<(), Poison> {
-        self.unform();
+        self.state.form.leave_out();
         self.out.push(tag::SPELLED);
         self.block(name.as_bytes());
         let TapeState { spelled, levels, hasher, .. } = &mut *self.state;
@@ -328,7 +280,7 @@ impl<const NOTES: bool> ValueVisitor for TapeWriter<'_, NOTES> {
         if NOTES {
             match kind_of(&value) {
                 Some(kind) => self.note(kind),
-                None => self.unform(),
+                None => self.state.form.leave_out(),
             }
         }
         match value {
@@ -390,7 +342,7 @@ impl<const NOTES: bool> ValueVisitor for TapeWriter<'_, NOTES> {
     fn text(&mut self, utf8: &[u8]) -> Result<(), Poison> {
         debug_assert!(std::str::from_utf8(utf8).is_ok(), "text that is not UTF-8");
         self.value()?;
-        self.note(TEXT);
+        self.note(form::TEXT);
         self.put_text(utf8);
         Ok(())
     }
@@ -421,7 +373,7 @@ impl<const NOTES: bool> ValueVisitor for TapeWriter<'_, NOTES> {
             keyed: false,
         });
         self.out.extend_from_slice(&[0; 4]);
-        self.note(Form::KIND | u32::from(tag));
+        self.note(form::of_tag(tag));
         Ok(())
     }
 
@@ -458,7 +410,7 @@ impl<const NOTES: bool> ValueVisitor for TapeWriter<'_, NOTES> {
         if let Some(place) = self.out.get_mut(level.length_at..level.length_at + 4) {
             place.copy_from_slice(&length.to_le_bytes());
         }
-        self.note(Form::KIND | Form::END);
+        self.note(form::END);
         Ok(())
     }
 
@@ -472,38 +424,11 @@ impl<const NOTES: bool> ValueVisitor for TapeWriter<'_, NOTES> {
     }
 }
 
-/// What [`kind_of`] says of text.
-const TEXT: u32 = Form::KIND | tag::LONG_TEXT as u32;
-
-/// What is to be known of a value to know its column; `None` if more than fits into the answer.
-#[inline]
-fn kind_of(value: &FieldValue<'_>) -> Option<u32> {
-    let (tag, more) = match value {
-        FieldValue::Null => (tag::NULL, false),
-        FieldValue::Bool(_) => (tag::TRUE, false),
-        FieldValue::I64(number) => (tag::I64, *number < 0),
-        FieldValue::U64(number) => (tag::U64, i64::try_from(*number).is_err()),
-        FieldValue::F32(_) => (tag::F32, false),
-        FieldValue::F64(_) => (tag::F64, false),
-        FieldValue::Number(_) => (tag::NUMBER, false),
-        FieldValue::Str(_) => return Some(TEXT),
-        FieldValue::Bytes(_) => (tag::BYTES, false),
-        FieldValue::Uuid(_) => (tag::UUID, false),
-        FieldValue::Date(_) => (tag::DATE, false),
-        FieldValue::Time { unit, .. } => (tag::TIME + unit_index(*unit), false),
-        FieldValue::Timestamp { unit, utc, .. } => (tag::TIMESTAMP + unit_index(*unit), *utc),
-        FieldValue::Duration { .. } => (tag::DURATION, false),
-        // Decimals have columns by their digits.
-        _ => return None,
-    };
-    Some(Form::KIND | u32::from(tag) | if more { Form::MORE } else { 0 })
-}
-
 fn low_bits(number: u64) -> u8 {
     u8::try_from(number & 0x7f).unwrap_or_default()
 }
 
-fn unit_index(unit: TimeUnit) -> u8 {
+pub(super) fn unit_index(unit: TimeUnit) -> u8 {
     match unit {
         TimeUnit::Millis => 0,
         TimeUnit::Micros => 1,
