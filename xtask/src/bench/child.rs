@@ -191,7 +191,7 @@ impl Child {
         };
         let line = serde_json::from_str(&line).with_context(|| format!("a worker said {line:?}"))?;
         if let (Line::Progress { read, .. }, Some(pages)) = (&line, &mut self.pages) {
-            pages.follow(*read)?;
+            pages.follow(*read);
         }
         Ok(line)
     }

@@ -28,6 +28,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
+use xtask::process::available_memory;
 use xtask::services::{self, Cache, Running};
 
 use self::data::{mistakes, poison, quiet, tail, timestamps, volume};
@@ -314,14 +315,6 @@ impl IntegrationCommand {
 
 /// What the data of a whole run, the servers and the workers may take.
 const ROOM: u64 = 8 << 30;
-
-/// Memory that a program could still get, in bytes; 0 if the kernel does not say.
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib: Option<u64> = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-    kib.unwrap_or(0).saturating_mul(1024)
-}
 
 /// How a scenario came out.
 #[derive(Debug)]

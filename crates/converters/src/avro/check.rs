@@ -148,7 +148,7 @@ impl<'p, 'd> Checker<'p, 'd> {
                 let bytes = self.take(length)?;
                 match scalar.show {
                     // Most text is ASCII, which is sooner seen.
-                    Show::Text if !is_ascii(bytes) && std::str::from_utf8(bytes).is_err() => {
+                    Show::Text if !bytes.is_ascii() && std::str::from_utf8(bytes).is_err() => {
                         Err(Problem::Utf8)
                     }
                     Show::Uuid if uuid::parse(bytes).is_none() => Err(Problem::Uuid),
@@ -177,21 +177,6 @@ impl<'p, 'd> Checker<'p, 'd> {
     #[cold]
     fn no_number(&self) -> Problem<'p> {
         if self.cursor.left() < 10 { Problem::End } else { Problem::Number }
-    }
-}
-
-/// As the standard library's, without a call for short texts, as most are: their first and last words, which may overlap.
-#[inline]
-fn is_ascii(text: &[u8]) -> bool {
-    const HIGH_BITS: u64 = (u64::MAX / 255) << 7;
-    let (Some((first, rest)), Some(last)) = (text.split_first_chunk::<8>(), text.last_chunk::<8>()) else {
-        return text.iter().fold(0, |bits, byte| bits | byte) < 0x80;
-    };
-    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    match rest.first_chunk::<8>() {
-        _ if text.len() > 24 => text.is_ascii(),
-        Some(second) => (word(first) | word(second) | word(last)) & HIGH_BITS == 0,
-        None => (word(first) | word(last)) & HIGH_BITS == 0,
     }
 }
 
@@ -276,24 +261,6 @@ impl fmt::Display for Problem<'_> {
             Self::Nesting => write!(f, "nested deeper than {NESTING_MAX} levels"),
             Self::Unfolds { limit } => write!(f, "it unfolds to more than {limit} items and bytes of names"),
             Self::Refused(why) => write!(f, "the reader's schema has no place for it: {why}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_ascii_if_every_byte_is() {
-        for length in 0..70 {
-            let mut text = vec![b'a'; length];
-            assert!(is_ascii(&text));
-            for at in 0..length {
-                text[at] = 0x80;
-                assert!(!is_ascii(&text), "{at} of {length}");
-                text[at] = b'a';
-            }
         }
     }
 }

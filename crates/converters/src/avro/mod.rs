@@ -111,12 +111,9 @@ impl Avro {
         }
     }
 
-    /// The last `payload` of the bytes are the datum.
-    fn value(&self, plan: &Arc<Plan>, mut bytes: Bytes, payload: usize) -> Result<AvroValue, Poison> {
-        // In place: another slice would be counted, and uncounted, for each record.
-        bytes.advance(bytes.len().saturating_sub(payload));
-        check(plan, &bytes, self.unfold_max)?;
-        Ok(AvroValue::new(bytes, Arc::clone(plan)))
+    fn value(&self, plan: &Arc<Plan>, datum: Bytes) -> Result<AvroValue, Poison> {
+        check(plan, &datum, self.unfold_max)?;
+        Ok(AvroValue::new(datum, Arc::clone(plan)))
     }
 }
 
@@ -143,8 +140,8 @@ impl Converter for Avro {
                 let Some(framed) = framing.split(record)? else {
                     return self.tombstones.absent(AvroValue::null);
                 };
-                let payload = framed.payload().len();
-                cache.read(record.lane(), framed.id(), |plan| self.value(plan, bytes, payload))?
+                let datum = last(bytes, framed.payload().len());
+                cache.read(record.lane(), framed.id(), |plan| self.value(plan, datum))?
             }
             Schemas::SingleObject(plans) => {
                 let (fingerprint, payload) = single_object(&bytes)?;
@@ -152,12 +149,9 @@ impl Converter for Avro {
                     let why = format!("no schema with the fingerprint {fingerprint:016x} is known");
                     return Err(Poison::new(PoisonReason::Malformed, why));
                 };
-                self.value(plan, bytes, payload)?
+                self.value(plan, last(bytes, payload))?
             }
-            Schemas::Fixed(plan) => {
-                let payload = bytes.len();
-                self.value(plan, bytes, payload)?
-            }
+            Schemas::Fixed(plan) => self.value(plan, bytes)?,
         };
         Ok(Converted::Emit(value))
     }
@@ -171,6 +165,12 @@ impl fmt::Debug for Avro {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Avro").field("identity", &self.identity).finish_non_exhaustive()
     }
+}
+
+/// The last `length` of the bytes, in place: a slice would be counted, and uncounted, for each record.
+fn last(mut bytes: Bytes, length: usize) -> Bytes {
+    bytes.advance(bytes.len().saturating_sub(length));
+    bytes
 }
 
 /// The fingerprint in front of a datum, and how many bytes the datum has.

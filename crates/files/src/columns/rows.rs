@@ -83,7 +83,7 @@ pub(crate) struct StructuredRows<F> {
     tape: TapeState,
     shapes: Shapes,
     declared: Option<Declared>,
-    /// The shape of the last value, if it had no schema and was taken in: another one of its form shows nothing new.
+    /// The shape of the value without a schema that was taken in last: another one of its form shows nothing new.
     usual: Option<u32>,
     scratch: Scratch,
 }
@@ -142,22 +142,18 @@ impl<F: Columnar> StructuredRows<F> {
         }
     }
 
-    fn write(&mut self, value: &impl StructuredValue, source: u32, out: &mut Vec<u8>) -> Result<(), Poison> {
+    /// With `NOTES` as in [`TapeWriter`].
+    fn write<const NOTES: bool>(
+        &mut self,
+        value: &impl StructuredValue,
+        source: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Poison> {
         let start = out.len();
         put_number(source, out);
-        visit(value, TapeWriter::new(&mut self.tape, out))?;
-        Self::check_length(start, out)
-    }
-
-    /// Of a value without a schema: then the state of the tape knows whether it has the form of the one before it.
-    fn write_noting(&mut self, value: &impl StructuredValue, out: &mut Vec<u8>) -> Result<(), Poison> {
-        let start = out.len();
-        put_number(0, out);
-        visit(value, TapeWriter::noting(&mut self.tape, out))?;
-        Self::check_length(start, out)
-    }
-
-    fn check_length(start: usize, out: &[u8]) -> Result<(), Poison> {
+        let mut writer = TapeWriter::<NOTES>::new(&mut self.tape, out);
+        value.visit_with(&mut writer)?;
+        writer.finish()?;
         if out.len() - start > Self::ROW_MAX {
             let detail = format!("a row of {} bytes, {} is the most", out.len() - start, Self::ROW_MAX);
             return Err(Poison::new(PoisonReason::TooLarge, detail));
@@ -177,7 +173,7 @@ impl<F: Columnar> StructuredRows<F> {
             return self.encode_inferred(value, out);
         };
         if let Some(source) = self.shapes.find(schema) {
-            self.write(value, source, out)?;
+            self.write::<false>(value, source, out)?;
             let Some(known_source) = self.shapes.source(source) else { return Err(damaged()) };
             // Before the plan gets to know names that are taken back if the times are refused.
             if known_source.plan.has_unions() {
@@ -198,7 +194,7 @@ impl<F: Columnar> StructuredRows<F> {
         self.shapes.check_room()?;
         let source = self.shapes.next_number();
         let mut plan = self.format.plan(schema).strict();
-        self.write(value, source, out)?;
+        self.write::<false>(value, source, out)?;
         if plan.has_unions() {
             check_times(&self.tape, row(out, start)?)?;
         }
@@ -209,12 +205,13 @@ impl<F: Columnar> StructuredRows<F> {
 
     /// The shape of a value without a schema.
     fn encode_inferred(&mut self, value: &impl StructuredValue, out: &mut Vec<u8>) -> Result<u32, Poison> {
-        let (start, usual) = (out.len(), self.usual.take());
-        self.write_noting(value, out)?;
+        let start = out.len();
+        self.write::<true>(value, 0, out)?;
         check_times(&self.tape, row(out, start)?)?;
-        if usual.is_some() && self.tape.is_formed_as_before() {
-            self.usual = usual;
-            return usual.ok_or_else(damaged);
+        if let Some(shape) = self.usual
+            && self.tape.is_formed_as_before()
+        {
+            return Ok(shape);
         }
         let shape = self.shapes.of_value(row(out, start)?).map_err(|refused| match refused {
             Refused::Poison(poison) => poison,
@@ -234,7 +231,7 @@ impl<F: Columnar> StructuredRows<F> {
         let (start, given) = (out.len(), value.schema());
         let source = declared.source(given)?;
         let fits = self
-            .write(value, source, out)
+            .write::<false>(value, source, out)
             .and_then(|()| self.check(&mut declared.plan, source, row(out, start)?, known));
         if declared.is_new(source) {
             match (&fits, given) {
@@ -248,14 +245,6 @@ impl<F: Columnar> StructuredRows<F> {
     fn check(&mut self, plan: &mut Plan, source: u32, row: Tape<'_>, known: usize) -> Result<(), Poison> {
         check(plan, self.tape.names(), &mut self.scratch, source, row, known)
     }
-}
-
-fn visit<const NOTES: bool>(
-    value: &impl StructuredValue,
-    mut writer: TapeWriter<'_, NOTES>,
-) -> Result<(), Poison> {
-    value.visit_with(&mut writer)?;
-    writer.finish()
 }
 
 /// Whether the row could be written as JSON text. A column may become that at the cut: where kinds do not go together, or

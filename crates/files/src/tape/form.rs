@@ -35,7 +35,7 @@ const MORE: u32 = 1 << 8;
 /// A struct, map or list ends.
 pub(super) const END: u32 = KIND | 1 << 9;
 /// What [`kind_of`] says of text.
-pub(super) const TEXT: u32 = KIND | tag::LONG_TEXT as u32;
+pub(super) const TEXT: u32 = of_tag(tag::LONG_TEXT);
 
 impl Form {
     /// A row begins; one whose form is not noted leaves none to compare with.
@@ -88,8 +88,8 @@ impl Form {
 }
 
 /// Something that has a tag of its own.
-pub(super) fn of_tag(tag: u8) -> u32 {
-    KIND | u32::from(tag)
+pub(super) const fn of_tag(tag: u8) -> u32 {
+    KIND | tag as u32
 }
 
 /// What is to be known of a value to know its column; `None` if more than fits into the answer.

@@ -118,7 +118,7 @@ impl ValueVisitor for Grower {
 
 pub(crate) fn write(state: &mut TapeState, tree: &Tree) -> Result<Vec<u8>, Poison> {
     let mut out = Vec::new();
-    let mut writer = TapeWriter::new(state, &mut out);
+    let mut writer = TapeWriter::<false>::new(state, &mut out);
     tree.give(&mut writer)?;
     writer.finish()?;
     Ok(out)
@@ -309,7 +309,7 @@ fn events_that_do_not_nest_are_refused() {
     ];
     for events in wrong {
         let (mut state, mut out) = (TapeState::default(), Vec::new());
-        let mut writer = TapeWriter::new(&mut state, &mut out);
+        let mut writer = TapeWriter::<false>::new(&mut state, &mut out);
         let result = events(&mut writer).and_then(|()| writer.finish());
         assert_eq!(result.unwrap_err().reason(), PoisonReason::Malformed);
     }
@@ -318,7 +318,7 @@ fn events_that_do_not_nest_are_refused() {
 /// Writes a row; answers whether it has the form of the one before it.
 fn is_as_before(state: &mut TapeState, tree: &Tree) -> bool {
     let mut out = Vec::new();
-    let mut writer = TapeWriter::noting(state, &mut out);
+    let mut writer = TapeWriter::<true>::new(state, &mut out);
     tree.give(&mut writer).unwrap();
     writer.finish().unwrap();
     state.is_formed_as_before()
@@ -362,7 +362,7 @@ fn rows_have_a_form_in_common_if_nothing_but_their_values_differs() {
     assert!(!is_as_before(&mut state, &tree(r#"{"a":7,"b":"x"}"#)), "the one before was not noted");
     let twice = Tree::Struct(vec![("a".to_owned(), scalar_tree(1)), ("a".to_owned(), scalar_tree(1))]);
     let mut out = Vec::new();
-    let mut writer = TapeWriter::noting(&mut state, &mut out);
+    let mut writer = TapeWriter::<true>::new(&mut state, &mut out);
     twice.give(&mut writer).unwrap_err();
     drop(writer);
     assert!(!is_as_before(&mut state, &tree(r#"{"a":7}"#)), "the one before was refused");

@@ -63,8 +63,8 @@ impl TapeState {
         self.timed
     }
 
-    /// Whether the row written last has the parts of the one before it, by [`TapeWriter::noting`]: members of the same names, and
-    /// values of the same kinds, in the same order.
+    /// Whether the row written last has the parts of the one before it, both with `NOTES`: members of the same names, and values of
+    /// the same kinds, in the same order. A row that was [taken back](Self::undo) is none to compare with.
     pub(crate) fn is_formed_as_before(&self) -> bool {
         self.form.is_repeated()
     }
@@ -87,7 +87,7 @@ impl TapeState {
 
 /// Appends one value to a row. After an error the row is to be cut off, and the state is what it was before.
 ///
-/// With `NOTES` the state knows whether a row has the form of the one before it.
+/// With `NOTES` the state knows whether the row has the form of the one before it, see [`TapeState::is_formed_as_before`].
 pub(crate) struct TapeWriter<'a, const NOTES: bool = false> {
     state: &'a mut TapeState,
     out: &'a mut Vec<u8>,
@@ -100,21 +100,8 @@ pub(crate) struct TapeWriter<'a, const NOTES: bool = false> {
     noted: Noted,
 }
 
-impl<'a> TapeWriter<'a> {
-    pub(crate) fn new(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
-        Self::of(state, out)
-    }
-}
-
-impl<'a> TapeWriter<'a, true> {
-    /// See [`TapeState::is_formed_as_before`].
-    pub(crate) fn noting(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
-        Self::of(state, out)
-    }
-}
-
 impl<'a, const NOTES: bool> TapeWriter<'a, NOTES> {
-    fn of(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn new(state: &'a mut TapeState, out: &'a mut Vec<u8>) -> Self {
         let (known, oldest) = (state.names.len(), state.serial);
         state.timed = false;
         let noted = state.form.begin(NOTES);

@@ -168,12 +168,12 @@ impl Bench {
             let say = |what: &str| tell(&format!("{name} {pair}/{pairs}: {what}"));
             let (dir, records) = (self.scratch.path().to_owned(), spec.records);
             let mut pages = spawn_blocking(move || Pages::bring_in(&dir, records)).await??;
-            pages.begin()?;
+            pages.begin();
             say("floor");
             floors.push(floor(&self.running.kafka.brokers(), spec, topic).await?);
             say("pipeline");
             let worker = self.worker(case, topic);
-            pages.begin()?;
+            pages.begin();
             let run = Child::spawn(&worker.command()?)?.with_pages(pages).done().await?;
             say("bare loop");
             bares.push(bare(conversion, spec.records, run.objects).await?);

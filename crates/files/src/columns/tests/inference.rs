@@ -189,7 +189,7 @@ fn objects_are_never_null_themselves() {
         let mut tape = crate::tape::TapeState::default();
         for value in values {
             let mut bytes = Vec::new();
-            let mut writer = crate::tape::TapeWriter::new(&mut tape, &mut bytes);
+            let mut writer = crate::tape::TapeWriter::<false>::new(&mut tape, &mut bytes);
             value.visit(&mut writer).unwrap();
             writer.finish().unwrap();
             inferred.observe(crate::tape::Tape::new(&bytes)).unwrap();

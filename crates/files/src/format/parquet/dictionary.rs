@@ -65,7 +65,6 @@ struct Sample {
     values: usize,
     /// Hashes of the different values of the column at hand.
     different: HashTable<u64>,
-    looked_at: usize,
 }
 
 /// What a sample shows.
@@ -80,9 +79,7 @@ struct Found {
 impl Sample {
     /// `None` if there is too little to tell.
     fn of(&mut self, leaf: &ArrayRef) -> Option<Found> {
-        self.different.clear();
-        self.looked_at = 0;
-        let bytes = match leaf.data_type() {
+        match leaf.data_type() {
             ArrowType::Binary => {
                 let values = leaf.as_binary::<i32>();
                 self.look_at(leaf, |place| values.value(place))
@@ -95,32 +92,33 @@ impl Sample {
             ArrowType::Int64 => self.look_at_numbers::<Int64Type>(leaf),
             ArrowType::Float32 => self.look_at_numbers::<Float32Type>(leaf),
             ArrowType::Float64 => self.look_at_numbers::<Float64Type>(leaf),
-            _ => return None,
-        };
-        let (looked_at, different) = (self.looked_at, self.different.len());
-        if looked_at < SAMPLE_MIN {
-            return None;
+            _ => None,
         }
-        Some(Found { looked_at, different, bytes: real(bytes) / real(looked_at) })
     }
 
-    fn look_at_numbers<T: ArrowPrimitiveType>(&mut self, leaf: &ArrayRef) -> usize {
+    fn look_at_numbers<T: ArrowPrimitiveType>(&mut self, leaf: &ArrayRef) -> Option<Found> {
         let values = leaf.as_primitive::<T>().values();
         self.look_at(leaf, |place| values.get(place).map_or(&[][..], ToByteSlice::to_byte_slice))
     }
 
-    /// Notes the hashes of some values, given by their places; answers how many bytes those have.
-    fn look_at<'v>(&mut self, leaf: &ArrayRef, value: impl Fn(usize) -> &'v [u8]) -> usize {
+    /// Looks at some values, given by their places.
+    fn look_at<'v>(&mut self, leaf: &ArrayRef, value: impl Fn(usize) -> &'v [u8]) -> Option<Found> {
         self.choose(leaf.len());
-        let mut bytes = 0;
+        self.different.clear();
+        let (mut looked_at, mut bytes) = (0, 0);
         for &place in self.places.iter().filter(|place| leaf.is_valid(**place)) {
             let value = value(place);
             bytes += value.len();
-            self.looked_at += 1;
+            looked_at += 1;
             let hash = xxh3_64(value);
             self.different.entry(hash, |known| *known == hash, |known| *known).or_insert(hash);
         }
-        bytes
+        let different = self.different.len();
+        (looked_at >= SAMPLE_MIN).then(|| Found {
+            looked_at,
+            different,
+            bytes: real(bytes) / real(looked_at),
+        })
     }
 
     /// Chooses the places of a column with so many values.

@@ -1,10 +1,11 @@
 //! Runs of several groups, found in one pass.
 
+use tokio::sync::Semaphore;
+
 use super::excerpt::Excerpt;
 use super::index::{IndexTail, Run};
 use super::read::Spooled;
 use super::*;
-use tokio::sync::Semaphore;
 
 /// An index of so many batches, each with a run of five bytes for every object.
 async fn spooled(rig: &Rig, batches: u64, objects: u32) -> Spooled {
