@@ -4,22 +4,9 @@ use std::borrow::Cow;
 
 use aqueduct_core::FieldValue;
 
-use super::outline::{NotOutlined, Outline};
 use super::text::{skip_space, skip_string};
 
-/// What stands at `path` in the document `text`, whose members `outline` may know. Where an object repeats a name,
-/// its last member counts.
-pub(super) fn field<'a>(text: &'a [u8], outline: &Outline, path: &[String]) -> Option<FieldValue<'a>> {
-    match outline.find(text, path) {
-        Ok(start) => {
-            let start = start?;
-            scalar(text.get(start..skip_scalar(text, start))?)
-        }
-        Err(NotOutlined) => scan(text, path),
-    }
-}
-
-/// The same without an outline.
+/// What stands at `path` in the document `text`. Where an object repeats a name, its last member counts.
 pub(crate) fn scan<'a>(text: &'a [u8], path: &[String]) -> Option<FieldValue<'a>> {
     let mut value = text;
     for name in path {
@@ -49,7 +36,7 @@ pub(crate) fn member<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Whether the member's name `key`, as written between its quotes, spells `name`.
-fn is_called(key: &[u8], name: &str) -> bool {
+pub(super) fn is_called(key: &[u8], name: &str) -> bool {
     if key == name.as_bytes() {
         return true;
     }
@@ -117,7 +104,7 @@ fn scalar(text: &[u8]) -> Option<FieldValue<'_>> {
     })
 }
 
-fn number(text: &str) -> Option<FieldValue<'_>> {
+pub(super) fn number(text: &str) -> Option<FieldValue<'_>> {
     match whole_number(text) {
         None => Some(FieldValue::F64(serde_json::from_str(text).ok()?)),
         whole => whole,

@@ -13,13 +13,13 @@ pub use validate::{JsonError, NESTING_MAX};
 use crate::nobody::Nobody;
 use crate::tombstones::{Tombstones, tombstones_only};
 use compact::compact_into;
-use outline::Outline;
+use tokens::Tokens;
 use validate::validate;
 
 pub(crate) mod compact;
 pub(crate) mod lookup;
-mod outline;
 pub(crate) mod text;
+mod tokens;
 mod validate;
 pub(crate) mod visit;
 
@@ -81,7 +81,7 @@ impl Converter for Json {
 #[derive(Clone)]
 pub struct JsonValue {
     bytes: Bytes,
-    outline: Outline,
+    tokens: Tokens,
 }
 
 impl JsonValue {
@@ -93,18 +93,18 @@ impl JsonValue {
         let document = validate(&bytes)?;
         if !document.multiline {
             let bytes = if document.span.len() == bytes.len() { bytes } else { bytes.slice(document.span) };
-            return Ok(Self { bytes, outline: document.outline });
+            return Ok(Self { bytes, tokens: document.tokens });
         }
         let mut compacted = Vec::new();
         compact_into(&mut compacted, bytes.get(document.span).unwrap_or_default());
-        // The members have moved; the second pass finds them again.
-        let outline = validate(&compacted)?.outline;
-        Ok(Self { bytes: compacted.into(), outline })
+        // Everything has moved; the second pass finds it again.
+        let tokens = validate(&compacted)?.tokens;
+        Ok(Self { bytes: compacted.into(), tokens })
     }
 
     /// The document `null`, as what stands for a tombstone.
     pub fn null() -> Self {
-        Self { bytes: Bytes::from_static(b"null"), outline: Outline::new() }
+        Self { bytes: Bytes::from_static(b"null"), tokens: Tokens::default() }
     }
 
     /// The document: one line of UTF-8.
@@ -136,13 +136,21 @@ impl Eq for JsonValue {}
 
 impl Fields for JsonValue {
     fn field(&self, path: &FieldPath) -> Option<FieldValue<'_>> {
-        lookup::field(&self.bytes, &self.outline, path.segments())
+        if self.tokens.are_known() {
+            self.tokens.field(&self.bytes, path.segments())
+        } else {
+            lookup::scan(&self.bytes, path.segments())
+        }
     }
 }
 
 impl StructuredValue for JsonValue {
     fn visit(&self, visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
-        visit::visit(&self.bytes, visitor)
+        visit_document(&self.bytes, &self.tokens, visitor)
+    }
+
+    fn visit_with<V: ValueVisitor>(&self, visitor: &mut V) -> Result<(), Poison> {
+        visit_document(&self.bytes, &self.tokens, visitor)
     }
 }
 
@@ -167,7 +175,16 @@ pub(crate) fn visit_text(text: &[u8], levels: usize, visitor: &mut dyn ValueVisi
     let malformed = |error: JsonError| Poison::new(PoisonReason::Malformed, error.to_string());
     let document = validate(text).map_err(malformed)?;
     let text = text.get(document.span).unwrap_or_default();
-    visit::visit(text, &mut Bounded { visitor, levels, depth: 0 })
+    visit_document(text, &document.tokens, &mut Bounded { visitor, levels, depth: 0 })
+}
+
+/// Gives `text`, a document with these tokens, to `visitor`.
+fn visit_document<V: ValueVisitor + ?Sized>(
+    text: &[u8],
+    tokens: &Tokens,
+    visitor: &mut V,
+) -> Result<(), Poison> {
+    if tokens.are_known() { tokens.visit(text, visitor) } else { visit::visit(text, visitor) }
 }
 
 /// Passes events on as long as they do not nest too deeply.

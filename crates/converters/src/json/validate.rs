@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use super::outline::Outline;
 use super::text::{plain_run, skip_space};
+use super::tokens::{Tokens, tag};
 
 /// Levels of nesting a document may have; one more is an error. The limit of `serde_json`, and what keeps hostile
 /// documents from exhausting the stack of a reader further down.
@@ -35,8 +35,8 @@ pub(super) struct Document {
     pub(super) span: Range<usize>,
     /// Whether there is a raw newline or carriage return inside.
     pub(super) multiline: bool,
-    /// Its members, by position in `span`.
-    pub(super) outline: Outline,
+    /// Its names and values, by position in `span`.
+    pub(super) tokens: Tokens,
 }
 
 /// Checks that `text` is one JSON document, with nothing but whitespace around it.
@@ -48,54 +48,46 @@ pub(super) fn validate(text: &[u8]) -> Result<Document, JsonError> {
         return Err(JsonError { position: 0, problem: "the text starts with a byte order mark" });
     }
     let start = skip_space(text, 0);
-    let mut validator = Validator {
-        text,
-        start,
-        at: start,
-        objects: 0,
-        depth: 0,
-        high: 0,
-        escapes: 0,
-        multiline: false,
-        outline: Outline::new(),
-    };
-    validator.document()?;
-    let span = start..validator.at;
-    validator.at = skip_space(text, validator.at);
-    if validator.at < text.len() {
-        return Err(validator.error("there is more after the end of the document"));
+    let in_text = |error: JsonError| JsonError { position: error.position + start, ..error };
+    let mut validator = Validator::new(text.get(start..).unwrap_or_default());
+    validator.document().map_err(in_text)?;
+    let span = start..start + validator.at;
+    validator.at = skip_space(validator.text, validator.at);
+    if validator.at < validator.text.len() {
+        return Err(in_text(validator.error("there is more after the end of the document")));
     }
     if validator.high != 0
         && let Err(error) = std::str::from_utf8(text)
     {
         return Err(JsonError { position: error.valid_up_to(), problem: "the text is not utf-8" });
     }
-    Ok(Document { span, multiline: validator.multiline, outline: validator.outline })
+    Ok(Document { span, multiline: validator.multiline, tokens: validator.tokens })
 }
 
 struct Validator<'a> {
     text: &'a [u8],
-    /// Where the document starts.
-    start: usize,
     at: usize,
     /// One bit a level, the innermost lowest: set in an object, clear in an array.
     objects: u128,
     depth: u32,
     /// Not zero once a byte above ASCII was passed.
     high: u64,
-    /// Escapes passed in strings and names.
-    escapes: usize,
     /// Whether a raw newline was passed.
     multiline: bool,
-    outline: Outline,
+    tokens: Tokens,
 }
 
-impl Validator<'_> {
+impl<'a> Validator<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        let tokens = Tokens::new(text.len());
+        Self { text, at: 0, objects: 0, depth: 0, high: 0, multiline: false, tokens }
+    }
+
     fn document(&mut self) -> Result<(), JsonError> {
         loop {
             let opened = match self.peek() {
                 Some(b'"') => {
-                    self.string()?;
+                    self.string(tag::TEXT, tag::ESCAPED_TEXT)?;
                     false
                 }
                 Some(b'{') => self.open_object()?,
@@ -104,9 +96,9 @@ impl Validator<'_> {
                     self.number()?;
                     false
                 }
-                Some(b't') => self.literal(b"true")?,
-                Some(b'f') => self.literal(b"false")?,
-                Some(b'n') => self.literal(b"null")?,
+                Some(b't') => self.literal(b"true", tag::TRUE)?,
+                Some(b'f') => self.literal(b"false", tag::FALSE)?,
+                Some(b'n') => self.literal(b"null", tag::NULL)?,
                 Some(_) => return Err(self.error("expected a value")),
                 None => return Err(self.error("the text ends where a value should be")),
             };
@@ -144,7 +136,7 @@ impl Validator<'_> {
 
     /// Whether a value follows: not in an empty object.
     fn open_object(&mut self) -> Result<bool, JsonError> {
-        self.open(1)?;
+        self.open(tag::OBJECT)?;
         if self.peek() == Some(b'}') {
             self.close();
             return Ok(false);
@@ -155,7 +147,7 @@ impl Validator<'_> {
 
     /// Whether a value follows: not in an empty array.
     fn open_array(&mut self) -> Result<bool, JsonError> {
-        self.open(0)?;
+        self.open(tag::ARRAY)?;
         if self.peek() == Some(b']') {
             self.close();
             return Ok(false);
@@ -163,12 +155,13 @@ impl Validator<'_> {
         Ok(true)
     }
 
-    fn open(&mut self, object: u128) -> Result<(), JsonError> {
+    fn open(&mut self, tag: u32) -> Result<(), JsonError> {
         if self.depth == NESTING_MAX {
             return Err(self.error("nested deeper than 127 levels"));
         }
         self.depth += 1;
-        self.objects = self.objects << 1 | object;
+        self.objects = self.objects << 1 | u128::from(tag == tag::OBJECT);
+        self.tokens.open(tag, self.at);
         self.at += 1;
         self.space();
         Ok(())
@@ -177,21 +170,14 @@ impl Validator<'_> {
     fn close(&mut self) {
         self.depth -= 1;
         self.objects >>= 1;
+        self.tokens.close();
         self.at += 1;
     }
 
     /// Passes a member's name and the colon after it.
     fn key(&mut self) -> Result<(), JsonError> {
         match self.peek() {
-            Some(b'"') => {
-                let (at, escapes) = (self.at - self.start, self.escapes);
-                self.string()?;
-                if self.escapes > escapes {
-                    self.outline.discard();
-                } else if self.objects.count_ones() == self.depth {
-                    self.outline.push(at, self.depth);
-                }
-            }
+            Some(b'"') => self.string(tag::NAME, tag::ESCAPED_NAME)?,
             Some(_) => return Err(self.error("expected a member's name in quotes")),
             None => return Err(self.error("the text ends inside an object")),
         }
@@ -204,17 +190,23 @@ impl Validator<'_> {
         Ok(())
     }
 
+    /// Passes a string, and notes it under the tag that fits.
     #[inline]
-    fn string(&mut self) -> Result<(), JsonError> {
+    fn string(&mut self, mut tag: u32, escaped: u32) -> Result<(), JsonError> {
         self.at += 1;
+        let start = self.at;
         loop {
             self.at = plain_run(self.text, self.at, &mut self.high);
             match self.peek() {
                 Some(b'"') => {
+                    self.tokens.push(tag, start, self.at);
                     self.at += 1;
                     return Ok(());
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    tag = escaped;
+                    self.escape()?;
+                }
                 Some(0..0x20) => return Err(self.error("a raw control character in a string")),
                 Some(byte) => {
                     self.high |= u64::from(byte & 0x80);
@@ -229,7 +221,6 @@ impl Validator<'_> {
         let start = self.at;
         let at_start = |problem| JsonError { position: start, problem };
         self.at += 2;
-        self.escapes += 1;
         match self.text.get(start + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(()),
             Some(b'u') => match self.hex().ok_or(at_start("an escape without four hex digits"))? {
@@ -267,12 +258,15 @@ impl Validator<'_> {
         if leading == Some(b'0') && whole > 1 {
             return Err(JsonError { position: start, problem: "a number with a leading zero" });
         }
+        let mut tag = tag::WHOLE;
         if self.peek() == Some(b'.') {
+            tag = tag::NUMBER;
             self.at += 1;
             self.digits()?;
         }
         let mut exponent = 0;
         if matches!(self.peek(), Some(b'e' | b'E')) {
+            tag = tag::NUMBER;
             self.at += 1;
             if matches!(self.peek(), Some(b'+' | b'-')) {
                 self.at += 1;
@@ -286,6 +280,7 @@ impl Validator<'_> {
                 return Err(JsonError { position: start, problem: "a number out of range" });
             }
         }
+        self.tokens.push(tag, start, self.at);
         Ok(())
     }
 
@@ -303,10 +298,11 @@ impl Validator<'_> {
     }
 
     /// Always `false`: nothing is opened.
-    fn literal(&mut self, word: &[u8]) -> Result<bool, JsonError> {
+    fn literal(&mut self, word: &[u8], tag: u32) -> Result<bool, JsonError> {
         if !self.text.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
             return Err(self.error("expected a value"));
         }
+        self.tokens.push(tag, self.at, self.at + word.len());
         self.at += word.len();
         Ok(false)
     }

@@ -8,7 +8,7 @@ use super::lookup::{unescape, whole_number};
 use super::text::{skip_space, string_end};
 
 /// Gives the document `text` to `visitor`, member by member, as it is spelled: nothing is sorted or left out.
-pub(crate) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), Poison> {
+pub(crate) fn visit<V: ValueVisitor + ?Sized>(text: &[u8], visitor: &mut V) -> Result<(), Poison> {
     // Once for all of it: then its names and strings are text without another look. The validator has seen to that.
     let text = std::str::from_utf8(text).unwrap_or("null");
     let bytes = text.as_bytes();
@@ -64,7 +64,7 @@ pub(crate) fn visit(text: &[u8], visitor: &mut dyn ValueVisitor) -> Result<(), P
 
 /// Gives the name whose quote is at `at`; answers where its value starts.
 #[inline]
-fn key(text: &str, at: usize, visitor: &mut dyn ValueVisitor) -> Result<usize, Poison> {
+fn key(text: &str, at: usize, visitor: &mut (impl ValueVisitor + ?Sized)) -> Result<usize, Poison> {
     let (name, end) = string(text, at);
     visitor.key(&name)?;
     // Past the colon.
@@ -72,7 +72,7 @@ fn key(text: &str, at: usize, visitor: &mut dyn ValueVisitor) -> Result<usize, P
 }
 
 #[inline]
-fn scalar(text: &str, at: usize, visitor: &mut dyn ValueVisitor) -> Result<usize, Poison> {
+fn scalar(text: &str, at: usize, visitor: &mut (impl ValueVisitor + ?Sized)) -> Result<usize, Poison> {
     let (value, end) = match text.as_bytes().get(at) {
         Some(b'"') => {
             let (value, end) = string(text, at);
