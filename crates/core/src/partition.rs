@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use crate::error::{Poison, PoisonReason};
 use crate::fingerprint::Fingerprint;
 use crate::record::Record;
+
+pub use table::{RouteId, RouteTable};
+
+mod table;
 
 /// Decides under which route a record is stored.
 ///
@@ -315,72 +317,6 @@ fn hex_digit(nibble: u8) -> char {
     char::from(if nibble < 10 { b'0' + nibble } else { b'A' - 10 + nibble })
 }
 
-/// A route's number within one segment: later stages never hash strings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RouteId(u32);
-
-impl RouteId {
-    /// Numbers from 0 in order of first use.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// The routes of one segment, numbered in order of first use.
-#[derive(Debug, Default)]
-pub struct RouteTable {
-    ids: HashMap<Box<str>, RouteId>,
-    last: Option<RouteId>,
-    last_text: String,
-}
-
-impl RouteTable {
-    /// No routes yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The number of a route the table knows.
-    pub fn get(&mut self, path: &RoutePath) -> Option<RouteId> {
-        // Neighbouring records mostly share a route: one comparison instead of a hash.
-        if let Some(last) = self.last
-            && self.last_text == path.as_str()
-        {
-            return Some(last);
-        }
-        let id = *self.ids.get(path.as_str())?;
-        self.last_text.clear();
-        self.last_text.push_str(path.as_str());
-        self.last = Some(id);
-        Some(id)
-    }
-
-    /// The number the next new route will get.
-    pub fn next_id(&self) -> RouteId {
-        RouteId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX))
-    }
-
-    /// The number of `path`, new or known.
-    pub fn intern(&mut self, path: &RoutePath) -> RouteId {
-        if let Some(id) = self.get(path) {
-            return id;
-        }
-        let id = self.next_id();
-        self.ids.insert(path.as_str().into(), id);
-        id
-    }
-
-    /// Number of routes.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Whether there is no route yet.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -451,21 +387,6 @@ mod tests {
         assert!(path.push_levels(&"a/".repeat(1 << 20)).is_err());
         assert_eq!(path.as_str(), "a");
         assert!(path.text.capacity() < 16 << 10, "{} bytes are kept", path.text.capacity());
-    }
-
-    #[test]
-    fn routes_are_numbered_by_first_use() {
-        let mut table = RouteTable::new();
-        let route = |level: &str| {
-            let mut path = RoutePath::default();
-            path.push(level).unwrap();
-            path
-        };
-        assert_eq!(table.get(&route("a")), None);
-        let a = table.intern(&route("a"));
-        let b = table.intern(&route("b"));
-        assert_eq!((a.index(), b.index()), (0, 1));
-        assert_eq!((table.intern(&route("a")), table.get(&route("b")), table.len()), (a, Some(b), 2));
     }
 
     proptest! {
