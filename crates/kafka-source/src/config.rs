@@ -49,6 +49,7 @@ pub struct KafkaSourceBuilder {
     linger: Duration,
     commit_timeout: Duration,
     revoke_timeout: Option<Duration>,
+    headers: bool,
 }
 
 impl KafkaSourceBuilder {
@@ -72,6 +73,7 @@ impl KafkaSourceBuilder {
             linger: Self::DEFAULT_LINGER,
             commit_timeout: Self::DEFAULT_COMMIT_TIMEOUT,
             revoke_timeout: None,
+            headers: true,
         }
     }
 
@@ -164,6 +166,17 @@ impl KafkaSourceBuilder {
         self
     }
 
+    /// Leaves the headers of records behind: for topics that have none, or none that anybody wants. To ask librdkafka for them costs
+    /// about as much CPU as a fifth of a poll (60 to 80 ns), also where a record has none, and nothing but asking tells.
+    ///
+    /// Whatever reads headers finds none: a converter that takes the id of a schema from them, columns and objects of headers,
+    /// a partitioner by header. Dead letters are stored without the headers the record had, and a re-drive cannot bring them
+    /// back. Change it only where the rows stay the same: a segment that was pinned before a restart is read again after it.
+    pub fn without_headers(mut self) -> Self {
+        self.headers = false;
+        self
+    }
+
     /// Checks the configuration without connecting.
     ///
     /// # Errors
@@ -238,6 +251,7 @@ impl KafkaSourceBuilder {
             linger: self.linger,
             commit_timeout: self.commit_timeout,
             revoke_timeout,
+            headers: self.headers,
             connection: self.connection,
         }
     }
@@ -255,6 +269,8 @@ pub(crate) struct Settings {
     pub(crate) linger: Duration,
     pub(crate) commit_timeout: Duration,
     pub(crate) revoke_timeout: Duration,
+    /// Records keep their headers.
+    pub(crate) headers: bool,
     /// The next generation of the group protocol.
     pub(crate) consumer_protocol: bool,
     pub(crate) static_member: Option<String>,

@@ -69,7 +69,7 @@ impl Poller {
         let Some(index) = self.lanes.find(message) else {
             return;
         };
-        let record = Copied::of(message);
+        let record = Copied::of(message, self.settings.headers);
         if !self.take(index, message.offset(), &record) {
             self.hold(consumer, index, message);
         }
@@ -237,7 +237,7 @@ impl Poller {
 
     /// Like [`take`](Self::take), without waiting.
     fn take_held(&mut self, index: usize, message: &OwnedMessage) -> bool {
-        let record = Copied::of(message);
+        let record = Copied::of(message, self.settings.headers);
         let largest = self.largest_arena();
         let Some(lane) = self.lanes.get(index) else {
             return true;

@@ -31,20 +31,22 @@ pub(super) struct Worker {
     pub(super) bucket: String,
     pub(super) prefix: String,
     pub(super) spool_dir: PathBuf,
-    /// If they are not the defaults.
-    pub(super) sizes: Option<Mebibytes>,
+    /// If not the defaults.
+    pub(super) tuning: Option<Tuning>,
     pub(super) follow: bool,
 }
 
 /// What an operator sets for what the data is like.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mebibytes {
+pub(super) struct Tuning {
     /// Where segments end.
-    pub(super) segment: u64,
-    /// Of a batch: what of a path arrives together lies together in the spool.
-    pub(super) batch: usize,
+    pub(super) segment_mib: u64,
+    /// What of a path arrives together, in one batch, lies together in the spool.
+    pub(super) batch_mib: usize,
     /// Of batches, and of buffers to publish from.
-    pub(super) memory: u64,
+    pub(super) memory_mib: u64,
+    /// Whether headers are read.
+    pub(super) headers: bool,
 }
 
 impl Worker {
@@ -60,11 +62,14 @@ impl Worker {
             .arg("--spool-dir")
             .arg(&self.spool_dir);
         place(&mut command, &self.endpoint, &self.bucket, &self.prefix);
-        if let Some(Mebibytes { segment, batch, memory }) = self.sizes {
+        if let Some(Tuning { segment_mib, batch_mib, memory_mib, headers }) = self.tuning {
             command
-                .args(["--segment-mib", &segment.to_string()])
-                .args(["--batch-mib", &batch.to_string()])
-                .args(["--memory-mib", &memory.to_string()]);
+                .args(["--segment-mib", &segment_mib.to_string()])
+                .args(["--batch-mib", &batch_mib.to_string()])
+                .args(["--memory-mib", &memory_mib.to_string()]);
+            if !headers {
+                command.arg("--without-headers");
+            }
         }
         if self.follow {
             command.arg("--follow");

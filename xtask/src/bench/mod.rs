@@ -325,7 +325,7 @@ impl Bench {
             bucket: BUCKET.to_owned(),
             prefix: format!("run-{}", self.runs),
             spool_dir: self.scratch.path().join("spool"),
-            sizes: None,
+            tuning: None,
             follow,
         }
     }

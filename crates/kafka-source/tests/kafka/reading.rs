@@ -126,20 +126,24 @@ async fn keys_headers_timestamps_and_tombstones_are_kept() {
         FutureRecord::<str, str>::to("orders").key("k").timestamp(1_700_000_000_000).headers(headers);
     producer.send(record, Duration::from_secs(10)).await.unwrap();
 
-    let mut driver = Driver::open(cluster.source("g", "orders")).await;
-    driver.until("the assignment", |driver| !driver.owned.is_empty()).await;
-    let batch = loop {
-        if let SourceEvent::Batch(batch) = driver.source.next().await.unwrap() {
-            break batch;
-        }
-    };
-    let record = batch.get(0).unwrap();
-    assert_eq!((record.key(), record.value()), (Some(&b"k"[..]), None));
-    assert_eq!(record.timestamp(), Timestamp::Create(1_700_000_000_000));
-    let headers: Vec<_> = record.headers().collect();
-    assert_eq!(headers, [("trace", Some(&b"abc"[..])), ("absent", None)]);
-    drop(batch);
-    driver.source.close().await.unwrap();
+    for (group, with_headers) in [("with", true), ("without", false)] {
+        let source = cluster.source(group, "orders");
+        let mut driver = Driver::open(if with_headers { source } else { source.without_headers() }).await;
+        driver.until("the assignment", |driver| !driver.owned.is_empty()).await;
+        let batch = loop {
+            if let SourceEvent::Batch(batch) = driver.source.next().await.unwrap() {
+                break batch;
+            }
+        };
+        let record = batch.get(0).unwrap();
+        assert_eq!((record.key(), record.value()), (Some(&b"k"[..]), None));
+        assert_eq!(record.timestamp(), Timestamp::Create(1_700_000_000_000));
+        let headers: Vec<_> = record.headers().collect();
+        let expected = [("trace", Some(&b"abc"[..])), ("absent", None)];
+        assert_eq!(headers, if with_headers { &expected[..] } else { &[] }, "{group}");
+        drop(batch);
+        driver.source.close().await.unwrap();
+    }
 }
 
 /// The lag that is shown needs the end of a partition, also of one that is not fetched.

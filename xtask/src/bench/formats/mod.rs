@@ -7,7 +7,7 @@
 //!
 //! With many paths open, a segment is as many objects at least, and a request for each; and a batch has a few rows for each, which
 //! are read back piece by piece. Such a pipeline is given larger segments and batches than the default, as its operator would
-//! give it, and the run so many records that they matter: [`MANY_SIZES`].
+//! give it, and the run so many records that they matter: [`MANY_TUNING`].
 
 mod table;
 
@@ -23,7 +23,7 @@ use xtask::readers::{Around, Cell, Reader, Readers, Request};
 use xtask::services::{Bucket, Cache, Options, Running};
 
 use self::table::Row;
-use super::child::{self, Child, Mebibytes, Worker};
+use super::child::{self, Child, Tuning, Worker};
 use super::pages::Pages;
 use super::worker::{Compression, Conversion, Measured, Until, Values};
 use super::{BUCKET, Case, FEW, bare_put, check_only, floor, scratch, tell, write_json};
@@ -50,8 +50,8 @@ pub(crate) struct FormatsArguments {
 
 const MANY: u32 = 1_000;
 /// With many paths: an object of a path then has half a mebibyte and not an eighth of one, and is read back in half as many
-/// pieces.
-const MANY_SIZES: Mebibytes = Mebibytes { segment: 512, batch: 2, memory: 48 };
+/// pieces. The records have no headers, so none are looked for.
+const MANY_TUNING: Tuning = Tuning { segment_mib: 512, batch_mib: 2, memory_mib: 48, headers: false };
 /// How many times more records a run has if there are many paths: segments of that size would else be cut by the end.
 const MANY_RECORDS: u64 = 4;
 
@@ -203,7 +203,7 @@ impl Bench {
             bucket: BUCKET.to_owned(),
             prefix: format!("run-{}", self.runs),
             spool_dir: self.scratch.path().join("spool"),
-            sizes: (!case.is_plain()).then_some(MANY_SIZES),
+            tuning: (!case.is_plain()).then_some(MANY_TUNING),
             follow: false,
         }
     }

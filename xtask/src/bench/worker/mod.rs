@@ -128,6 +128,9 @@ pub(crate) struct PipelineArguments {
     /// The budget of memory, in MiB [default: the pipeline's own]
     #[arg(long)]
     memory_mib: Option<u64>,
+    /// Leave headers behind
+    #[arg(long)]
+    without_headers: bool,
     /// Go on after the end until SIGTERM
     #[arg(long)]
     follow: bool,
@@ -268,6 +271,9 @@ impl PipelineArguments {
         }
         if let Some(mib) = self.batch_mib {
             source = source.batch_bytes(mib << 20);
+        }
+        if self.without_headers {
+            source = source.without_headers();
         }
         let mut pipeline = Pipeline::from(source.build()?)
             .convert(converter)
