@@ -356,10 +356,11 @@ impl<O: ObjectTarget> Plan<O> {
         self.options.requests
     }
 
-    /// Rows that are read and sent as one group, in bytes: a small share of the pool, so that several lanes move.
+    /// Rows that are read and sent as one group, in bytes: an eighth of the pool. What is made of them may take as much again, and
+    /// several groups, of several lanes, are to move. Where a segment has many objects the rows of one are all over it, a few from
+    /// each batch, and a group reads those of its objects in one piece: the larger it is, the fewer pieces there are.
     fn group_bytes(&self) -> u64 {
-        let copies = if self.segment.assembly.is_plain() { 1 } else { 2 };
-        (self.segment.memory.capacity() / (8 * copies)).max(64 << 10).min(self.options.part_bytes as u64)
+        (self.segment.memory.capacity() / 8).max(64 << 10).min(self.options.part_bytes as u64)
     }
 
     /// The size of the parts of an object: the option's, or less in a small pool, so that four parts fit into it; and
