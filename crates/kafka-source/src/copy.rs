@@ -88,7 +88,7 @@ impl<'a, M: Message> Copied<'a, M> {
     pub(crate) fn of(message: &'a M, with_headers: bool) -> Self {
         let mut cost =
             ENTRY + message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len);
-        // librdkafka takes as long to find that there are none as to poll a third of the message.
+        // librdkafka decodes the block of headers to tell, also an empty one: about an eighth of what it takes to read a record at all.
         let mut headers = if with_headers { message.headers() } else { None };
         if let Some(found) = headers {
             if let Some(bytes) = header_cost(found) {
